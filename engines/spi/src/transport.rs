@@ -1,0 +1,65 @@
+//! The frames of one open connection.
+
+use std::task::{Context, Poll};
+
+use crate::{Error, RawFrame};
+
+/// Frames in and out of one connection, without blocking; the session polls it, nobody else does.
+///
+/// **Wakers.** Receiving ([`poll_receive`](Self::poll_receive)) has one waker, sending
+/// ([`poll_ready`](Self::poll_ready), [`poll_flush`](Self::poll_flush),
+/// [`poll_close`](Self::poll_close)) has another; each is the one of the latest call. A pending
+/// receive must not keep sending from making progress, nor the other way round.
+///
+/// **Cancel safety.** A call that is pending has taken nothing and lost nothing: calling again goes on.
+///
+/// **Memory.** A frame announced above `max_payload` is refused before anything is allocated for it;
+/// below it, what is held stays within the bytes received plus 128 KiB.
+pub trait Transport: Send {
+    /// The next frame (a whole message where [`Duties::unit`](crate::Duties) says `Messages`), or
+    /// `Ok(None)` when the stream has ended between two frames.
+    ///
+    /// # Errors
+    /// [`TooBig`](crate::ErrorKind::TooBig) for a frame announced above `max_payload`,
+    /// [`Protocol`](crate::ErrorKind::Protocol) for one that breaks RFC 6455 section 5,
+    /// [`Io`](crate::ErrorKind::Io) if reading failed or ended inside a frame. After an error the
+    /// session does not receive again; it may still send a Close.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        max_payload: usize,
+    ) -> Poll<Result<Option<RawFrame>, Error>>;
+
+    /// The next frame if it is already in memory as a whole. Never reads. Default: `None`.
+    fn try_receive_buffered(&mut self, max_payload: usize) -> Option<Result<RawFrame, Error>> {
+        let _ = max_payload;
+        None
+    }
+
+    /// Ready when [`start_send`](Self::start_send) may be called once: when less than the transport's
+    /// high-water mark (about 32 KiB) is waiting to be written; writes if it must.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) if writing failed.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+
+    /// Takes one frame and encodes it; writes nothing. Call after [`poll_ready`](Self::poll_ready)
+    /// was ready; a further call without it is taken too and may exceed the mark.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) or
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) if the frame cannot be sent; nothing of it is.
+    fn start_send(&mut self, frame: RawFrame) -> Result<(), Error>;
+
+    /// Ready when everything that was taken is written.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) if writing failed.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+
+    /// Flushes, then ends the sending direction of the stream. No Close frame is sent by itself.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) if writing failed.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+}
