@@ -88,3 +88,41 @@ pub struct ConnectTimeout(
     /// The limit, above zero.
     pub Duration,
 );
+
+macro_rules! forward {
+    ($pointer:ident) => {
+        #[async_trait]
+        impl<E: Engine + ?Sized> Engine for $pointer<E> {
+            fn name(&self) -> &str {
+                (**self).name()
+            }
+
+            fn support(&self, capability: Capability) -> Support {
+                (**self).support(capability)
+            }
+
+            fn settings(&self) -> EngineSettings {
+                (**self).settings()
+            }
+
+            fn check(&self) -> Result<()> {
+                (**self).check()
+            }
+
+            fn runtime(&self) -> Result<Arc<dyn Runtime>> {
+                (**self).runtime()
+            }
+
+            async fn execute(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
+                (**self).execute(request).await
+            }
+
+            async fn connect(&self, handshake: Handshake) -> Result<Answer> {
+                (**self).connect(handshake).await
+            }
+        }
+    };
+}
+
+forward!(Arc);
+forward!(Box);

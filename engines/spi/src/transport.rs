@@ -13,17 +13,21 @@ use crate::{Error, RawFrame};
 ///
 /// **Cancel safety.** A call that is pending has taken nothing and lost nothing: calling again goes on.
 ///
-/// **Memory.** A frame announced above `max_payload` is refused before anything is allocated for it;
-/// below it, what is held stays within the bytes received plus 128 KiB.
+/// **Memory.** A data frame announced above `max_payload` is refused before anything is allocated for
+/// it; below it, what is held stays within the bytes received plus 128 KiB. Control frames have their
+/// own limit of 125 bytes.
 pub trait Transport: Send {
     /// The next frame (a whole message where [`Duties::unit`](crate::Duties) says `Messages`), or
     /// `Ok(None)` when the stream has ended between two frames.
     ///
     /// # Errors
-    /// [`TooBig`](crate::ErrorKind::TooBig) for a frame announced above `max_payload`,
+    /// [`TooBig`](crate::ErrorKind::TooBig) for a data frame announced above `max_payload`,
     /// [`Protocol`](crate::ErrorKind::Protocol) for one that breaks RFC 6455 section 5,
-    /// [`Io`](crate::ErrorKind::Io) if reading failed or ended inside a frame. After an error the
-    /// session does not receive again; it may still send a Close.
+    /// [`Io`](crate::ErrorKind::Io) if reading failed or ended inside a frame.
+    ///
+    /// After `TooBig` or `Protocol` the session sends a Close and goes on receiving until the end: from
+    /// then on the transport throws away what it reads, or yields frames if it still can, and returns
+    /// `Ok(None)` at the end of the stream. So the peer sees the Close and not a reset connection.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,

@@ -70,11 +70,10 @@ impl Tls {
     /// They are added to the system's, unless [`only_these_roots`](Tls::only_these_roots) is called.
     pub fn root_certificate_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
         let which = self.next_root("root_certificate_pem");
-        let certificates = certificates(pem.as_ref());
-        match certificates {
-            Ok(certificates) => certificates
-                .into_iter()
-                .fold(self, |tls, der| tls.root(which, der)),
+        match certificates(pem.as_ref()) {
+            Ok(certificates) => {
+                certificates.into_iter().fold(self, |tls, der| tls.root(which, der))
+            }
             Err(reason) => self.fault(TlsError::RootPem { which, reason }),
         }
     }
@@ -223,9 +222,8 @@ fn add_system_roots(roots: &mut RootCertStore) -> Result<(), TlsError> {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(explain)?;
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(explain)?;
     match certificates.is_empty() {
         true => Err("there is no BEGIN CERTIFICATE in it (for DER use root_certificate_der)"),
         false => Ok(certificates),
@@ -235,13 +233,9 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str
 fn certified_key(pem: &[u8]) -> Result<CertifiedKey, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| TlsError::ClientPem {
-            reason: explain(error),
-        })?;
+        .map_err(|error| TlsError::ClientPem { reason: explain(error) })?;
     if chain.is_empty() {
-        return Err(TlsError::ClientPem {
-            reason: "there is no BEGIN CERTIFICATE in it",
-        });
+        return Err(TlsError::ClientPem { reason: "there is no BEGIN CERTIFICATE in it" });
     }
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| TlsError::ClientPem {
         reason: match error {

@@ -18,10 +18,7 @@ impl Ca {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        Ok(Self(CertifiedIssuer::self_signed(
-            params,
-            KeyPair::generate()?,
-        )?))
+        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
     fn pem(&self) -> String {
@@ -30,10 +27,7 @@ impl Ca {
 
     fn leaf(&self, name: &str) -> Result<(rcgen::Certificate, KeyPair)> {
         let key = KeyPair::generate()?;
-        Ok((
-            CertificateParams::new([name.to_owned()])?.signed_by(&key, &self.0)?,
-            key,
-        ))
+        Ok((CertificateParams::new([name.to_owned()])?.signed_by(&key, &self.0)?, key))
     }
 
     fn leaf_pem(&self, name: &str) -> Result<String> {
@@ -90,10 +84,9 @@ fn handshake(config: Arc<ClientConfig>, server: ServerConfig) -> Result<Shaken, 
 #[test]
 fn a_server_of_the_private_ca_is_trusted_when_its_root_is_given() -> Result {
     let ca = Ca::new()?;
-    for tls in [
-        Tls::new().root_certificate_pem(ca.pem()),
-        Tls::new().root_certificate_der(ca.0.der()),
-    ] {
+    for tls in
+        [Tls::new().root_certificate_pem(ca.pem()), Tls::new().root_certificate_der(ca.0.der())]
+    {
         let tls = tls.only_these_roots();
         tls.check()?;
         let shaken = handshake(tls.client_config(&[b"http/1.1"])?, ca.server(false)?)?;
@@ -102,10 +95,7 @@ fn a_server_of_the_private_ca_is_trusted_when_its_root_is_given() -> Result {
             Some(&b"http/1.1"[..]),
             "the list given is the list offered"
         );
-        assert!(
-            shaken.server.peer_certificates().is_none(),
-            "no client certificate was set"
-        );
+        assert!(shaken.server.peer_certificates().is_none(), "no client certificate was set");
     }
     Ok(())
 }
@@ -113,23 +103,16 @@ fn a_server_of_the_private_ca_is_trusted_when_its_root_is_given() -> Result {
 #[test]
 fn a_server_of_another_ca_is_refused_with_a_certificate_error() -> Result {
     let (ca, other) = (Ca::new()?, Ca::new()?);
-    let tls = Tls::new()
-        .root_certificate_pem(other.pem())
-        .only_these_roots();
+    let tls = Tls::new().root_certificate_pem(other.pem()).only_these_roots();
     let error = handshake(tls.client_config(&[])?, ca.server(false)?).err();
-    assert!(
-        matches!(error, Some(rustls::Error::InvalidCertificate(_))),
-        "{error:?}"
-    );
+    assert!(matches!(error, Some(rustls::Error::InvalidCertificate(_))), "{error:?}");
     Ok(())
 }
 
 #[test]
 fn a_bundle_adds_every_certificate_in_it() -> Result {
     let (ca, other) = (Ca::new()?, Ca::new()?);
-    let tls = Tls::new()
-        .root_certificate_pem(other.pem() + &ca.pem())
-        .only_these_roots();
+    let tls = Tls::new().root_certificate_pem(other.pem() + &ca.pem()).only_these_roots();
     handshake(tls.client_config(&[])?, ca.server(false)?)?;
     Ok(())
 }
@@ -150,28 +133,16 @@ fn the_client_certificate_is_presented_only_when_set() -> Result {
 #[test]
 fn a_preconfigured_configuration_keeps_its_roots_and_loses_its_alpn() -> Result {
     let ca = Ca::new()?;
-    let theirs = Tls::new()
-        .root_certificate_pem(ca.pem())
-        .only_these_roots()
-        .client_config(&[b"h2"])?;
+    let theirs =
+        Tls::new().root_certificate_pem(ca.pem()).only_these_roots().client_config(&[b"h2"])?;
     let tls = Tls::new().preconfigured(theirs.clone());
     let shaken = handshake(tls.client_config(&[b"http/1.1"])?, ca.server(false)?)?;
     assert_eq!(shaken.client.alpn_protocol(), Some(&b"http/1.1"[..]));
-    assert_eq!(
-        theirs.alpn_protocols,
-        [b"h2".to_vec()],
-        "the caller's own value is untouched"
-    );
+    assert_eq!(theirs.alpn_protocols, [b"h2".to_vec()], "the caller's own value is untouched");
 
     let error = tls.only_these_roots().check().err();
     assert!(
-        matches!(
-            error,
-            Some(TlsError::Preconfigured {
-                option: "only_these_roots",
-                ..
-            })
-        ),
+        matches!(error, Some(TlsError::Preconfigured { option: "only_these_roots", .. })),
         "{error:?}"
     );
     Ok(())
@@ -191,41 +162,26 @@ fn mistakes_are_named_and_found_by_check() -> Result {
             Tls::new().root_certificate_pem(""),
             "root certificate 1 is not a PEM certificate: there is no BEGIN",
         ),
-        (
-            Tls::new().root_certificate_pem(ca.0.der()),
-            "for DER use root_certificate_der",
-        ),
+        (Tls::new().root_certificate_pem(ca.0.der()), "for DER use root_certificate_der"),
         (
             Tls::new()
                 .root_certificate_pem(&pem)
                 .root_certificate_pem("-----BEGIN CERTIFICATE-----\nAA"),
             "root certificate 2",
         ),
-        (
-            Tls::new().root_certificate_pem(pem.replace("MII", "M!!")),
-            "base64",
-        ),
-        (
-            Tls::new().root_certificate_der(b"\x30\x00"),
-            "root certificate 1 cannot be used",
-        ),
+        (Tls::new().root_certificate_pem(pem.replace("MII", "M!!")), "base64"),
+        (Tls::new().root_certificate_der(b"\x30\x00"), "root certificate 1 cannot be used"),
         (Tls::new().client_certificate_pem(&pem), "no private key"),
         (
             Tls::new().client_certificate_pem(KeyPair::generate()?.serialize_pem()),
             "no BEGIN CERTIFICATE",
         ),
-        (
-            Tls::new().client_certificate_pem(mismatched),
-            "the key that belongs to the leaf",
-        ),
+        (Tls::new().client_certificate_pem(mismatched), "the key that belongs to the leaf"),
     ];
     for (tls, expected) in cases {
         for error in [tls.check().err(), tls.client_config(&[]).err()] {
             let message = error.map(|error| error.to_string()).unwrap_or_default();
-            assert!(
-                message.contains(expected),
-                "{message:?} does not say {expected:?}"
-            );
+            assert!(message.contains(expected), "{message:?} does not say {expected:?}");
         }
     }
     Ok(())
@@ -234,9 +190,8 @@ fn mistakes_are_named_and_found_by_check() -> Result {
 #[test]
 fn debug_prints_no_key_material() -> Result {
     let ca = Ca::new()?;
-    let tls = Tls::new()
-        .root_certificate_pem(ca.pem())
-        .client_certificate_pem(ca.leaf_pem("caller")?);
+    let tls =
+        Tls::new().root_certificate_pem(ca.pem()).client_certificate_pem(ca.leaf_pem("caller")?);
     assert_eq!(
         format!("{tls:?}"),
         "Tls { roots: 1, only_these_roots: false, client_certificate: true, preconfigured: false, fault: None }"
@@ -257,10 +212,7 @@ fn run_with_store(child: &str, store: &std::path::Path) -> Result<bool> {
 
 #[test]
 fn without_a_system_store_the_error_says_what_to_do() -> Result {
-    assert!(run_with_store(
-        "tests::child_without_store",
-        "/nonexistent/ca.pem".as_ref()
-    )?);
+    assert!(run_with_store("tests::child_without_store", "/nonexistent/ca.pem".as_ref())?);
     Ok(())
 }
 
@@ -270,10 +222,7 @@ fn child_without_store() -> Result {
     let tls = Tls::new();
     tls.check()?;
     let error = tls.client_config(&[]).err();
-    assert!(
-        matches!(error, Some(TlsError::NoSystemRoots { .. })),
-        "{error:?}"
-    );
+    assert!(matches!(error, Some(TlsError::NoSystemRoots { .. })), "{error:?}");
     let message = error.map(|error| error.to_string()).unwrap_or_default();
     assert!(
         message.contains("/nonexistent/ca.pem") && message.contains("root_certificate_pem"),
@@ -281,9 +230,7 @@ fn child_without_store() -> Result {
     );
 
     let ca = Ca::new()?;
-    let extra = Tls::new()
-        .root_certificate_pem(ca.pem())
-        .client_config(&[])?;
+    let extra = Tls::new().root_certificate_pem(ca.pem()).client_config(&[])?;
     handshake(extra, ca.server(false)?)?;
     Ok(())
 }
@@ -315,15 +262,10 @@ fn child_with_store() -> Result {
     };
     let other = Ca::new()?;
     handshake(Tls::new().client_config(&[])?, server()?)?;
-    let merged = Tls::new()
-        .root_certificate_pem(other.pem())
-        .client_config(&[])?;
+    let merged = Tls::new().root_certificate_pem(other.pem()).client_config(&[])?;
     handshake(merged.clone(), server()?)?;
     handshake(merged, other.server(false)?)?;
-    let only = Tls::new()
-        .root_certificate_pem(other.pem())
-        .only_these_roots()
-        .client_config(&[])?;
+    let only = Tls::new().root_certificate_pem(other.pem()).only_these_roots().client_config(&[])?;
     assert!(handshake(only, server()?).is_err(), "the store is not read");
     Ok(())
 }

@@ -1,0 +1,216 @@
+//! The client.
+
+use std::{fmt, sync::Arc};
+
+use drivetrain_engine::{
+    Capability, ConnectTimeout, Engine, Error, ErrorKind, Result, Runtime, Support,
+};
+use http::Method;
+
+use crate::{
+    Plugin, RequestBuilder, Settings, WebSocketRequest, WebSockets,
+    options::{Effective, SessionOptions, require},
+    plugin::Installed,
+    session::{AppliedBy, SetBy, Setting},
+};
+
+/// An HTTP and WebSocket client on one engine.
+///
+/// A clone is cheap (an `Arc`) and shares the engine with its connections.
+///
+/// # Example
+/// ```no_run
+/// # #[cfg(feature = "tungstenite")]
+/// # async fn example() -> drivetrain::Result<()> {
+/// use std::time::Duration;
+/// use drivetrain::{HttpClient, WebSockets, engine::Tungstenite};
+///
+/// let client = HttpClient::builder(Tungstenite::new())
+///     .install(WebSockets::new().ping_interval(Duration::from_secs(20)))
+///     .build()?;
+/// let response = client.get("http://127.0.0.1:8080/").send().await?;
+/// println!("{}", response.text().await?);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct HttpClient(Arc<Inner>);
+
+struct Inner {
+    engine: Box<dyn Engine>,
+    installed: Installed,
+}
+
+impl HttpClient {
+    /// A client on this engine with [`WebSockets`] installed.
+    ///
+    /// Never fails, blocks or panics, outside a runtime too: what needs I/O is made at first use.
+    pub fn new(engine: impl Engine) -> Self {
+        let installed = Installed { web_sockets: Some(WebSockets::new()), ..Installed::default() };
+        Self(Arc::new(Inner { engine: Box::new(engine), installed }))
+    }
+
+    /// Begins a client on this engine with nothing installed.
+    pub fn builder(engine: impl Engine) -> HttpClientBuilder {
+        HttpClientBuilder { engine: Box::new(engine), installed: Installed::default() }
+    }
+
+    /// Begins a GET request.
+    pub fn get(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::GET, url)
+    }
+
+    /// Begins a POST request.
+    pub fn post(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::POST, url)
+    }
+
+    /// Begins a PUT request.
+    pub fn put(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::PUT, url)
+    }
+
+    /// Begins a PATCH request.
+    pub fn patch(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::PATCH, url)
+    }
+
+    /// Begins a DELETE request.
+    pub fn delete(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::DELETE, url)
+    }
+
+    /// Begins a HEAD request.
+    pub fn head(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::HEAD, url)
+    }
+
+    /// Begins a request with any method. A URL that cannot be used is an error of
+    /// [`send`](RequestBuilder::send).
+    pub fn request(&self, method: Method, url: impl AsRef<str>) -> RequestBuilder {
+        RequestBuilder::new(self.clone(), method, url.as_ref())
+    }
+
+    /// Begins a WebSocket. `http` means `ws` here, and `https` means `wss`; any other scheme, a missing
+    /// host and a fragment are errors of [`connect`](WebSocketRequest::connect).
+    ///
+    /// The request owns a clone of the client, so that it may be moved into a task.
+    pub fn web_socket(&self, url: impl AsRef<str>) -> WebSocketRequest {
+        WebSocketRequest::new(self.clone(), url.as_ref())
+    }
+
+    /// Whether the engine offers a capability.
+    pub fn support(&self, capability: Capability) -> Support {
+        self.engine().support(capability)
+    }
+
+    /// Every option of this client with its effective value, who set it and who applies it, before what a
+    /// request may override. `Display` prints the table.
+    pub fn settings(&self) -> Settings {
+        let Installed { web_sockets, timeout, .. } = self.installed();
+        let plugin = web_sockets.clone().unwrap_or_default();
+        let mut settings =
+            Effective::new(self.engine(), &plugin, &SessionOptions::default()).session.settings;
+        for (name, limit, applied_by) in [
+            ("connect timeout", timeout.connect, AppliedBy::Engine),
+            ("request timeout", timeout.request, AppliedBy::Client),
+            ("socket timeout", timeout.socket, AppliedBy::Client),
+        ] {
+            let (value, set_by) = match limit {
+                Some(limit) => (format!("{limit:?}"), SetBy::Plugin),
+                None => ("off".into(), SetBy::Default),
+            };
+            settings.push(Setting::new(name, value, set_by, applied_by));
+        }
+        settings
+    }
+
+    /// The engine's name.
+    pub fn engine_name(&self) -> &str {
+        self.engine().name()
+    }
+
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        &*self.0.engine
+    }
+
+    pub(crate) fn installed(&self) -> &Installed {
+        &self.0.installed
+    }
+
+    /// The plugin, or what to do to have it.
+    pub(crate) fn web_sockets(&self) -> Result<&WebSockets> {
+        require(self.engine(), Capability::WebSockets)?;
+        self.installed().web_sockets.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "WebSockets is not installed: call .install(WebSockets::new())",
+            )
+        })
+    }
+
+    /// What has to hold before anything is sent, and the runtime to wait on.
+    pub(crate) fn ready(&self, secure: bool) -> Result<Arc<dyn Runtime>> {
+        self.engine().check()?;
+        if secure {
+            require(self.engine(), Capability::Tls)?;
+        }
+        self.engine().runtime()
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Option<ConnectTimeout> {
+        self.installed().timeout.connect.map(ConnectTimeout)
+    }
+
+    /// Names the engine in an error that does not yet.
+    pub(crate) fn named(&self, error: Error) -> Error {
+        if error.engine().is_some() {
+            return error;
+        }
+        error.with_engine(self.engine_name().to_owned())
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient")
+            .field("engine", &self.0.engine)
+            .field("installed", &self.0.installed)
+            .finish()
+    }
+}
+
+/// Collects what is installed on a client.
+#[derive(Debug)]
+pub struct HttpClientBuilder {
+    engine: Box<dyn Engine>,
+    installed: Installed,
+}
+
+impl HttpClientBuilder {
+    /// Installs a plugin; of one installed already it overrides the options that it sets.
+    #[must_use]
+    pub fn install(mut self, plugin: impl Plugin) -> Self {
+        plugin.install(&mut self.installed);
+        self
+    }
+
+    /// Makes the client. No I/O, no runtime needed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for an option that can never work,
+    /// [`ErrorKind::Unsupported`] for one that the engine does not offer.
+    pub fn build(self) -> Result<HttpClient> {
+        let Self { engine, installed } = self;
+        engine.check()?;
+        if let Some(plugin) = &installed.web_sockets {
+            require(&*engine, Capability::WebSockets)?;
+            plugin.options.check(&*engine)?;
+        }
+        installed.timeout.check()?;
+        if installed.timeout.connect.is_some() {
+            require(&*engine, Capability::ConnectTimeout)?;
+        }
+        installed.defaults.check()?;
+        Ok(HttpClient(Arc::new(Inner { engine, installed })))
+    }
+}

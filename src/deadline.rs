@@ -1,0 +1,31 @@
+//! Time limits for what the client itself waits for.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use drivetrain_engine::{Error, ErrorKind, Result, Runtime};
+
+/// The result of `future`, or [`ErrorKind::Timeout`] saying that `what` was not done in time.
+pub(crate) async fn within<T>(
+    runtime: &dyn Runtime,
+    limit: Option<Duration>,
+    what: &str,
+    future: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(limit) = limit else { return future.await };
+    let mut timer = runtime.timer(runtime.now() + limit);
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = future.as_mut().poll(cx) {
+            return Poll::Ready(result);
+        }
+        timer.poll(cx).map(|()| {
+            Err(Error::new(ErrorKind::Timeout, format!("{what} took longer than {limit:?}")))
+        })
+    })
+    .await
+}

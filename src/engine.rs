@@ -1,0 +1,55 @@
+//! The engines in this build. The one file that knows them by name.
+//!
+//! Each engine is a value with typed options of its own, handed to
+//! [`HttpClient::new`](crate::HttpClient::new). An engine of your own implements [`Engine`] from
+//! `drivetrain-engine`; `docs/writing-an-engine.md` shows how.
+
+use std::sync::Arc;
+
+pub use drivetrain_engine::{
+    Answer, Connection, Duties, Engine, EngineSettings, Handshake, Instant, Limits, Role, Runtime,
+    Timer, Transport, Unit, async_trait,
+};
+
+#[cfg(feature = "async-std")]
+pub use drivetrain_async_std::AsyncStd;
+#[cfg(feature = "smol")]
+pub use drivetrain_async_std::Smol;
+#[cfg(feature = "fastwebsockets")]
+pub use drivetrain_fastwebsockets::FastWebSockets;
+#[cfg(feature = "reqwest")]
+pub use drivetrain_reqwest::Reqwest;
+#[cfg(feature = "tungstenite")]
+pub use drivetrain_tungstenite::Tungstenite;
+
+/// Every engine in this build with its default options, in alphabetical order of their names: for
+/// programs that let their user choose, for comparisons and for tests.
+///
+/// ```
+/// for engine in drivetrain::engine::all() {
+///     println!("{}", engine.name());
+/// }
+/// ```
+pub fn all() -> Vec<Arc<dyn Engine>> {
+    vec![
+        #[cfg(feature = "async-std")]
+        Arc::new(AsyncStd::new()),
+        #[cfg(feature = "fastwebsockets")]
+        Arc::new(FastWebSockets::new()),
+        #[cfg(feature = "reqwest")]
+        Arc::new(Reqwest::new()),
+        #[cfg(feature = "smol")]
+        Arc::new(Smol::new()),
+        #[cfg(feature = "tungstenite")]
+        Arc::new(Tungstenite::new()),
+    ]
+}
+
+/// The client on the engine `Tungstenite`; it exists only with that feature and never means another
+/// engine.
+#[cfg(feature = "tungstenite")]
+impl Default for crate::HttpClient {
+    fn default() -> Self {
+        Self::new(Tungstenite::new())
+    }
+}

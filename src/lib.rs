@@ -1,0 +1,95 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
+//! One HTTP and WebSocket client over interchangeable engines.
+//!
+//! Pick an engine by Cargo feature, pass it as a value, and everything above it is the same on every
+//! engine: sessions, keepalive, closing, limits, converters, errors. What an engine cannot do is refused
+//! by name before a byte is sent, and printed in a table that tests compare with reality:
+//! `docs/limitations.md`.
+//!
+//! ```no_run
+//! # #[cfg(feature = "tungstenite")]
+//! # async fn example() -> drivetrain::Result<()> {
+//! use drivetrain::{Frame, HttpClient, engine::Tungstenite};
+//!
+//! let client = HttpClient::new(Tungstenite::new()); // the WebSockets plugin is installed
+//! client
+//!     .web_socket("ws://127.0.0.1:8080/echo")
+//!     .run(async |session| {
+//!         session.send("hello").await?;
+//!         while let Some(frame) = session.receive().await? {
+//!             if let Frame::Text(text) = frame {
+//!                 println!("{text}");
+//!             }
+//!         }
+//!         Ok(())
+//!     })
+//!     .await
+//! # }
+//! ```
+//!
+//! | start from | for |
+//! |---|---|
+//! | [`HttpClient`] | everything |
+//! | [`engine`] | the engines in this build, and what each has to configure |
+//! | [`WebSockets`], [`HttpTimeout`], [`DefaultRequest`] | what is installed on a client |
+//! | [`WebSocketRequest`] | opening a WebSocket: headers, subprotocols, options of one session |
+//! | [`Session`] | an open WebSocket |
+//! | [`RawSession`] | the same without any automatism |
+//! | [`Error`] | what went wrong, and whose fault it was |
+//!
+//! # Cargo features
+//!
+//! | feature | adds | default |
+//! |---|---|---|
+//! | `tungstenite` | `engine::Tungstenite`: tokio | yes |
+//! | `fastwebsockets` | `engine::FastWebSockets`: tokio | |
+//! | `async-std` | `engine::AsyncStd`: async-std, no tokio runtime | |
+//! | `smol` | `engine::Smol`: smol, no tokio runtime | |
+//! | `reqwest` | `engine::Reqwest`: HTTP only, on tokio; comes with the tokio engines | yes |
+//! | `json` | the `Json` converter, and JSON bodies | yes |
+//! | `rustls` | TLS by rustls on every engine | yes |
+//! | `native-tls` | TLS by the system, on the tokio engines that ask for it | |
+//! | `testing` | `testing`: an in-memory connection and a clock that the test moves | |
+//! | `full` | all engines, `json` and `rustls` | |
+//!
+//! A feature only adds names. Several engines may be on at once; which one a program uses is said where
+//! the client is made.
+
+mod client;
+mod deadline;
+mod default_request;
+pub mod engine;
+mod http_timeout;
+#[cfg(feature = "json")]
+mod json;
+mod options;
+mod plugin;
+mod request;
+mod response;
+mod session;
+mod target;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod web_socket;
+mod web_sockets;
+
+pub use bytes::Bytes;
+pub use client::{HttpClient, HttpClientBuilder};
+pub use default_request::DefaultRequest;
+pub use drivetrain_engine::{
+    Body, Capability, CloseCode, CloseReason, Error, ErrorKind, Extension, Frame, OpCode, Outcome,
+    Protocol, RawFrame, Requirement, Result, Rsv, Support, Utf8Bytes,
+};
+pub use http;
+pub use http_timeout::HttpTimeout;
+#[cfg(feature = "json")]
+pub use json::Json;
+pub use plugin::Plugin;
+pub use request::RequestBuilder;
+pub use response::Response;
+pub use session::{
+    AppliedBy, ConvertError, Converter, Incoming, Outgoing, RawSession, Session, SetBy, Setting,
+    Settings, erased_serde,
+};
+pub use web_socket::WebSocketRequest;
+pub use web_sockets::WebSockets;

@@ -1,0 +1,26 @@
+//! What a session is told about how to behave: the effective values, whoever set them.
+
+use std::{sync::Arc, time::Duration};
+
+use drivetrain_engine::Limits;
+
+use super::{converter::Converter, settings::Settings};
+
+/// The effective options of one session.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionConfig {
+    /// The engine's name, for errors.
+    pub(crate) engine: Arc<str>,
+    pub(crate) limits: Limits,
+    pub(crate) ping_interval: Option<Duration>,
+    /// `None` is twice the interval.
+    pub(crate) ping_timeout: Option<Duration>,
+    pub(crate) close_timeout: Duration,
+    /// Bytes of messages that are read while the application does not receive.
+    pub(crate) incoming_capacity: usize,
+    /// Bytes of messages that are accepted while the socket does not take them.
+    pub(crate) outgoing_capacity: usize,
+    pub(crate) converter: Option<Arc<dyn Converter>>,
+    /// The same, to be read by people.
+    pub(crate) settings: Settings,
+}

@@ -1,0 +1,154 @@
+//! The keeper: the one small task of a session, and the only place that sleeps.
+//!
+//! While the application receives, it does everything itself, in its own polls, and the keeper sleeps.
+//! The keeper wakes for what needs time or nobody else does: ping ticks, the end of closing, the tail of
+//! a burst, a socket that was full, and reading on behalf of an application that does not.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use drivetrain_engine::{Error, ErrorKind, Instant, Timer};
+
+use super::shared::Shared;
+
+/// How long the application may stay away from receiving until the keeper reads for it. Two of these
+/// are the longest that a ping waits for its pong.
+const GRACE: Duration = Duration::from_millis(400);
+
+/// Keeps a session until it has ended.
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    timer: Option<(Instant, Box<dyn Timer>)>,
+    grace: Option<Grace>,
+}
+
+/// The keeper watches whether the application comes back.
+#[derive(Clone, Copy)]
+struct Grace {
+    until: Instant,
+    app_polls: u64,
+}
+
+enum Next {
+    Ended,
+    More,
+    Sleep(Option<Instant>),
+}
+
+impl Driver {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, timer: None, grace: None }
+    }
+
+    fn step(&mut self) -> Next {
+        let shared = Arc::clone(&self.shared);
+        let now = shared.runtime.now();
+        let next = shared.with(|state| {
+            state.flush_armed = false;
+            state.pump(true);
+            let grace = self.look_after(state, now);
+            let more = state.keeper_reads && state.read_ahead();
+            state.pump(true);
+            let due = state.tick(now);
+            if state.end().is_some() {
+                Next::Ended
+            } else if more {
+                Next::More
+            } else {
+                Next::Sleep(due.into_iter().chain(grace).min())
+            }
+        });
+        // A poisoned session cannot be kept.
+        next.unwrap_or(Next::Ended)
+    }
+
+    /// Decides who reads. Returns when to look again.
+    fn look_after(&mut self, state: &mut super::state::State, now: Instant) -> Option<Instant> {
+        let receiving = &self.shared.receiving;
+        if state.keeper_must_read() {
+            state.keeper_reads = true;
+        }
+        if !state.keeper_reads && receiving.is_armed() {
+            match self.grace {
+                None => {
+                    self.grace = Some(Grace { until: now + GRACE, app_polls: state.app_polls });
+                }
+                Some(grace) if now >= grace.until => {
+                    let comes = state.app_polls != grace.app_polls;
+                    // In this order: what wakes the application in between arms again.
+                    receiving.disarm();
+                    if receiving.app_waits() {
+                        self.grace = None;
+                    } else {
+                        receiving.rearm();
+                        state.keeper_reads = !comes;
+                        self.grace = Some(Grace { until: now + GRACE, app_polls: state.app_polls });
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        if state.keeper_reads || !receiving.is_armed() {
+            self.grace = None;
+        }
+        receiving.set_keeper_reads(state.keeper_reads);
+        self.grace.map(|grace| grace.until)
+    }
+
+    fn poll_timer(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let (due, timer) =
+            self.timer.get_or_insert_with(|| (deadline, self.shared.runtime.timer(deadline)));
+        if *due != deadline {
+            *due = deadline;
+            timer.reset(deadline);
+        }
+        timer.poll(cx)
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.keeper.register(cx.waker());
+        loop {
+            match self.step() {
+                Next::Ended => return Poll::Ready(()),
+                Next::More => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Next::Sleep(None) => return Poll::Pending,
+                Next::Sleep(Some(deadline)) => {
+                    if self.poll_timer(deadline, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if self.shared.runtime.now() < deadline {
+                        // A timer may be a little early on a coarse clock; it is asked again.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Without its keeper a session would neither ping nor end: it ends now, if it has not yet.
+        let _ = self.shared.with(|state| {
+            if state.end().is_none() {
+                state.abort(Error::new(
+                    ErrorKind::Other,
+                    "the runtime of the session has shut down",
+                ));
+            }
+        });
+    }
+}

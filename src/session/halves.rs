@@ -1,0 +1,300 @@
+//! The two halves of a session.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use drivetrain_engine::{CloseReason, Error, ErrorKind, Frame, Limits, Outcome, Result};
+use futures_core::Stream;
+use futures_sink::Sink;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    converter,
+    shared::{Shared, Urgency},
+};
+
+/// The sending half of a session: a cheap clone for each task that sends, and a [`Sink`].
+///
+/// Messages of several tasks interleave whole. The session ends when all its halves are gone.
+///
+/// # Example
+/// ```no_run
+/// # async fn example(session: drivetrain::Session) -> drivetrain::Result<()> {
+/// let outgoing = session.outgoing();
+/// for i in 0..100 {
+///     outgoing.feed(i.to_string()).await?;
+/// }
+/// outgoing.flush().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Outgoing {
+    live: Arc<Live>,
+    /// What the `Sink` could not give on yet.
+    pending: Option<Frame>,
+}
+
+/// The receiving half of a session: one owner, and a [`Stream`] that ends after a clean close and yields
+/// the error of an unclean one.
+///
+/// Dropping it while the sending half lives discards what comes in; pings are answered all the same.
+pub struct Incoming {
+    live: Arc<Live>,
+}
+
+/// Ends the session when the last half is gone.
+struct Live(Arc<Shared>);
+
+/// The halves of a session.
+pub(super) fn halves(shared: Arc<Shared>) -> (Outgoing, Incoming) {
+    let live = Arc::new(Live(shared));
+    (Outgoing { live: Arc::clone(&live), pending: None }, Incoming { live })
+}
+
+impl Outgoing {
+    /// Sends one message, or a Ping, Pong or Close.
+    ///
+    /// The first message after the session has waited for input is written at once; those after it are
+    /// collected until 32 KiB have come together, the session waits, the task yields, or
+    /// [`flush`](Self::flush) is called. Waits while the outgoing capacity is used up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] with the outcome, or the error that ended the session;
+    /// [`ErrorKind::InvalidInput`] and [`ErrorKind::TooBig`] for a frame that must not be sent: the
+    /// session goes on. A write that fails later is the error of the next call.
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, nothing was sent. The poll that accepts the message completes.
+    pub fn send(&self, frame: impl Into<Frame>) -> impl Future<Output = Result<()>> + Send + '_ {
+        self.put(frame.into(), Urgency::Send)
+    }
+
+    /// Sends one message with those after it: like [`send`](Self::send), but nothing is written for it
+    /// alone.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// As for [`send`](Self::send).
+    pub fn feed(&self, frame: impl Into<Frame>) -> impl Future<Output = Result<()>> + Send + '_ {
+        self.put(frame.into(), Urgency::Feed)
+    }
+
+    /// Waits until everything accepted is written to the socket.
+    ///
+    /// # Errors
+    /// The error that kept it from being written.
+    ///
+    /// # Cancel safety
+    /// Safe; writing goes on without it.
+    pub async fn flush(&self) -> Result<()> {
+        poll_fn(|cx| self.shared().poll_flush(cx)).await
+    }
+
+    /// Sends a value as the session's converter writes it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if no converter is installed, [`ErrorKind::Convert`] if it refuses
+    /// the value, and those of [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// As for [`send`](Self::send).
+    pub async fn send_serialized<T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
+        let frame = converter::serialize(self.shared().config.converter.as_deref(), &value)?;
+        self.send(frame).await
+    }
+
+    /// Closes: writes what was accepted, sends the Close, and waits for the peer's until the close
+    /// timeout. A session that has ended already keeps its outcome.
+    ///
+    /// Messages that still come can be received, up to the incoming capacity.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] only if a panic has left the session unusable. How the session ended, an
+    /// unclean end too, is the [`Outcome`].
+    ///
+    /// # Cancel safety
+    /// Once polled, closing goes on without the future.
+    pub async fn close(&self, reason: CloseReason) -> Result<Outcome> {
+        self.shared().close(reason)?;
+        self.closed().await
+    }
+
+    /// Waits for the end of the session.
+    ///
+    /// # Errors
+    /// As for [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn closed(&self) -> Result<Outcome> {
+        poll_fn(|cx| self.shared().poll_closed(cx)).await
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.live.0
+    }
+
+    async fn put(&self, frame: Frame, urgency: Urgency) -> Result<()> {
+        check(&frame, self.shared().config.limits)?;
+        let mut slot = Some(frame);
+        poll_fn(|cx| self.shared().poll_send(cx, &mut slot, urgency)).await
+    }
+
+    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.pending.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        self.live.0.poll_send(cx, &mut self.pending, Urgency::Feed)
+    }
+}
+
+/// `start_send` keeps one frame; it is accepted by the next `poll_ready`, `poll_flush` or `poll_close`.
+impl<F: Into<Frame>> Sink<F> for Outgoing {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_pending(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: F) -> Result<()> {
+        let frame = frame.into();
+        check(&frame, self.shared().config.limits)?;
+        if self.pending.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "start_send was called before poll_ready was ready",
+            ));
+        }
+        self.pending = Some(frame);
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        std::task::ready!(self.poll_pending(cx))?;
+        self.shared().poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        // A session that has closed meanwhile refuses what is pending, and is closed.
+        if std::task::ready!(self.poll_pending(cx)).is_err() {
+            self.pending = None;
+        }
+        self.shared().close(CloseReason::normal())?;
+        let outcome = std::task::ready!(self.shared().poll_closed(cx))?;
+        Poll::Ready(outcome.error.map_or(Ok(()), Err))
+    }
+}
+
+impl Incoming {
+    /// The next message, Text or Binary; `None` after a clean close, and again on later calls.
+    ///
+    /// Control frames are not shown: pings are answered, pongs are seen by
+    /// [`ping`](super::Session::ping) and the keepalive, the Close is echoed and ends the stream.
+    ///
+    /// # Errors
+    /// The error of an unclean end, with its outcome, and again on later calls:
+    /// [`ErrorKind::Io`] for a connection that ended without a Close,
+    /// [`ErrorKind::Timeout`] for a dead peer, [`ErrorKind::Protocol`] and [`ErrorKind::TooBig`] for one
+    /// that broke a rule.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future loses nothing.
+    pub fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>>> + Send + '_ {
+        poll_fn(|cx| self.live.0.poll_receive(cx))
+    }
+
+    /// The next message as a value, read by the session's converter. The message is consumed even if it
+    /// cannot be read; the session goes on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if no converter is installed, [`ErrorKind::Closed`] after a clean
+    /// close, [`ErrorKind::Convert`] with a [`ConvertError`](super::ConvertError) as its source, and
+    /// those of [`receive`](Self::receive).
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future loses nothing.
+    pub async fn receive_deserialized<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let converter = converter::installed(self.live.0.config.converter.as_deref())?;
+        if let Some(frame) = poll_fn(|cx| self.live.0.poll_receive(cx)).await? {
+            return converter::deserialize(converter, frame);
+        }
+        let outcome = self.live.0.with(|state| state.outcome())?;
+        Err(Error::new(ErrorKind::Closed, format!("the session is closed: {outcome}"))
+            .with_outcome(outcome))
+    }
+}
+
+impl Stream for Incoming {
+    type Item = Result<Frame>;
+
+    /// The error of an unclean end is yielded again on each call, as [`receive`](Incoming::receive)
+    /// repeats it.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.live.0.poll_receive(cx).map(Result::transpose)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.live) > 1 {
+            self.live.0.discard_incoming();
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("engine", &self.shared().config.engine)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("engine", &self.live.0.config.engine)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Refuses what must not be sent, before anything is.
+fn check(frame: &Frame, limits: Limits) -> Result<()> {
+    match frame {
+        Frame::Ping(payload) | Frame::Pong(payload) if payload.len() > 125 => Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("a control frame of {} bytes is too long: at most 125", payload.len()),
+        )),
+        Frame::Text(_) | Frame::Binary(_) => {
+            let size = frame.read_bytes().len();
+            if size <= limits.max_message_size {
+                return Ok(());
+            }
+            Err(Error::new(
+                ErrorKind::TooBig,
+                format!(
+                    "a message of {size} bytes is above the limit of {}",
+                    limits.max_message_size
+                ),
+            ))
+        }
+        Frame::Close(Some(reason)) if !reason.code().may_travel() => Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("close code {} must not be sent", reason.code()),
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,221 @@
+//! When to ping, and when a peer is dead: pure, with time as an argument.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use drivetrain_engine::Instant;
+
+/// Finds a dead peer within interval + timeout of its last sign of life.
+///
+/// No clock is read per message: whoever receives a frame says [`saw_life`](Self::saw_life), and the
+/// next [`step`](Self::step) takes it into account.
+#[derive(Debug)]
+pub(super) struct Keepalive {
+    interval: Option<Duration>,
+    timeout: Option<Duration>,
+    next_ping: Instant,
+    answer_due: Option<Instant>,
+    life: bool,
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing.
+    Wait,
+    /// Send a ping.
+    Ping,
+    /// The peer gave no sign of life in time.
+    Dead,
+}
+
+impl Keepalive {
+    /// `interval` of `None` is off; `timeout` of `None` is twice the interval.
+    pub(super) fn new(interval: Option<Duration>, timeout: Option<Duration>, now: Instant) -> Self {
+        let mut keepalive =
+            Self { interval: None, timeout, next_ping: now, answer_due: None, life: false };
+        keepalive.set_interval(interval, now);
+        keepalive
+    }
+
+    /// Changes the interval; the next ping goes out one interval from now.
+    pub(super) fn set_interval(&mut self, interval: Option<Duration>, now: Instant) {
+        self.interval = interval;
+        self.answer_due = None;
+        self.next_ping = now + interval.unwrap_or_default();
+    }
+
+    /// The peer gave a sign of life since the last step: any frame is one.
+    pub(super) fn saw_life(&mut self) {
+        self.life = true;
+    }
+
+    /// When [`step`](Self::step) is to be called next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.interval?;
+        Some(self.answer_due.map_or(self.next_ping, |due| due.min(self.next_ping)))
+    }
+
+    /// What is to be done at `now`.
+    pub(super) fn step(&mut self, now: Instant) -> Step {
+        let Some(interval) = self.interval else { return Step::Wait };
+        if std::mem::take(&mut self.life) {
+            self.answer_due = None;
+        }
+        if self.answer_due.is_some_and(|due| now >= due) {
+            return Step::Dead;
+        }
+        if now < self.next_ping {
+            return Step::Wait;
+        }
+        self.next_ping = now + interval;
+        let timeout = self.timeout.unwrap_or(interval.saturating_mul(2));
+        self.answer_due.get_or_insert(now + timeout);
+        Step::Ping
+    }
+}
+
+/// The pings that wait for their pongs, and the latest round trip.
+#[derive(Debug, Default)]
+pub(super) struct Pings {
+    next: u64,
+    pending: VecDeque<(u64, Instant)>,
+    answered: u64,
+    latency: Option<Duration>,
+    /// How many of the pending ones somebody waits for.
+    awaited: usize,
+}
+
+/// More unanswered pings than this are not remembered: the oldest is forgotten.
+const MOST_PENDING: usize = 64;
+
+impl Pings {
+    /// The number and payload of a new ping, sent at `now`.
+    pub(super) fn start(&mut self, now: Instant) -> (u64, Bytes) {
+        self.next += 1;
+        if self.pending.len() == MOST_PENDING {
+            self.pending.pop_front();
+        }
+        self.pending.push_back((self.next, now));
+        (self.next, Bytes::copy_from_slice(&self.next.to_be_bytes()))
+    }
+
+    /// Whether a pong would be news.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Takes a pong that came in at `now`: it answers its ping and all before it, which the peer may
+    /// skip (RFC 6455 section 5.5.3). Returns whether it answered one.
+    pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> bool {
+        let Ok(number) = <[u8; 8]>::try_from(payload).map(u64::from_be_bytes) else { return false };
+        let Some(place) = self.pending.iter().position(|&(pending, _)| pending == number) else {
+            return false;
+        };
+        if let Some((_, sent)) = self.pending.drain(..=place).next_back() {
+            self.latency = Some(now.saturating_since(sent));
+            self.answered = number;
+        }
+        true
+    }
+
+    /// Whether the ping of this number, or a later one, was answered.
+    pub(super) fn is_answered(&self, number: u64) -> bool {
+        self.answered >= number
+    }
+
+    /// The latest round trip.
+    pub(super) fn latency(&self) -> Option<Duration> {
+        self.latency
+    }
+
+    /// Somebody begins to wait for a pong.
+    pub(super) fn await_one(&mut self) {
+        self.awaited += 1;
+    }
+
+    /// Somebody no longer waits for a pong.
+    pub(super) fn awaited_one(&mut self) {
+        self.awaited = self.awaited.saturating_sub(1);
+    }
+
+    /// Whether somebody waits for a pong.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_origin(Duration::from_secs(seconds))
+    }
+
+    fn every(interval: u64, timeout: u64) -> Keepalive {
+        let seconds = Duration::from_secs;
+        Keepalive::new(Some(seconds(interval)), Some(seconds(timeout)), at(0))
+    }
+
+    #[test]
+    fn off_means_no_deadline_and_no_ping() {
+        let mut keepalive = Keepalive::new(None, None, at(0));
+        assert_eq!(keepalive.deadline(), None);
+        assert_eq!(keepalive.step(at(1000)), Step::Wait);
+    }
+
+    #[test]
+    fn a_silent_peer_is_dead_after_interval_and_timeout() {
+        let mut keepalive = every(20, 10);
+        assert_eq!(keepalive.deadline(), Some(at(20)));
+        assert_eq!(keepalive.step(at(19)), Step::Wait);
+        assert_eq!(keepalive.step(at(20)), Step::Ping);
+        assert_eq!(keepalive.deadline(), Some(at(30)));
+        assert_eq!(keepalive.step(at(29)), Step::Wait);
+        assert_eq!(keepalive.step(at(30)), Step::Dead);
+    }
+
+    #[test]
+    fn any_frame_in_time_is_life() {
+        let mut keepalive = every(20, 10);
+        for tick in [20, 40, 60] {
+            assert_eq!(keepalive.step(at(tick)), Step::Ping);
+            keepalive.saw_life();
+            assert_eq!(keepalive.step(at(tick + 10)), Step::Wait);
+        }
+    }
+
+    #[test]
+    fn with_a_timeout_above_the_interval_the_first_unanswered_ping_counts() {
+        let mut keepalive = every(10, 25);
+        for tick in [10, 20, 30] {
+            assert_eq!(keepalive.step(at(tick)), Step::Ping);
+        }
+        assert_eq!(keepalive.deadline(), Some(at(35)));
+        assert_eq!(keepalive.step(at(35)), Step::Dead);
+    }
+
+    #[test]
+    fn a_changed_interval_starts_anew() {
+        let mut keepalive = every(10, 5);
+        assert_eq!(keepalive.step(at(10)), Step::Ping);
+        keepalive.set_interval(Some(Duration::from_secs(60)), at(12));
+        assert_eq!(keepalive.step(at(15)), Step::Wait);
+        assert_eq!(keepalive.deadline(), Some(at(72)));
+        keepalive.set_interval(None, at(20));
+        assert_eq!(keepalive.deadline(), None);
+    }
+
+    #[test]
+    fn a_pong_answers_its_ping_and_those_before_it() {
+        let mut pings = Pings::default();
+        let (first, _) = pings.start(at(1));
+        let (second, payload) = pings.start(at(2));
+        assert!(!pings.answer(b"not ours", at(3)));
+        assert!(pings.answer(&payload, at(5)));
+        assert!(pings.is_answered(first) && pings.is_answered(second));
+        assert_eq!(pings.latency(), Some(Duration::from_secs(3)));
+        assert!(!pings.answer(&payload, at(6)), "a pong counts once");
+    }
+}

@@ -1,0 +1,183 @@
+//! What was accepted for sending and not yet given to the transport: pure.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use drivetrain_engine::{CloseReason, OpCode, RawFrame, Unit};
+
+/// A message above this is sent in fragments of this size, so that control frames do not wait for it
+/// and no buffer below grows to its size.
+pub(super) const FRAGMENT: usize = 64 << 10;
+
+/// More control frames than this do not wait: the oldest is dropped. A pong may stand for those before
+/// it (RFC 6455 section 5.5.3), so that a peer which floods pings without reading costs no memory.
+const MOST_CONTROL: usize = 64;
+
+/// The queue of one session, in the order in which frames go out: control frames first, between
+/// fragments too; then messages; the Close last of all.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// The largest fragment; `None` where the transport takes whole messages only.
+    fragment: Option<usize>,
+    capacity: usize,
+    /// The Close is out: nothing may follow it.
+    closed: bool,
+    control: VecDeque<RawFrame>,
+    messages: VecDeque<Message>,
+    /// The bytes of the messages that wait.
+    bytes: usize,
+    close: Option<CloseReason>,
+}
+
+#[derive(Debug)]
+struct Message {
+    /// `Continuation` once its first fragment is out.
+    opcode: OpCode,
+    rest: Bytes,
+}
+
+impl Outbox {
+    /// A queue of at most `capacity` bytes for a transport of this unit, which sends no frame above
+    /// `max_frame_size` if it can.
+    pub(super) fn new(unit: Unit, max_frame_size: usize, capacity: usize) -> Self {
+        Self {
+            fragment: (unit == Unit::Frames).then_some(FRAGMENT.min(max_frame_size)),
+            capacity,
+            closed: false,
+            control: VecDeque::new(),
+            messages: VecDeque::new(),
+            bytes: 0,
+            close: None,
+        }
+    }
+
+    /// Whether a message of this size may be taken: it fits, or it would be the only one.
+    pub(super) fn has_room(&self, size: usize) -> bool {
+        self.messages.is_empty() || self.bytes.saturating_add(size) <= self.capacity
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.control.is_empty() && self.close.is_none()
+    }
+
+    /// Whether nothing waits and the message need not be split: it may pass the queue by.
+    pub(super) fn may_pass(&self, size: usize) -> bool {
+        self.is_empty() && self.fragment.is_none_or(|fragment| size <= fragment)
+    }
+
+    /// Takes a message.
+    pub(super) fn push(&mut self, opcode: OpCode, payload: Bytes) {
+        self.bytes += payload.len();
+        self.messages.push_back(Message { opcode, rest: payload });
+    }
+
+    /// Takes a control frame other than a Close.
+    pub(super) fn push_control(&mut self, opcode: OpCode, payload: Bytes) {
+        if self.closed {
+            return;
+        }
+        if self.control.len() == MOST_CONTROL {
+            self.control.pop_front();
+        }
+        self.control.push_back(RawFrame::new(opcode, payload));
+    }
+
+    /// Takes the Close, to go out after everything accepted.
+    pub(super) fn close(&mut self, reason: CloseReason) {
+        self.close = Some(reason);
+    }
+
+    /// Takes the Close of a session that has failed: what was accepted is not sent any more.
+    pub(super) fn close_now(&mut self, reason: CloseReason) {
+        self.clear();
+        self.close = Some(reason);
+    }
+
+    /// Throws everything away.
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.control.clear();
+        self.bytes = 0;
+        self.close = None;
+    }
+
+    /// The next frame to send.
+    pub(super) fn pop(&mut self) -> Option<RawFrame> {
+        if let Some(frame) = self.control.pop_front() {
+            return Some(frame);
+        }
+        let Some(message) = self.messages.front_mut() else {
+            let reason = self.close.take()?;
+            self.closed = true;
+            return Some(RawFrame::new(OpCode::Close, reason.to_payload()));
+        };
+        if let Some(size) = self.fragment.filter(|&size| message.rest.len() > size) {
+            let fragment = RawFrame::new(message.opcode, message.rest.split_to(size));
+            message.opcode = OpCode::Continuation;
+            self.bytes -= size;
+            return Some(fragment.not_final());
+        }
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.rest.len();
+        Some(RawFrame::new(message.opcode, message.rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(outbox: &mut Outbox) -> Vec<(OpCode, usize, bool)> {
+        std::iter::from_fn(|| outbox.pop()).map(|f| (f.opcode, f.payload.len(), f.fin)).collect()
+    }
+
+    #[test]
+    fn long_messages_are_split_and_control_frames_go_between() {
+        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 1 << 20);
+        outbox.push(OpCode::Binary, vec![0; 2 * FRAGMENT + 1].into());
+        let first = outbox.pop().expect("a fragment");
+        assert_eq!(
+            (first.opcode, first.payload.len(), first.fin),
+            (OpCode::Binary, FRAGMENT, false)
+        );
+        outbox.push_control(OpCode::Pong, Bytes::new());
+        outbox.close(CloseReason::normal());
+        let rest = [
+            (OpCode::Pong, 0, true),
+            (OpCode::Continuation, FRAGMENT, false),
+            (OpCode::Continuation, 1, true),
+            (OpCode::Close, 2, true),
+        ];
+        assert_eq!(drain(&mut outbox), rest);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_transport_of_messages_gets_them_whole() {
+        let mut outbox = Outbox::new(Unit::Messages, usize::MAX, 10);
+        outbox.push(OpCode::Text, vec![b'x'; 3 * FRAGMENT].into());
+        assert_eq!(drain(&mut outbox), [(OpCode::Text, 3 * FRAGMENT, true)]);
+    }
+
+    #[test]
+    fn room_is_counted_in_bytes_and_one_message_always_fits() {
+        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 10);
+        assert!(outbox.has_room(1000));
+        outbox.push(OpCode::Binary, vec![0; 6].into());
+        assert!(outbox.has_room(4) && !outbox.has_room(5));
+        outbox.pop();
+        assert!(outbox.has_room(5));
+    }
+
+    #[test]
+    fn a_flood_of_pings_keeps_only_the_latest_pongs() {
+        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 10);
+        for i in 0..=u8::MAX {
+            outbox.push_control(OpCode::Pong, vec![i].into());
+        }
+        let kept: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|f| f.payload[0]).collect();
+        assert_eq!(kept.len(), MOST_CONTROL);
+        assert_eq!(kept.last(), Some(&u8::MAX));
+    }
+}

@@ -1,0 +1,279 @@
+//! What the halves of a session share: the lock, and the polls that go through it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use drivetrain_engine::{
+    CloseReason, Connection, Error, ErrorKind, Extension, Frame, Instant, OpCode, Outcome,
+    Protocol, Result, Runtime,
+};
+
+use super::{
+    config::SessionConfig,
+    state::State,
+    waiting::{Keeper, Receiving, Sending},
+};
+
+/// One session: shared by its halves and by the keeper task.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) receiving: Arc<Receiving>,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) config: SessionConfig,
+    pub(super) facts: Facts,
+}
+
+/// What was agreed on when the connection was opened.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) protocol: Protocol,
+    pub(super) subprotocol: Option<String>,
+    pub(super) extensions: Vec<Extension>,
+    pub(super) response: Option<http::Response<()>>,
+}
+
+/// Whether a message is written at once if it is the first, or in any case with those after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// `send`: the first after waiting for input is written at once.
+    Send,
+    /// `feed`: none is.
+    Feed,
+}
+
+impl Shared {
+    pub(super) fn new(
+        connection: Connection,
+        runtime: Arc<dyn Runtime>,
+        config: SessionConfig,
+    ) -> Arc<Self> {
+        let keeper = Arc::new(Keeper::default());
+        let receiving = Arc::new(Receiving::new(Arc::clone(&keeper)));
+        let facts = Facts {
+            protocol: connection.protocol(),
+            subprotocol: connection.subprotocol().map(str::to_owned),
+            extensions: connection.extensions().to_vec(),
+            response: connection.response().cloned(),
+        };
+        let send_waker = Waker::from(Arc::new(Sending(Arc::clone(&keeper))));
+        let state = State::new(
+            connection,
+            &config,
+            Arc::clone(&runtime),
+            Arc::clone(&receiving),
+            send_waker,
+        );
+        Arc::new(Self { state: Mutex::new(state), keeper, receiving, runtime, config, facts })
+    }
+
+    /// Runs `f` on the state, under the lock; wakes and drops what it left behind after it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if a panic has left the lock poisoned.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> Result<R> {
+        let Ok(mut state) = self.state.lock() else {
+            return Err(Error::new(ErrorKind::Io, "a panic has left the session unusable")
+                .with_engine(self.config.engine.to_string()));
+        };
+        let result = f(&mut state);
+        let after = std::mem::take(&mut state.after);
+        drop(state);
+        if after.wake_keeper {
+            self.keeper.wake();
+        }
+        for waker in after.wake {
+            waker.wake();
+        }
+        Ok(result)
+    }
+
+    /// The next message; `None` after a clean end.
+    pub(super) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
+        self.with(|state| {
+            state.app_polls += 1;
+            if state.keeper_reads && !state.keeper_must_read() {
+                state.keeper_reads = false;
+                self.receiving.set_keeper_reads(false);
+                self.receiving.disarm();
+            }
+            if let Some(frame) = state.take_read() {
+                self.receiving.arm();
+                return Poll::Ready(Ok(Some(frame)));
+            }
+            let wakes = self.receiving.wakes();
+            loop {
+                if let Some(last_word) = state.last_word() {
+                    return Poll::Ready(last_word);
+                }
+                if state.received.is_exhausted() {
+                    state.pump(true);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                match state.poll_message() {
+                    Poll::Ready(frame) => {
+                        state
+                            .received
+                            .count(frame.as_ref().map_or(0, |frame| frame.read_bytes().len()));
+                        if let Some(frame) = frame {
+                            self.receiving.arm();
+                            self.arm_flush(state);
+                            return Poll::Ready(Ok(Some(frame)));
+                        }
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            state.pump(true);
+            if let Some(last_word) = state.last_word() {
+                return Poll::Ready(last_word);
+            }
+            state.quiet = true;
+            state.received.reset();
+            state.sent.reset();
+            if self.receiving.wait(cx.waker(), wakes) {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })?
+    }
+
+    /// Takes the frame out of `slot` in the poll in which it is accepted, and not before.
+    pub(super) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        slot: &mut Option<Frame>,
+        urgency: Urgency,
+    ) -> Poll<Result<()>> {
+        self.with(|state| {
+            state.check_open()?;
+            let size = slot.as_ref().map_or(0, |frame| frame.read_bytes().len());
+            if state.sent.is_exhausted() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if matches!(slot, Some(Frame::Text(_) | Frame::Binary(_)))
+                && !state.outbox.has_room(size)
+            {
+                state.pump(true);
+                state.check_open()?;
+                if !state.outbox.has_room(size) {
+                    state.watch(cx.waker());
+                    return Poll::Pending;
+                }
+            }
+            state.sent.count(size);
+            match slot.take() {
+                None => return Poll::Ready(Ok(())),
+                Some(Frame::Text(text)) => state.accept(OpCode::Text, text.into()),
+                Some(Frame::Binary(bytes)) => state.accept(OpCode::Binary, bytes),
+                Some(Frame::Ping(payload)) => state.outbox.push_control(OpCode::Ping, payload),
+                Some(Frame::Pong(payload)) => state.outbox.push_control(OpCode::Pong, payload),
+                Some(Frame::Close(reason)) => {
+                    state.close(reason.unwrap_or_else(CloseReason::normal));
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            if urgency == Urgency::Send && std::mem::take(&mut state.quiet) {
+                state.pump(true);
+            } else {
+                state.pump(false);
+                self.arm_flush(state);
+            }
+            Poll::Ready(Ok(()))
+        })?
+    }
+
+    /// Ready when everything accepted is written.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.with(|state| {
+            state.pump(true);
+            if let Some(error) = state.write_error() {
+                return Poll::Ready(Err(error));
+            }
+            if state.is_flushed() {
+                return Poll::Ready(Ok(()));
+            }
+            state.watch(cx.waker());
+            Poll::Pending
+        })?
+    }
+
+    /// Begins to close; the keeper goes on with it.
+    pub(super) fn close(&self, reason: CloseReason) -> Result<()> {
+        self.with(|state| state.close(reason))
+    }
+
+    /// Ready when the session has ended.
+    pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<Result<Outcome>> {
+        self.with(|state| match state.end() {
+            Some(outcome) => Poll::Ready(Ok(outcome.clone())),
+            None => {
+                state.watch(cx.waker());
+                Poll::Pending
+            }
+        })?
+    }
+
+    /// Sends a ping and has the keeper look out for its pong.
+    pub(super) fn start_ping(&self) -> Result<(u64, Instant)> {
+        let now = self.runtime.now();
+        self.with(|state| {
+            state.check_open()?;
+            state.pings.await_one();
+            state.after.wake_keeper = true;
+            Ok((state.ping(now), now))
+        })?
+    }
+
+    /// Nobody waits any more for the ping that was started last.
+    pub(super) fn stop_ping(&self) {
+        // A poisoned session has no pings to count.
+        let _ = self.with(|state| state.pings.awaited_one());
+    }
+
+    /// Ready with the round trip when the ping of this number is answered.
+    pub(super) fn poll_pong(&self, cx: &mut Context<'_>, number: u64) -> Poll<Result<Duration>> {
+        self.with(|state| {
+            if state.pings.is_answered(number) {
+                return Poll::Ready(Ok(state.pings.latency().unwrap_or_default()));
+            }
+            state.check_open()?;
+            state.watch(cx.waker());
+            Poll::Pending
+        })?
+    }
+
+    /// The receiving half is gone, the sending half is not.
+    pub(super) fn discard_incoming(&self) {
+        // A poisoned session reads nothing that could be discarded.
+        let _ = self.with(|state| {
+            state.discards = true;
+            state.after.wake_keeper = true;
+        });
+    }
+
+    /// The last half is gone.
+    pub(super) fn abandon(&self) {
+        // A poisoned session ends with the memory it is in.
+        let _ = self.with(|state| state.abandon(CloseReason::going_away()));
+    }
+
+    fn arm_flush(&self, state: &mut State) {
+        if !state.flush_armed && !state.is_flushed() {
+            state.flush_armed = true;
+            state.after.wake_keeper = true;
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("engine", &self.config.engine).finish_non_exhaustive()
+    }
+}

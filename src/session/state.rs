@@ -1,0 +1,510 @@
+//! Everything about one session that is behind its lock.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use drivetrain_engine::{
+    CloseCode, CloseReason, Connection, Duties, Error, ErrorKind, Frame, Instant, OpCode, Outcome,
+    RawFrame, Result, Runtime, Transport,
+};
+
+use super::{
+    assembler::{Assembler, Event},
+    closing::Closing,
+    config::SessionConfig,
+    keepalive::{Keepalive, Pings, Step},
+    outbox::Outbox,
+    waiting::Receiving,
+};
+
+/// The state of a session. Its methods never block, never run a user's code, and never wake a task:
+/// whoever is to be woken is left in `wake`, for after the lock.
+pub(super) struct State {
+    /// `None` once the session has ended.
+    transport: Option<Box<dyn Transport>>,
+    duties: Duties,
+    assembler: Assembler,
+    pub(super) outbox: Outbox,
+    closing: Closing,
+    keepalive: Keepalive,
+    pub(super) pings: Pings,
+    inbox: Inbox,
+    /// The receiving half is gone: what comes in is thrown away.
+    pub(super) discards: bool,
+    discarded: u64,
+    /// Something was given to the transport that is not written yet.
+    dirty: bool,
+    /// The application has waited for input since it last sent: the next message is written at once.
+    pub(super) quiet: bool,
+    /// The keeper was asked to write the tail of a burst.
+    pub(super) flush_armed: bool,
+    pub(super) keeper_reads: bool,
+    /// Counts the application's polls, so that the keeper sees whether it is there.
+    pub(super) app_polls: u64,
+    pub(super) received: Fairness,
+    pub(super) sent: Fairness,
+    end: Option<Outcome>,
+    runtime: Arc<dyn Runtime>,
+    receiving: Arc<Receiving>,
+    receive_waker: Waker,
+    send_waker: Waker,
+    watchers: Vec<Waker>,
+    pub(super) after: AfterUnlock,
+}
+
+/// What is to be done when the lock is free again.
+#[derive(Default)]
+pub(super) struct AfterUnlock {
+    pub(super) wake: Vec<Waker>,
+    pub(super) wake_keeper: bool,
+    /// Dropping it closes the socket.
+    pub(super) dropped: Option<Box<dyn Transport>>,
+}
+
+/// How much a task has done without waiting. What is buffered already is done without the runtime, so
+/// that the runtime cannot see that others are kept waiting.
+#[derive(Debug, Default)]
+pub(super) struct Fairness {
+    messages: u32,
+    bytes: usize,
+}
+
+/// The messages that the keeper read and the application has not taken.
+struct Inbox {
+    messages: VecDeque<Frame>,
+    bytes: usize,
+    capacity: usize,
+}
+
+/// What a message in the inbox counts beside its payload, so that empty ones are bounded too.
+const MESSAGE_OVERHEAD: usize = 64;
+
+impl State {
+    pub(super) fn new(
+        connection: Connection,
+        config: &SessionConfig,
+        runtime: Arc<dyn Runtime>,
+        receiving: Arc<Receiving>,
+        send_waker: Waker,
+    ) -> Self {
+        let duties = connection.duties();
+        let now = runtime.now();
+        Self {
+            duties,
+            assembler: Assembler::new(config.limits, duties),
+            outbox: Outbox::new(
+                duties.unit,
+                config.limits.max_frame_size,
+                config.outgoing_capacity,
+            ),
+            closing: Closing::new(config.close_timeout),
+            keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, now),
+            pings: Pings::default(),
+            inbox: Inbox {
+                messages: VecDeque::new(),
+                bytes: 0,
+                capacity: config.incoming_capacity,
+            },
+            discards: false,
+            discarded: 0,
+            dirty: false,
+            quiet: true,
+            flush_armed: false,
+            keeper_reads: false,
+            app_polls: 0,
+            received: Fairness::default(),
+            sent: Fairness::default(),
+            end: None,
+            runtime,
+            receive_waker: Waker::from(Arc::clone(&receiving)),
+            receiving,
+            send_waker,
+            watchers: Vec::new(),
+            after: AfterUnlock::default(),
+            transport: Some(connection.into_transport()),
+        }
+    }
+
+    /// How the session ended, once it has.
+    pub(super) fn end(&self) -> Option<&Outcome> {
+        self.end.as_ref()
+    }
+
+    /// The outcome as it stands, also before the end.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.end.clone().unwrap_or_else(|| self.closing.report(None))
+    }
+
+    /// What `receive` says once nothing more comes: `None` after a clean end.
+    pub(super) fn last_word(&self) -> Option<Result<Option<Frame>>> {
+        let end = self.end.as_ref()?;
+        Some(match &end.error {
+            None => Ok(None),
+            Some(error) => Err(error.clone().with_outcome(end.clone())),
+        })
+    }
+
+    /// # Errors
+    /// Why nothing can be sent any more: the error that ended the session, or
+    /// [`ErrorKind::Closed`].
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.closing.is_open() && self.end.is_none() {
+            return Ok(());
+        }
+        let outcome = self.outcome();
+        let error = match &outcome.error {
+            Some(error) => error.clone(),
+            None => Error::new(ErrorKind::Closed, format!("the session is closed: {outcome}")),
+        };
+        Err(error.with_outcome(outcome))
+    }
+
+    /// Takes a message that the keeper has read.
+    pub(super) fn take_read(&mut self) -> Option<Frame> {
+        let was_full = self.inbox.is_full();
+        let frame = self.inbox.messages.pop_front()?;
+        self.inbox.bytes -= frame.read_bytes().len() + MESSAGE_OVERHEAD;
+        self.after.wake_keeper |= was_full && self.keeper_reads;
+        Some(frame)
+    }
+
+    /// Reads one frame and acts on it. `Ready(None)`: something happened, but no message came of it;
+    /// whoever polls looks at [`end`](Self::end) and polls again.
+    pub(super) fn poll_message(&mut self) -> Poll<Option<Frame>> {
+        let Some(transport) = &mut self.transport else { return Poll::Ready(None) };
+        if self.closing.has_received() || !self.closing.is_readable() {
+            return Poll::Pending;
+        }
+        let mut cx = Context::from_waker(&self.receive_waker);
+        let frame = match transport.poll_receive(&mut cx, self.assembler.max_payload()) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(frame) => frame,
+        };
+        let event = match frame {
+            Ok(Some(frame)) => {
+                self.keepalive.saw_life();
+                self.assembler.accept(frame)
+            }
+            Ok(None) => return self.read_ended(None),
+            Err(error) => Err(error),
+        };
+        match event {
+            Ok(Event::Message(frame)) if self.closing.delivers() => {
+                return Poll::Ready(Some(frame));
+            }
+            Ok(Event::Message(_)) => self.discarded += 1,
+            Ok(Event::Fragment) => {}
+            Ok(Event::Ping(payload)) => {
+                if !self.duties.answers_ping {
+                    self.outbox.push_control(OpCode::Pong, payload);
+                }
+            }
+            Ok(Event::Pong(payload)) => {
+                if self.pings.is_waiting() && self.pings.answer(&payload, self.runtime.now()) {
+                    self.wake_watchers();
+                }
+            }
+            Ok(Event::Close(reason)) => self.peer_closed(reason),
+            // A transport goes on after a violation, discarding: the peer's Close or the end may come.
+            Err(error) if error.close_code().is_some() => self.fail(error),
+            Err(error) => return self.read_ended(Some(error)),
+        }
+        Poll::Ready(None)
+    }
+
+    /// Reads what there is into the inbox, on the application's behalf. Returns whether there may be
+    /// more, after a fair share.
+    pub(super) fn read_ahead(&mut self) -> bool {
+        const FAIR_SHARE: usize = 64;
+        for _ in 0..FAIR_SHARE {
+            if self.end.is_some()
+                || (self.inbox.is_full() && self.closing.is_open() && !self.discards)
+            {
+                return false;
+            }
+            match self.poll_message() {
+                Poll::Pending => return false,
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(_)) if self.discards || self.inbox.is_full() => {
+                    self.discarded += 1;
+                }
+                Poll::Ready(Some(frame)) => {
+                    self.inbox.bytes += frame.read_bytes().len() + MESSAGE_OVERHEAD;
+                    self.inbox.messages.push_back(frame);
+                    self.after.wake.extend(self.receiving.take_app());
+                }
+            }
+        }
+        true
+    }
+
+    /// Gives the transport what it takes, and has it written if `write` or if enough has come together.
+    pub(super) fn pump(&mut self, write: bool) {
+        let Some(transport) = &mut self.transport else { return };
+        if !self.closing.is_writable() || (self.outbox.is_empty() && !self.dirty) {
+            return;
+        }
+        let mut cx = Context::from_waker(&self.send_waker);
+        let mut written = Poll::Ready(Ok(()));
+        while !self.outbox.is_empty() {
+            written = transport.poll_ready(&mut cx);
+            if !matches!(written, Poll::Ready(Ok(()))) {
+                break;
+            }
+            if let Some(frame) = self.outbox.pop() {
+                self.dirty = true;
+                written = Poll::Ready(transport.start_send(frame));
+                if matches!(written, Poll::Ready(Err(_))) {
+                    break;
+                }
+            }
+        }
+        if write && matches!(written, Poll::Ready(Ok(()))) {
+            written = transport.poll_flush(&mut cx);
+            if matches!(written, Poll::Ready(Ok(()))) {
+                self.dirty = false;
+                self.closing.close_flushed();
+            }
+        }
+        if let Poll::Ready(Err(error)) = written {
+            self.outbox.clear();
+            self.closing.write_failed(error, self.runtime.now());
+            self.after.wake_keeper = true;
+        }
+        self.wake_watchers();
+        self.settle();
+    }
+
+    /// Gives a message straight to the transport if nothing is before it and the transport is ready, or
+    /// else queues it.
+    pub(super) fn accept(&mut self, opcode: OpCode, payload: bytes::Bytes) {
+        if self.outbox.may_pass(payload.len())
+            && let Some(transport) = &mut self.transport
+        {
+            let mut cx = Context::from_waker(&self.send_waker);
+            if matches!(transport.poll_ready(&mut cx), Poll::Ready(Ok(()))) {
+                self.dirty = true;
+                if let Err(error) = transport.start_send(RawFrame::new(opcode, payload)) {
+                    self.closing.write_failed(error, self.runtime.now());
+                    self.after.wake_keeper = true;
+                }
+                return;
+            }
+        }
+        self.outbox.push(opcode, payload);
+    }
+
+    /// Whether everything that was accepted is written.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.outbox.is_empty() && !self.dirty
+    }
+
+    /// The error that keeps things from being written, if there is one.
+    pub(super) fn write_error(&self) -> Option<Error> {
+        if self.is_flushed() && self.closing.is_writable() {
+            return None;
+        }
+        let error = self.closing.error().or(self.end.as_ref()?.error.as_ref())?;
+        Some(error.clone().with_outcome(self.outcome()))
+    }
+
+    /// This end closes: after everything accepted, the Close goes out.
+    pub(super) fn close(&mut self, reason: CloseReason) {
+        if self.end.is_none() && self.closing.close(&reason, self.runtime.now()) {
+            self.outbox.close(reason);
+            self.after.wake_keeper = true;
+            self.pump(true);
+        }
+    }
+
+    /// Sends a ping. Returns its number.
+    pub(super) fn ping(&mut self, now: Instant) -> u64 {
+        let (number, payload) = self.pings.start(now);
+        self.outbox.push_control(OpCode::Ping, payload);
+        self.pump(true);
+        number
+    }
+
+    /// Changes the ping interval.
+    pub(super) fn set_ping_interval(&mut self, interval: Option<std::time::Duration>) {
+        self.keepalive.set_interval(interval, self.runtime.now());
+        self.after.wake_keeper = true;
+    }
+
+    /// Whether the keeper is to read at once, whatever the application does.
+    pub(super) fn keeper_must_read(&self) -> bool {
+        self.discards || !self.closing.is_open() || self.pings.is_awaited()
+    }
+
+    /// Does what is due at `now`: pings, the dead peer, the end of closing. Returns when to come again.
+    pub(super) fn tick(&mut self, now: Instant) -> Option<Instant> {
+        if self.closing.is_open() && self.keepalive.deadline().is_some_and(|due| now >= due) {
+            // Nothing is judged by what merely was not read yet.
+            self.read_ahead();
+            if self.inbox.is_full() {
+                self.keepalive.saw_life();
+            }
+            match self.keepalive.step(now) {
+                Step::Wait => {}
+                Step::Ping => {
+                    self.ping(now);
+                }
+                Step::Dead => self.die(),
+            }
+        }
+        self.settle();
+        if self.closing.is_open() { self.keepalive.deadline() } else { self.closing.deadline() }
+    }
+
+    /// The session is dropped: one attempt to write what is pending and a Close, then the socket goes.
+    pub(super) fn abandon(&mut self, reason: CloseReason) {
+        if self.end.is_some() {
+            return;
+        }
+        if self.closing.is_open() {
+            self.closing.close(&reason, self.runtime.now());
+            self.outbox.close(reason);
+        }
+        self.pump(true);
+        if self.end.is_none() {
+            self.finish(self.closing.report(None));
+        }
+    }
+
+    /// The task that keeps the session is gone, and with it everything that depends on time.
+    pub(super) fn abort(&mut self, error: Error) {
+        if self.end.is_none() {
+            self.closing.write_failed(error, self.runtime.now());
+            self.finish(self.closing.report(None));
+        }
+    }
+
+    /// Wakes this task when something changes: room, a pong, the end.
+    pub(super) fn watch(&mut self, waker: &Waker) {
+        if !self.watchers.iter().any(|known| known.will_wake(waker)) {
+            self.watchers.push(waker.clone());
+        }
+    }
+
+    fn peer_closed(&mut self, reason: Option<CloseReason>) {
+        if self.closing.peer_closed(reason.clone(), self.runtime.now()) {
+            if self.duties.echoes_close {
+                self.dirty = true;
+            } else {
+                let empty = || CloseReason::truncated(CloseCode::NO_STATUS, "");
+                self.outbox.close(reason.unwrap_or_else(empty));
+            }
+        }
+        self.after.wake_keeper = true;
+        self.pump(true);
+        self.settle();
+    }
+
+    fn read_ended(&mut self, error: Option<Error>) -> Poll<Option<Frame>> {
+        self.closing.read_ended(error, self.runtime.now());
+        self.after.wake_keeper = true;
+        self.settle();
+        if self.end.is_some() { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    /// The peer broke a rule: the Close goes out before anything that waits.
+    fn fail(&mut self, error: Error) {
+        if self.closing.error().is_some() {
+            let _ = self.read_ended(Some(error)); // the first error is the one reported
+            return;
+        }
+        let text = error.to_string();
+        match self.closing.failed(error, &text, self.runtime.now()) {
+            Some(reason) => self.outbox.close_now(reason),
+            None => self.outbox.clear(),
+        }
+        self.after.wake_keeper = true;
+        self.pump(true);
+    }
+
+    /// The peer is dead: a Close is tried, past everything that waits, and the socket is dropped.
+    fn die(&mut self) {
+        let error = Error::new(ErrorKind::Timeout, "ping timeout: the peer gave no sign of life")
+            .with_close_code(CloseCode::INTERNAL_ERROR);
+        let close = self.closing.failed(error, "Ping timeout", self.runtime.now());
+        if let (Some(reason), Some(transport)) = (close, &mut self.transport) {
+            let mut cx = Context::from_waker(&self.send_waker);
+            // Trying is all that can be done: the outcome says that it was not clean.
+            if transport.start_send(RawFrame::new(OpCode::Close, reason.to_payload())).is_ok() {
+                let _ = transport.poll_flush(&mut cx);
+            }
+        }
+        self.finish(self.closing.report(None));
+    }
+
+    /// Ends the session if it is over.
+    fn settle(&mut self) {
+        if self.end.is_none()
+            && !self.closing.is_open()
+            && let Some(outcome) = self.closing.outcome(self.runtime.now())
+        {
+            self.finish(outcome);
+        }
+    }
+
+    fn finish(&mut self, mut outcome: Outcome) {
+        outcome.discarded = self.discarded;
+        self.end = Some(outcome);
+        if let Some(mut transport) = self.transport.take() {
+            // Ends the stream in good order if that needs no waiting; dropping it ends it anyway.
+            let _ = transport.poll_close(&mut Context::from_waker(Waker::noop()));
+            self.after.dropped = Some(transport);
+        }
+        self.outbox.clear();
+        self.dirty = false;
+        self.wake_watchers();
+        self.after.wake.extend(self.receiving.take_app());
+        self.after.wake_keeper = true;
+    }
+
+    fn wake_watchers(&mut self) {
+        self.after.wake.append(&mut self.watchers);
+    }
+}
+
+impl Fairness {
+    /// Counts one message of this size.
+    pub(super) fn count(&mut self, size: usize) {
+        self.messages += 1;
+        self.bytes = self.bytes.saturating_add(size);
+    }
+
+    /// Whether the task should let others run; if so, counting begins anew.
+    pub(super) fn is_exhausted(&mut self) -> bool {
+        let exhausted = self.messages >= 256 || self.bytes >= 256 << 10;
+        if exhausted {
+            self.reset();
+        }
+        exhausted
+    }
+
+    /// The task has waited.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Inbox {
+    fn is_full(&self) -> bool {
+        self.bytes >= self.capacity
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("closing", &self.closing)
+            .field("outbox", &self.outbox)
+            .field("read_ahead", &self.inbox.messages.len())
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}

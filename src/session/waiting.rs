@@ -1,0 +1,166 @@
+//! Who is woken when the transport can go on.
+//!
+//! The transport sees one waker per direction, always the same, made here; it wakes whoever waits. So
+//! the application and the keeper may both poll without stealing each other's wake-ups. A `wake` takes
+//! only the small locks in here, never the session's: it may be called from inside a poll.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+use std::task::{Wake, Waker};
+
+/// Wakes the keeper task.
+#[derive(Debug, Default)]
+pub(super) struct Keeper(Mutex<Option<Waker>>);
+
+impl Keeper {
+    /// Makes this task the keeper; called by it at the start of each poll.
+    pub(super) fn register(&self, waker: &Waker) {
+        let mut slot = relock(&self.0);
+        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    /// Has the keeper look at the session.
+    pub(super) fn wake(&self) {
+        let waker = relock(&self.0).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// The receiving direction: the waker that the transport sees.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    keeper: Arc<Keeper>,
+    app: Mutex<App>,
+    /// Counts the wakes, under `app`'s lock, so that one between a poll and the registration is seen.
+    wakes: AtomicU64,
+    /// The keeper has a grace timer running, or reads: it need not be told that something came in.
+    armed: AtomicBool,
+    /// The keeper wants to be woken as soon as there is something to read.
+    keeper_reads: AtomicBool,
+}
+
+/// The application's `receive`.
+#[derive(Debug, Default)]
+struct App {
+    /// Kept between waits, so that waiting again costs no clone.
+    waker: Option<Waker>,
+    waiting: bool,
+}
+
+impl Receiving {
+    pub(super) fn new(keeper: Arc<Keeper>) -> Self {
+        Self {
+            keeper,
+            app: Mutex::default(),
+            wakes: AtomicU64::new(0),
+            // The keeper begins with a grace timer: the application may never receive.
+            armed: AtomicBool::new(true),
+            keeper_reads: AtomicBool::new(false),
+        }
+    }
+
+    /// The number of wakes so far: to be read before the transport is polled.
+    pub(super) fn wakes(&self) -> u64 {
+        self.wakes.load(Ordering::Acquire)
+    }
+
+    /// The application waits, after a poll that was pending. Returns whether it was woken since `wakes`
+    /// was read, so that it must not wait.
+    pub(super) fn wait(&self, waker: &Waker, wakes: u64) -> bool {
+        let mut app = relock(&self.app);
+        if self.wakes.load(Ordering::Acquire) != wakes {
+            return true;
+        }
+        if !app.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            app.waker = Some(waker.clone());
+        }
+        app.waiting = true;
+        false
+    }
+
+    /// Whether the application waits.
+    pub(super) fn app_waits(&self) -> bool {
+        relock(&self.app).waiting
+    }
+
+    /// The waker of the application, if it waits; it does no longer.
+    pub(super) fn take_app(&self) -> Option<Waker> {
+        let mut app = relock(&self.app);
+        std::mem::take(&mut app.waiting).then(|| app.waker.clone()).flatten()
+    }
+
+    /// The application takes what came in without waiting: the keeper shall look after it in a while.
+    pub(super) fn arm(&self) {
+        if !self.armed.load(Ordering::Relaxed) && !self.armed.swap(true, Ordering::AcqRel) {
+            self.keeper.wake();
+        }
+    }
+
+    /// The keeper stops looking after the application: the next sign of life wakes it again.
+    pub(super) fn disarm(&self) {
+        self.armed.store(false, Ordering::Release);
+    }
+
+    /// The keeper looks after the application.
+    pub(super) fn rearm(&self) {
+        self.armed.store(true, Ordering::Release);
+    }
+
+    /// Whether the keeper was asked to look after the application.
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Acquire)
+    }
+
+    /// Whether the keeper wants to be woken whenever there is something to read.
+    pub(super) fn set_keeper_reads(&self, reads: bool) {
+        self.keeper_reads.store(reads, Ordering::Release);
+    }
+}
+
+impl Wake for Receiving {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let app = {
+            let mut app = relock(&self.app);
+            self.wakes.fetch_add(1, Ordering::AcqRel);
+            std::mem::take(&mut app.waiting).then(|| app.waker.clone()).flatten()
+        };
+        if let Some(app) = app {
+            app.wake();
+        }
+        if self.keeper_reads.load(Ordering::Acquire) {
+            self.keeper.wake();
+        } else {
+            self.arm();
+        }
+    }
+}
+
+/// The sending direction: the waker that the transport sees. Only a full socket makes it wait, and then
+/// the keeper goes on writing and wakes the senders when there is room.
+#[derive(Debug)]
+pub(super) struct Sending(pub(super) Arc<Keeper>);
+
+impl Wake for Sending {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.wake();
+    }
+}
+
+/// Nothing in here can be left half changed by a panic.
+fn relock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

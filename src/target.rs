@@ -1,0 +1,212 @@
+//! URLs and headers as users give them, parsed once at the edge.
+
+use drivetrain_engine::{Error, ErrorKind, Result};
+use http::{HeaderName, HeaderValue, Uri};
+use url::Url;
+
+/// Parses a URL as `url::Url` does (IDNA, dots, defaults), relative to `base` if it has no scheme.
+pub(crate) fn parse(text: &str, base: Option<&Url>) -> Result<Url> {
+    let parsed = match base {
+        Some(base) => base.join(text),
+        None => Url::parse(text),
+    };
+    let url = parsed.map_err(|error| {
+        let hint = match error {
+            url::ParseError::RelativeUrlWithoutBase => {
+                ": begin with a scheme, or install DefaultRequest with a base_url"
+            }
+            _ => "",
+        };
+        invalid(format!("`{}` is not a valid URL: {error}{hint}", redact_userinfo(text)))
+            .with_source(error)
+    })?;
+    if !matches!(url.scheme(), "http" | "https" | "ws" | "wss") {
+        return Err(invalid(format!(
+            "scheme `{}` is not supported: use http, https, ws or wss",
+            url.scheme()
+        )));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(invalid(format!("`{}` has no host", redact_userinfo(text))));
+    }
+    Ok(url)
+}
+
+/// What a URL comes to for an engine.
+pub(crate) struct Target {
+    /// With scheme `http` or `https`, without userinfo and fragment.
+    pub(crate) uri: Uri,
+    pub(crate) secure: bool,
+    /// The userinfo as a header.
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
+impl Target {
+    /// For a plain request; a fragment stays at home, as browsers keep it.
+    pub(crate) fn for_request(mut url: Url) -> Result<Self> {
+        if matches!(url.scheme(), "ws" | "wss") {
+            return Err(invalid(format!(
+                "scheme `{}` is for WebSockets: use client.web_socket(..), or http and https here",
+                url.scheme()
+            )));
+        }
+        url.set_fragment(None);
+        Self::new(url)
+    }
+
+    /// For a WebSocket: a fragment is an error (RFC 6455 section 3).
+    pub(crate) fn for_web_socket(url: Url) -> Result<Self> {
+        if url.fragment().is_some() {
+            return Err(invalid(
+                "a WebSocket URL has no fragment: leave out `#` and what follows, or write it as %23",
+            ));
+        }
+        Self::new(url)
+    }
+
+    fn new(mut url: Url) -> Result<Self> {
+        let authorization = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, password) => Some(basic_auth(&decoded(user), password.map(decoded).as_deref())?),
+        };
+        let scheme = match url.scheme() {
+            "ws" => "http",
+            "wss" => "https",
+            other => other,
+        }
+        .to_owned();
+        // These can only be refused for URLs without a host, and this one has one.
+        let unchanged = |()| invalid("the URL cannot be used");
+        url.set_scheme(&scheme).map_err(unchanged)?;
+        url.set_username("").map_err(unchanged)?;
+        url.set_password(None).map_err(unchanged)?;
+        let uri = Uri::try_from(url.as_str())
+            .map_err(|error| invalid("the URL cannot be sent over HTTP").with_source(error))?;
+        Ok(Self { uri, secure: scheme == "https", authorization })
+    }
+}
+
+/// A header as the user gave it.
+pub(crate) fn header(
+    name: impl TryInto<HeaderName, Error: Into<http::Error>>,
+    value: impl TryInto<HeaderValue, Error: Into<http::Error>>,
+) -> Result<(HeaderName, HeaderValue)> {
+    let name = name.try_into().map_err(|error| {
+        invalid("a header name is not valid: letters, digits and !#$%&'*+-.^_`|~ only")
+            .with_source(error.into())
+    })?;
+    let value = value.try_into().map_err(|error| {
+        invalid(format!(
+            "the value of header `{name}` is not valid: no line breaks or control bytes"
+        ))
+        .with_source(error.into())
+    })?;
+    Ok((name, value))
+}
+
+/// The `Authorization` of basic auth (RFC 7617).
+pub(crate) fn basic_auth(user: &str, password: Option<&str>) -> Result<HeaderValue> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    if user.contains(':') {
+        return Err(invalid("a user name for basic auth must not contain a colon"));
+    }
+    let credentials = format!("{user}:{}", password.unwrap_or_default());
+    sensitive(format!("Basic {}", STANDARD.encode(credentials)))
+}
+
+/// The `Authorization` of a bearer token (RFC 6750).
+pub(crate) fn bearer_auth(token: &str) -> Result<HeaderValue> {
+    sensitive(format!("Bearer {token}"))
+}
+
+/// The URL without its userinfo.
+pub(crate) fn display(url: &Url) -> String {
+    let mut url = url.clone();
+    // Refused only where there is no userinfo to begin with.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+fn sensitive(value: String) -> Result<HeaderValue> {
+    let mut value = HeaderValue::try_from(value).map_err(|error| {
+        invalid("the credentials contain a line break or a control byte").with_source(error)
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+fn redact_userinfo(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}://…@{}", &text[..scheme], &text[at + 1..])
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web_socket(text: &str) -> Result<Target> {
+        parse(text, None).and_then(Target::for_web_socket)
+    }
+
+    #[test]
+    fn schemes_are_mapped_and_ports_follow_the_scheme() {
+        for (given, uri, secure) in [
+            ("ws://a.example/x", "http://a.example/x", false),
+            ("http://a.example", "http://a.example/", false),
+            ("wss://a.example:8443/x?y=1", "https://a.example:8443/x?y=1", true),
+            ("https://bücher.example/", "https://xn--bcher-kva.example/", true),
+            ("ws://[::1]:9/", "http://[::1]:9/", false),
+        ] {
+            let target = web_socket(given).expect(given);
+            assert_eq!((target.uri.to_string().as_str(), target.secure), (uri, secure));
+        }
+    }
+
+    #[test]
+    fn userinfo_becomes_basic_auth_and_leaves_the_url() {
+        let target = web_socket("ws://us%65r:p%40ss@a.example/").expect("valid");
+        assert_eq!(target.uri.to_string(), "http://a.example/");
+        let header = target.authorization.expect("one");
+        assert!(header.is_sensitive());
+        assert_eq!(header.to_str().expect("ASCII"), "Basic dXNlcjpwQHNz");
+    }
+
+    #[test]
+    fn what_can_never_work_is_refused_with_what_would() {
+        for (url, says) in [
+            ("ftp://a.example/", "use http, https, ws or wss"),
+            ("ws://", "host"),
+            ("/path", "begin with a scheme"),
+            ("ws://a.example/#top", "fragment"),
+            ("ws://user:secret@a b/", "ws://…@a b/"),
+        ] {
+            let error = web_socket(url).err().unwrap_or_else(|| panic!("{url} was accepted"));
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(says), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+        let error = parse("ws://a.example", None).and_then(Target::for_request).err();
+        assert!(error.expect("refused").to_string().contains("web_socket"));
+    }
+
+    #[test]
+    fn a_path_is_joined_to_the_base() {
+        let base = parse("https://a.example/api/", None).expect("valid");
+        let url = parse("events?x=1", Some(&base)).expect("valid");
+        let target = Target::for_web_socket(url).expect("valid");
+        assert_eq!(target.uri.to_string(), "https://a.example/api/events?x=1");
+    }
+}

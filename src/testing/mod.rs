@@ -1,0 +1,26 @@
+//! Testing without sockets and without sleeping: an in-memory connection whose other end is the test,
+//! and a clock that the test moves.
+//!
+//! ```
+//! use std::time::Duration;
+//! use drivetrain::{ErrorKind, OpCode, WebSockets, testing::{TestRuntime, pipe}};
+//!
+//! let runtime = TestRuntime::new();
+//! let (connection, mut peer) = pipe();
+//! let plugin = WebSockets::new()
+//!     .ping_interval(Duration::from_secs(20))
+//!     .ping_timeout(Duration::from_secs(10));
+//! let mut session = runtime.session(connection, plugin);
+//!
+//! runtime.advance(Duration::from_secs(20));
+//! assert_eq!(peer.receive().map(|frame| frame.opcode), Some(OpCode::Ping));
+//! runtime.advance(Duration::from_secs(10)); // and no pong
+//! let error = runtime.block_on(session.receive()).unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Timeout);
+//! ```
+
+mod clock;
+mod pipe;
+
+pub use clock::TestRuntime;
+pub use pipe::{Peer, pipe};

@@ -1,0 +1,126 @@
+//! The plugin that gives a client WebSockets.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{Converter, options::SessionOptions};
+
+/// WebSockets for a client, with the options that its sessions begin with.
+///
+/// [`HttpClient::new`](crate::HttpClient::new) installs it with its defaults. Who wins if an option is
+/// set in several places: the request, then the engine value, then this plugin, then the default; of
+/// limits the smallest.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use drivetrain::WebSockets;
+///
+/// let plugin = WebSockets::new()
+///     .ping_interval(Duration::from_secs(20))
+///     .max_message_size(1 << 20);
+/// ```
+#[derive(Clone, Default)]
+pub struct WebSockets {
+    pub(crate) options: SessionOptions,
+    pub(crate) converter: Option<Arc<dyn Converter>>,
+}
+
+impl WebSockets {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How often to ping the peer, from opening on. A peer that gives no sign of life within the interval
+    /// and the [`ping_timeout`](Self::ping_timeout) is dead: the session ends with
+    /// [`Timeout`](crate::ErrorKind::Timeout), whatever the application does meanwhile. `None` switches
+    /// pings off. Default: off.
+    #[must_use]
+    pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.options.ping_interval = Some(interval.into());
+        self
+    }
+
+    /// [`ping_interval`](Self::ping_interval) in milliseconds, as Ktor has it.
+    #[must_use]
+    pub fn ping_interval_millis(self, interval: u64) -> Self {
+        self.ping_interval(Duration::from_millis(interval))
+    }
+
+    /// How long after a ping a sign of life may take; any frame is one. Default: twice the interval.
+    #[must_use]
+    pub fn ping_timeout(mut self, timeout: Duration) -> Self {
+        self.options.ping_timeout = Some(timeout);
+        self
+    }
+
+    /// The largest frame to accept, in bytes of payload; messages go out in frames of at most this, too.
+    /// A larger one ends the session with [`TooBig`](crate::ErrorKind::TooBig) and Close 1009. Default:
+    /// 16 MiB.
+    #[must_use]
+    pub fn max_frame_size(mut self, bytes: usize) -> Self {
+        self.options.max_frame_size = Some(bytes);
+        self
+    }
+
+    /// The largest message to accept or to send, in bytes. A larger one that comes ends the session with
+    /// [`TooBig`](crate::ErrorKind::TooBig) and Close 1009; one to be sent is refused. Default: 64 MiB.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.options.max_message_size = Some(bytes);
+        self
+    }
+
+    /// How long closing may take, from the first Close to the end of the connection. Default: 5 s.
+    #[must_use]
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.options.close_timeout = Some(timeout);
+        self
+    }
+
+    /// How long opening may take, from dialling to the verified answer. Default: 10 s.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.options.handshake_timeout = Some(timeout);
+        self
+    }
+
+    /// How many bytes of messages are read ahead while the application does not receive; beyond it the
+    /// peer has to wait. Default: 256 KiB.
+    #[must_use]
+    pub fn incoming_capacity(mut self, bytes: usize) -> Self {
+        self.options.incoming_capacity = Some(bytes);
+        self
+    }
+
+    /// How many bytes of messages are accepted while the peer does not take them; beyond it `send` waits.
+    /// One message is always accepted. Default: 256 KiB.
+    #[must_use]
+    pub fn outgoing_capacity(mut self, bytes: usize) -> Self {
+        self.options.outgoing_capacity = Some(bytes);
+        self
+    }
+
+    /// What `send_serialized` and `receive_deserialized` use, such as `Json`. Default: none.
+    #[must_use]
+    pub fn converter(mut self, converter: impl Converter) -> Self {
+        self.converter = Some(Arc::new(converter));
+        self
+    }
+
+    pub(crate) fn overridden_by(self, later: Self) -> Self {
+        Self {
+            options: self.options.overridden_by(later.options),
+            converter: later.converter.or(self.converter),
+        }
+    }
+}
+
+impl fmt::Debug for WebSockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSockets")
+            .field("options", &self.options)
+            .field("converter", &self.converter)
+            .finish()
+    }
+}
