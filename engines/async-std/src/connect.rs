@@ -1,0 +1,147 @@
+//! What is sent to a host: an HTTP request, or the handshake that opens a WebSocket.
+
+use std::sync::Arc;
+
+use drivetrain_engine::{
+    Accepted, Answer, Body, Capability, ConnectTimeout, Connection, Duties, Error, ErrorKind,
+    Handshake, Result, Role,
+};
+use drivetrain_tungstenite_common::Framer;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+
+use crate::{
+    FuturesIo, NO_TLS,
+    dial::{Place, dial},
+    exchange::{Home, Link, answered},
+    map::{self, During},
+    runtime::Flavour,
+};
+
+/// Sends a request over a connection that is kept, or over a new one.
+pub(crate) async fn execute<R: Flavour>(
+    engine: &FuturesIo<R>,
+    request: Request<Body>,
+) -> Result<Response<Body>> {
+    if engine.caller.is_some() {
+        return Err(Error::unsupported(R::NAME, Capability::Http1, FuturesIo::<R>::ONE_STREAM));
+    }
+    let place = place::<R>(&request)?;
+    let limit = request.extensions().get().copied();
+    let mut request = on_the_wire(request, &place);
+    loop {
+        let (mut link, is_kept) = match engine.pool.take(&place) {
+            Some(link) => (link, true),
+            None => (fresh(engine, &place, limit).await?, false),
+        };
+        match link.send(request).await {
+            Ok(answer) => {
+                let home =
+                    Home { place, pool: Arc::clone(&engine.pool), spawn: |task| R::spawn(task) };
+                return Ok(answered(R::NAME, answer, link, Some(home)));
+            }
+            Err(failed) => match failed.unsent {
+                // The server closed it while it was idle.
+                Some(unsent) if is_kept => request = unsent,
+                _ => return Err(map::exchange(R::NAME, During::Request, failed.error)),
+            },
+        }
+    }
+}
+
+/// Sends a handshake over a connection of its own, or over the stream that the caller brought.
+pub(crate) async fn open<R: Flavour>(
+    engine: &FuturesIo<R>,
+    handshake: &Handshake,
+) -> Result<Answer> {
+    let request = handshake.request().map(|()| Body::empty());
+    let mut link = match &engine.caller {
+        Some(_) if request.extensions().get::<ConnectTimeout>().is_some() => {
+            return Err(Error::unsupported(
+                R::NAME,
+                Capability::ConnectTimeout,
+                FuturesIo::<R>::NOTHING_TO_DIAL,
+            ));
+        }
+        Some(caller) => {
+            let stream = caller.take().ok_or_else(|| {
+                let message = "the stream that the caller brought was used already: it carries one \
+                               WebSocket, once";
+                Error::new(ErrorKind::Connect, message).with_engine(R::NAME)
+            })?;
+            Link::new(stream).await.map_err(failed::<R>)?
+        }
+        None => {
+            let limit = request.extensions().get().copied();
+            fresh(engine, &place::<R>(&request)?, limit).await?
+        }
+    };
+    let place = Place::of(request.uri()).map_err(|error| error.with_engine(R::NAME))?;
+    let answer = link
+        .send(on_the_wire(request, &place))
+        .await
+        .map_err(|unanswered| failed::<R>(unanswered.error))?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Answer::Refused(answered(R::NAME, answer, link, None)));
+    }
+    let response = answer.map(drop);
+    let Accepted { subprotocol, extensions } =
+        handshake.verify(&response).map_err(|error| error.with_engine(R::NAME))?;
+    let (stream, leftover) = link.into_stream().await.map_err(failed::<R>)?.ok_or_else(|| {
+        Error::new(ErrorKind::Io, "the connection ended with the handshake").with_engine(R::NAME)
+    })?;
+    let framer = Framer::with_leftover(stream, leftover, Role::Client, &engine.framing);
+    Ok(Answer::Open(
+        Connection::new(framer)
+            .with_subprotocol(subprotocol)
+            .with_extensions(extensions)
+            .with_response(response)
+            .with_duties(Duties::frames()),
+    ))
+}
+
+async fn fresh<R: Flavour>(
+    engine: &FuturesIo<R>,
+    place: &Place,
+    limit: Option<ConnectTimeout>,
+) -> Result<Link> {
+    let stream = dial::<R>(place, &engine.secure, limit)
+        .await
+        .map_err(|error| error.with_engine(R::NAME))?;
+    Link::new(stream).await.map_err(failed::<R>)
+}
+
+fn failed<R: Flavour>(error: hyper::Error) -> Error {
+    map::exchange(R::NAME, During::Handshake, error)
+}
+
+/// Where a request goes; refuses what cannot be reached before anything is dialled.
+fn place<R: Flavour>(request: &Request<Body>) -> Result<Place> {
+    let place = Place::of(request.uri()).map_err(|error| error.with_engine(R::NAME))?;
+    if place.is_secure && !cfg!(feature = "rustls") {
+        return Err(Error::unsupported(R::NAME, Capability::Tls, NO_TLS));
+    }
+    Ok(place)
+}
+
+/// The request as hyper is to write it: a path for a target, a `Host`, and a length where a server
+/// expects one.
+fn on_the_wire(mut request: Request<Body>, place: &Place) -> Request<Body> {
+    *request.version_mut() = Version::HTTP_11;
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    if let Ok(target) = target.parse() {
+        *request.uri_mut() = target;
+    }
+    // RFC 9110 section 8.6: also for nothing, where the method expects something.
+    let expects_a_body = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
+    let is_empty = expects_a_body && request.body().is_end_stream();
+    let headers = request.headers_mut();
+    if is_empty && !headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
+    // A URI's host has no character that a header may not have.
+    if let Ok(host) = HeaderValue::try_from(place.authority()) {
+        headers.entry(header::HOST).or_insert(host);
+    }
+    request
+}

@@ -1,0 +1,402 @@
+//! The hop: HTTP requests and WebSocket handshakes for engines on tokio.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use drivetrain_engine::{
+    Accepted, Answer, Body, Capability, ConnectTimeout, Connection, Duties, Engine as _, Error,
+    ErrorKind, Handshake, NativeSetting, Result, Runtime, Support, Transport,
+};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body::{Frame, SizeHint};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    Reqwest,
+    clients::Purpose,
+    map::{self, During},
+    runtime::{self, Tokio, Within},
+};
+
+/// The stream of a WebSocket that [`Hop::open`] opened. What the server sent right behind its answer is
+/// read from it first.
+pub type Upgrade = reqwest::Upgraded;
+
+/// For engines on tokio: everything they do before the first frame.
+///
+/// An engine keeps one as its HTTP side, hands [`execute`](Self::execute), [`runtime`](Self::runtime)
+/// and the HTTP rows of [`support`](Self::support) on to it, and frames what [`open`](Self::open)
+/// opens. Errors name the engine that the hop was made for.
+///
+/// ```
+/// # use drivetrain_engine::{Body, Result, Runtime};
+/// # use drivetrain_reqwest::{Hop, Reqwest};
+/// # use std::sync::Arc;
+/// #[derive(Clone, Debug)]
+/// pub struct MyEngine {
+///     hop: Hop,
+/// }
+///
+/// impl MyEngine {
+///     pub fn new() -> Self {
+///         Self { hop: Hop::new("mine", Reqwest::new()) }
+///     }
+///
+///     /// Sets the options of HTTP requests, and of the connection that a handshake is sent on.
+///     pub fn http(mut self, http: Reqwest) -> Self {
+///         self.hop = Hop::new("mine", http);
+///         self
+///     }
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Hop {
+    engine: &'static str,
+    http: Reqwest,
+}
+
+/// What a server says to a handshake, where it accepts with the stream to put frames on.
+#[derive(Debug)]
+pub enum Opened<S = Upgrade> {
+    /// The server accepted, and its answer was verified.
+    Upgraded {
+        /// The stream, in the state after the answer.
+        stream: S,
+        /// What the server sent right behind its answer and is not in `stream` any more: it comes
+        /// first. Always empty for an [`Upgrade`], which yields it by itself.
+        read_ahead: Bytes,
+        /// The head of the answer.
+        response: Response<()>,
+        /// What was agreed on.
+        accepted: Accepted,
+    },
+    /// The server answered something else than 101; the body is still streaming.
+    Refused(Response<Body>),
+}
+
+impl<S> Opened<S> {
+    /// The answer for the session: `frame` makes the transport of the stream, of what was read ahead,
+    /// and of what was agreed on; `duties` are what that transport does by itself.
+    pub fn into_answer<T: Transport + 'static>(
+        self,
+        duties: Duties,
+        frame: impl FnOnce(S, Bytes, &Accepted) -> T,
+    ) -> Answer {
+        match self {
+            Self::Refused(response) => Answer::Refused(response),
+            Self::Upgraded { stream, read_ahead, response, accepted } => {
+                let transport = frame(stream, read_ahead, &accepted);
+                let Accepted { subprotocol, extensions } = accepted;
+                Answer::Open(
+                    Connection::new(transport)
+                        .with_subprotocol(subprotocol)
+                        .with_extensions(extensions)
+                        .with_response(response)
+                        .with_duties(duties),
+                )
+            }
+        }
+    }
+}
+
+impl Hop {
+    /// The hop of the engine of this name, with these options.
+    pub fn new(engine: &'static str, http: Reqwest) -> Self {
+        Self { engine, http }
+    }
+
+    /// The options.
+    pub fn http(&self) -> &Reqwest {
+        &self.http
+    }
+
+    /// Whether it offers one of [`Http1`](Capability::Http1), [`Http2`](Capability::Http2),
+    /// [`Tls`](Capability::Tls), [`ClientCertificates`](Capability::ClientCertificates) and
+    /// [`ConnectTimeout`](Capability::ConnectTimeout). All others are missing: they are the engine's
+    /// to answer.
+    pub fn support(&self, capability: Capability) -> Support {
+        self.http.support(capability)
+    }
+
+    /// The options that were set, for [`EngineSettings::native`](drivetrain_engine::EngineSettings).
+    pub fn settings(&self) -> Vec<NativeSetting> {
+        self.http.native_settings(true)
+    }
+
+    /// Refuses options that can never work, for [`Engine::check`](drivetrain_engine::Engine::check).
+    /// No I/O. Options of the connection and of TLS are fine beside a preconfigured client, as they
+    /// apply to handshakes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`], saying which option and what would be right.
+    pub fn check(&self) -> Result<()> {
+        self.http.check_options(self.engine, true)
+    }
+
+    /// The runtime for the sessions on the engine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Other`] outside a tokio runtime.
+    pub fn runtime(&self) -> Result<Arc<dyn Runtime>> {
+        Tokio::current(self.engine)
+    }
+
+    /// Sends one HTTP request, as [`Engine::execute`](drivetrain_engine::Engine::execute) asks for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Other`] outside a tokio runtime, [`ErrorKind::Unsupported`] for what the build or
+    /// the preconfigured client cannot do, [`ErrorKind::Connect`], [`ErrorKind::Tls`],
+    /// [`ErrorKind::Timeout`], [`ErrorKind::Protocol`] or [`ErrorKind::Io`] where the exchange failed,
+    /// [`ErrorKind::InvalidInput`] for a request that cannot be sent. An error that the request's own
+    /// body gave is returned as it is.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the request.
+    pub async fn execute(&self, request: Request<Body>) -> Result<Response<Body>> {
+        execute(self.engine, &self.http, request).await
+    }
+
+    /// Sends a handshake over a connection of its own (HTTP/1.1 only, nothing reused, `TCP_NODELAY`)
+    /// and verifies the answer.
+    ///
+    /// # Errors
+    /// As for [`execute`](Self::execute), and [`ErrorKind::Protocol`] for a 101 that is not a valid
+    /// answer; the connection is then closed. Any other status is [`Opened::Refused`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the attempt and frees the socket.
+    pub async fn open(&self, handshake: &Handshake) -> Result<Opened> {
+        let handle = runtime::current(self.engine)?;
+        let exchange = async {
+            let request = handshake.request();
+            let secure = is_secure(self.engine, &self.http, request.uri())?;
+            let client = self.http.client(
+                self.engine,
+                Purpose { handshake: true, secure, connect_timeout: timeout(request.extensions()) },
+            )?;
+            let failed =
+                |error| map::failed(self.engine, During::Handshake, Some(handshake.uri()), error);
+            let request = reqwest::Request::try_from(request.map(|()| reqwest::Body::default()))
+                .map_err(failed)?;
+            let mut response = Response::from(client.execute(request).await.map_err(failed)?);
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Opened::Refused(map::response(self.engine, &handle, response)));
+            }
+            let upgrade = hyper::upgrade::on(&mut response);
+            let response = response.map(drop);
+            // If this fails, `upgrade` is dropped, and the socket with it.
+            let accepted = self.verify(handshake, &response)?;
+            let upgraded = upgrade.await.map_err(|error| map::failed_over(self.engine, error))?;
+            Ok(Opened::Upgraded {
+                stream: Upgrade::from(upgraded),
+                read_ahead: Bytes::new(),
+                response,
+                accepted,
+            })
+        };
+        Within::new(handle.clone(), exchange).await
+    }
+
+    /// Sends a handshake over a stream that the caller brings and verifies the answer. The stream is
+    /// used as it is: for a URI with `https` it already is the TLS stream.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Other`] outside a tokio runtime, before the stream is touched;
+    /// [`ErrorKind::Io`] if the stream fails, [`ErrorKind::Protocol`] if the answer is not HTTP or is a
+    /// 101 that is not a valid answer; the stream is then dropped. Any other status is
+    /// [`Opened::Refused`], whose body holds the stream until it is read or dropped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the stream.
+    pub async fn open_over<S>(&self, stream: S, handshake: &Handshake) -> Result<Opened<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handle = runtime::current(self.engine)?;
+        let failed = |error| map::failed_over(self.engine, error);
+        let (mut sender, connection) =
+            http1::handshake::<_, Body>(TokioIo::new(stream)).await.map_err(failed)?;
+        let mut driver = Driver::Running(Box::pin(connection.with_upgrades()));
+
+        let answer = driver.until(sender.send_request(by_hand(handshake))).await;
+        let mut response = answer.map_err(|error| {
+            // If the stream failed first, this one only says that the request was not sent.
+            failed(driver.take_error().unwrap_or(error))
+        })?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let response = response.map(|body| Driven { driver, body });
+            return Ok(Opened::Refused(map::response(self.engine, &handle, response)));
+        }
+        let upgrade = hyper::upgrade::on(&mut response);
+        let response = response.map(drop);
+        let accepted = self.verify(handshake, &response)?;
+        let upgraded = driver.until(upgrade).await.map_err(failed)?;
+        // It is the type that was given to hyper above, so that the error cannot happen.
+        let parts = upgraded.downcast::<TokioIo<S>>().map_err(|_| {
+            Error::new(ErrorKind::Other, "the stream did not come back from the handshake")
+                .with_engine(self.engine)
+        })?;
+        Ok(Opened::Upgraded {
+            stream: parts.io.into_inner(),
+            read_ahead: parts.read_buf,
+            response,
+            accepted,
+        })
+    }
+
+    fn verify(&self, handshake: &Handshake, response: &Response<()>) -> Result<Accepted> {
+        handshake.verify(response).map_err(|error| error.with_engine(self.engine))
+    }
+}
+
+impl fmt::Debug for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hop").field("engine", &self.engine).field("http", &self.http).finish()
+    }
+}
+
+/// [`Hop::execute`], for the engine of this name.
+pub(crate) async fn execute(
+    engine: &'static str,
+    http: &Reqwest,
+    request: Request<Body>,
+) -> Result<Response<Body>> {
+    let handle = runtime::current(engine)?;
+    let exchange = async {
+        let uri = request.uri().clone();
+        let secure = is_secure(engine, http, &uri)?;
+        let client = match (http.preconfigured_client(), timeout(request.extensions())) {
+            (Some(_), Some(_)) => {
+                return Err(Error::unsupported(
+                    engine,
+                    Capability::ConnectTimeout,
+                    Reqwest::PRECONFIGURED_TIMEOUT,
+                ));
+            }
+            (Some(client), None) => client.clone(),
+            (None, connect_timeout) => {
+                http.client(engine, Purpose { handshake: false, secure, connect_timeout })?
+            }
+        };
+        let failed = |error| map::failed(engine, During::Request, Some(&uri), error);
+        let request = reqwest::Request::try_from(request.map(map::request_body)).map_err(failed)?;
+        let response = client.execute(request).await.map_err(failed)?;
+        Ok(map::response(engine, &handle, response.into()))
+    };
+    Within::new(handle.clone(), exchange).await
+}
+
+/// Whether the URI is one for TLS; refuses what cannot be reached before anything is dialled.
+fn is_secure(engine: &'static str, http: &Reqwest, uri: &Uri) -> Result<bool> {
+    let invalid =
+        |message: String| Err(Error::new(ErrorKind::InvalidInput, message).with_engine(engine));
+    if uri.host().is_none_or(str::is_empty) {
+        return invalid("the URL has no host".into());
+    }
+    match uri.scheme_str() {
+        Some("http") => Ok(false),
+        Some("https") => match http.support(Capability::Tls) {
+            Support::Offered => Ok(true),
+            Support::Missing(why) => Err(Error::unsupported(engine, Capability::Tls, &why)),
+        },
+        Some(other) => invalid(format!("scheme `{other}` is not one for HTTP: use http or https")),
+        None => invalid("the URL has no scheme: use http:// or https://".into()),
+    }
+}
+
+fn timeout(extensions: &http::Extensions) -> Option<std::time::Duration> {
+    extensions.get::<ConnectTimeout>().map(|limit| limit.0)
+}
+
+/// The request as it stands on the wire: a path for a target, and a `Host`.
+fn by_hand(handshake: &Handshake) -> Request<Body> {
+    let mut request = handshake.request().map(|()| Body::empty());
+    let uri = request.uri().clone();
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    if let Ok(target) = target.parse() {
+        *request.uri_mut() = target;
+    }
+    if !request.headers().contains_key(header::HOST) {
+        let host = uri.host().unwrap_or_default();
+        let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let host = match uri.port_u16().filter(|port| *port != default) {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        // A URI's host has no character that a header may not have.
+        if let Ok(host) = HeaderValue::try_from(host) {
+            request.headers_mut().insert(header::HOST, host);
+        }
+    }
+    request
+}
+
+/// The connection's own work, which is done by whoever waits for something of it: there is no task
+/// that could outlive its owner.
+enum Driver {
+    // hyper's type has no name outside of hyper.
+    Running(Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>),
+    Ended(Option<hyper::Error>),
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Self::Running(connection) = self {
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                *self = Self::Ended(result.err());
+            }
+        }
+    }
+
+    async fn until<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            self.poll(cx);
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    fn take_error(&mut self) -> Option<hyper::Error> {
+        match self {
+            Self::Running(_) => None,
+            Self::Ended(error) => error.take(),
+        }
+    }
+}
+
+/// A body together with the connection that it comes from.
+struct Driven {
+    driver: Driver,
+    body: hyper::body::Incoming,
+}
+
+impl http_body::Body for Driven {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        this.driver.poll(cx);
+        Pin::new(&mut this.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,8 @@
+//! The engine over loopback, against servers on plain threads.
+
+mod handshake;
+mod http;
+mod runtime;
+mod server;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+mod tls;

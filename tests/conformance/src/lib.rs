@@ -1,0 +1,2 @@
+//! The behaviour suite.
+pub mod peer;

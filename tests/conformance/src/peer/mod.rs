@@ -1,0 +1,43 @@
+//! The other side of the wire: an HTTP/1.1 and WebSocket server for tests, examples and benches.
+//!
+//! It runs on plain threads and blocking sockets, without an async runtime and without a WebSocket
+//! library, so that nothing under test is also the judge. It listens on a free port of 127.0.0.1 and
+//! counts what arrives. [`EchoServer`] is ready-made; [`Server`] runs a handler of your own, which can
+//! write anything, legal or not:
+//!
+//! ```
+//! use drivetrain_conformance::peer::{Message, Server, WireFrame};
+//!
+//! let server = Server::start(|conn| {
+//!     conn.accept_web_socket()?;
+//!     conn.feed(&WireFrame { fin: false, ..WireFrame::text("in two ") });
+//!     conn.send(&WireFrame::continuation("fragments", true))?;
+//!     while let Some(message) = conn.receive_message()? {
+//!         if let Message::Close { code, .. } = message {
+//!             return conn.send_close(code, "");
+//!         }
+//!     }
+//!     Ok(())
+//! });
+//! let url = server.ws_url("/");
+//! ```
+
+mod conn;
+mod echo;
+mod http;
+mod message;
+mod resources;
+mod server;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod wire;
+
+pub use conn::Conn;
+pub use echo::EchoServer;
+pub use http::{Request, accept_key};
+pub use message::Message;
+pub use server::Server;
+pub use tls::{TestCa, TlsSession};
+pub use wire::{LengthEncoding, WireFrame, frame_header, opcode};
