@@ -1,6 +1,9 @@
 //! The client.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use drivetrain_engine::{
     Capability, ConnectTimeout, Engine, Error, ErrorKind, Result, Runtime, Support,
@@ -38,6 +41,8 @@ pub struct HttpClient(Arc<Inner>);
 struct Inner {
     engine: Box<dyn Engine>,
     installed: Installed,
+    /// What holds for sessions that override nothing; worked out once.
+    effective: OnceLock<Effective>,
 }
 
 impl HttpClient {
@@ -46,7 +51,7 @@ impl HttpClient {
     /// Never fails, blocks or panics, outside a runtime too: what needs I/O is made at first use.
     pub fn new(engine: impl Engine) -> Self {
         let installed = Installed { web_sockets: Some(WebSockets::new()), ..Installed::default() };
-        Self(Arc::new(Inner { engine: Box::new(engine), installed }))
+        Self(Arc::new(Inner { engine: Box::new(engine), installed, effective: OnceLock::new() }))
     }
 
     /// Begins a client on this engine with nothing installed.
@@ -106,10 +111,8 @@ impl HttpClient {
     /// Every option of this client with its effective value, who set it and who applies it, before what a
     /// request may override. `Display` prints the table.
     pub fn settings(&self) -> Settings {
-        let Installed { web_sockets, timeout, .. } = self.installed();
-        let plugin = web_sockets.clone().unwrap_or_default();
-        let mut settings =
-            Effective::new(self.engine(), &plugin, &SessionOptions::default()).session.settings;
+        let timeout = self.installed().timeout;
+        let mut settings = self.effective(&SessionOptions::default()).session.settings.clone();
         for (name, limit, applied_by) in [
             ("connect timeout", timeout.connect, AppliedBy::Engine),
             ("request timeout", timeout.request, AppliedBy::Client),
@@ -137,15 +140,28 @@ impl HttpClient {
         &self.0.installed
     }
 
-    /// The plugin, or what to do to have it.
-    pub(crate) fn web_sockets(&self) -> Result<&WebSockets> {
+    /// Refuses a WebSocket on an engine or a client that has none.
+    pub(crate) fn check_web_sockets(&self) -> Result<()> {
         require(self.engine(), Capability::WebSockets)?;
-        self.installed().web_sockets.as_ref().ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                "WebSockets is not installed: call .install(WebSockets::new())",
-            )
-        })
+        if self.installed().web_sockets.is_some() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            "WebSockets is not installed: call .install(WebSockets::new())",
+        ))
+    }
+
+    /// The options in force for a session that overrides these.
+    pub(crate) fn effective(&self, request: &SessionOptions) -> Effective {
+        let work_out = || {
+            let plugin = self.installed().web_sockets.clone().unwrap_or_default();
+            Effective::new(self.engine(), &plugin, request)
+        };
+        if *request != SessionOptions::default() {
+            return work_out();
+        }
+        self.0.effective.get_or_init(work_out).clone()
     }
 
     /// What has to hold before anything is sent, and the runtime to wait on.
@@ -211,6 +227,6 @@ impl HttpClientBuilder {
             require(&*engine, Capability::ConnectTimeout)?;
         }
         installed.defaults.check()?;
-        Ok(HttpClient(Arc::new(Inner { engine, installed })))
+        Ok(HttpClient(Arc::new(Inner { engine, installed, effective: OnceLock::new() })))
     }
 }

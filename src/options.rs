@@ -105,9 +105,11 @@ pub(crate) fn require(engine: &dyn Engine, capability: Capability) -> Result<()>
     }
 }
 
-/// The effective options of a session and how they came about.
+/// The effective options of a session and how they came about. Shared by all sessions that override
+/// nothing.
+#[derive(Clone, Debug)]
 pub(crate) struct Effective {
-    pub(crate) session: SessionConfig,
+    pub(crate) session: Arc<SessionConfig>,
     pub(crate) handshake_timeout: Duration,
 }
 
@@ -180,7 +182,7 @@ impl Sources<'_> {
             self.settings.push(row.with_note(setting.note));
         }
         Effective {
-            session: SessionConfig {
+            session: Arc::new(SessionConfig {
                 engine: Arc::from(self.engine.name()),
                 limits,
                 ping_interval,
@@ -190,7 +192,7 @@ impl Sources<'_> {
                 outgoing_capacity,
                 converter: plugin.converter.clone(),
                 settings: self.settings,
-            },
+            }),
             handshake_timeout,
         }
     }

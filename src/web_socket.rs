@@ -234,9 +234,9 @@ impl WebSocketRequest {
 
     async fn open_on(self, client: &HttpClient) -> Result<(Connection, Effective)> {
         let engine = client.engine();
-        let plugin = client.web_sockets()?;
+        client.check_web_sockets()?;
         self.options.check(engine)?;
-        let effective = Effective::new(engine, plugin, &self.options);
+        let effective = client.effective(&self.options);
         let (handshake, secure) = self.handshake(engine, &effective)?;
         let runtime = client.ready(secure)?;
         let answer = async {

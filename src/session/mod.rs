@@ -9,7 +9,7 @@
 //! | `halves`, `raw`, this one | what users hold |
 //! | `shared`, `state` | the lock, and what is behind it |
 //! | `driver` | the keeper task: the only place that sleeps |
-//! | `assembler`, `outbox`, `keepalive`, `closing` | pure: frames, time and events in, decisions out |
+//! | `assembler`, `outbox`, `inbox`, `keepalive`, `closing`, `fairness` | pure: frames, time and events in, decisions out |
 //! | `waiting` | who is woken |
 
 mod assembler;
@@ -17,7 +17,9 @@ mod closing;
 mod config;
 mod converter;
 mod driver;
+mod fairness;
 mod halves;
+mod inbox;
 mod keepalive;
 mod outbox;
 mod raw;
@@ -80,7 +82,7 @@ impl Session {
     pub(crate) fn open(
         connection: Connection,
         runtime: Arc<dyn Runtime>,
-        config: SessionConfig,
+        config: Arc<SessionConfig>,
     ) -> Self {
         let shared = Shared::new(connection, Arc::clone(&runtime), config);
         runtime.spawn(Box::pin(Driver::new(Arc::clone(&shared))));

@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub(super) keeper: Arc<Keeper>,
     pub(super) receiving: Arc<Receiving>,
     pub(super) runtime: Arc<dyn Runtime>,
-    pub(super) config: SessionConfig,
+    pub(super) config: Arc<SessionConfig>,
     pub(super) facts: Facts,
 }
 
@@ -50,7 +50,7 @@ impl Shared {
     pub(super) fn new(
         connection: Connection,
         runtime: Arc<dyn Runtime>,
-        config: SessionConfig,
+        config: Arc<SessionConfig>,
     ) -> Arc<Self> {
         let keeper = Arc::new(Keeper::default());
         let receiving = Arc::new(Receiving::new(Arc::clone(&keeper)));

@@ -1,7 +1,6 @@
 //! Everything about one session that is behind its lock.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -15,6 +14,8 @@ use super::{
     assembler::{Assembler, Event},
     closing::Closing,
     config::SessionConfig,
+    fairness::Fairness,
+    inbox::Inbox,
     keepalive::{Keepalive, Pings, Step},
     outbox::Outbox,
     waiting::Receiving,
@@ -64,24 +65,6 @@ pub(super) struct AfterUnlock {
     pub(super) dropped: Option<Box<dyn Transport>>,
 }
 
-/// How much a task has done without waiting. What is buffered already is done without the runtime, so
-/// that the runtime cannot see that others are kept waiting.
-#[derive(Debug, Default)]
-pub(super) struct Fairness {
-    messages: u32,
-    bytes: usize,
-}
-
-/// The messages that the keeper read and the application has not taken.
-struct Inbox {
-    messages: VecDeque<Frame>,
-    bytes: usize,
-    capacity: usize,
-}
-
-/// What a message in the inbox counts beside its payload, so that empty ones are bounded too.
-const MESSAGE_OVERHEAD: usize = 64;
-
 impl State {
     pub(super) fn new(
         connection: Connection,
@@ -103,11 +86,7 @@ impl State {
             closing: Closing::new(config.close_timeout),
             keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, now),
             pings: Pings::default(),
-            inbox: Inbox {
-                messages: VecDeque::new(),
-                bytes: 0,
-                capacity: config.incoming_capacity,
-            },
+            inbox: Inbox::new(config.incoming_capacity),
             discards: false,
             discarded: 0,
             dirty: false,
@@ -165,8 +144,7 @@ impl State {
     /// Takes a message that the keeper has read.
     pub(super) fn take_read(&mut self) -> Option<Frame> {
         let was_full = self.inbox.is_full();
-        let frame = self.inbox.messages.pop_front()?;
-        self.inbox.bytes -= frame.read_bytes().len() + MESSAGE_OVERHEAD;
+        let frame = self.inbox.pop()?;
         self.after.wake_keeper |= was_full && self.keeper_reads;
         Some(frame)
     }
@@ -232,8 +210,7 @@ impl State {
                     self.discarded += 1;
                 }
                 Poll::Ready(Some(frame)) => {
-                    self.inbox.bytes += frame.read_bytes().len() + MESSAGE_OVERHEAD;
-                    self.inbox.messages.push_back(frame);
+                    self.inbox.push(frame);
                     self.after.wake.extend(self.receiving.take_app());
                 }
             }
@@ -470,40 +447,12 @@ impl State {
     }
 }
 
-impl Fairness {
-    /// Counts one message of this size.
-    pub(super) fn count(&mut self, size: usize) {
-        self.messages += 1;
-        self.bytes = self.bytes.saturating_add(size);
-    }
-
-    /// Whether the task should let others run; if so, counting begins anew.
-    pub(super) fn is_exhausted(&mut self) -> bool {
-        let exhausted = self.messages >= 256 || self.bytes >= 256 << 10;
-        if exhausted {
-            self.reset();
-        }
-        exhausted
-    }
-
-    /// The task has waited.
-    pub(super) fn reset(&mut self) {
-        *self = Self::default();
-    }
-}
-
-impl Inbox {
-    fn is_full(&self) -> bool {
-        self.bytes >= self.capacity
-    }
-}
-
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
             .field("closing", &self.closing)
             .field("outbox", &self.outbox)
-            .field("read_ahead", &self.inbox.messages.len())
+            .field("read_ahead", &self.inbox.len())
             .field("end", &self.end)
             .finish_non_exhaustive()
     }

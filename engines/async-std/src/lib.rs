@@ -1,6 +1,6 @@
 //! The engine of [drivetrain](https://docs.rs/drivetrain) on async-std, and on smol.
 //!
-//! [`AsyncStd`] speaks HTTP/1.1 with hyper and WebSocket with tungstenite's codec over futures-io
+//! `AsyncStd` speaks HTTP/1.1 with hyper and WebSocket with tungstenite's codec over futures-io
 //! streams; `Smol` is the same code on smol. There is no tokio runtime below either.
 //!
 //! ```no_run
@@ -40,11 +40,13 @@
 //! | | |
 //! |---|---|
 //! | `rustls` (default) | `https` and `wss` with rustls and ring; nothing of rustls' process-wide state is used |
-//! | `smol` | `Smol`, the engine on smol |
+//! | `async-std` (default) | `AsyncStd` |
+//! | `smol` | `Smol`, the engine on smol; without async-std if that is switched off |
 //!
 //! Without `rustls`, `https` and `wss` are refused before anything is dialled.
 
 mod adapter;
+#[cfg(feature = "async-std")]
 mod async_std;
 mod connect;
 mod dial;
@@ -66,6 +68,7 @@ use drivetrain_engine::{
 use drivetrain_tungstenite_common::Options as Framing;
 use futures_io::{AsyncRead, AsyncWrite};
 
+#[cfg(feature = "async-std")]
 pub use crate::async_std::OnAsyncStd;
 pub use crate::runtime::Flavour;
 #[cfg(feature = "smol")]
@@ -81,13 +84,14 @@ pub use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 ///
 /// let engine = AsyncStd::new().ping_interval(Duration::from_secs(20)).write_buffer_size(64 << 10);
 /// ```
+#[cfg(feature = "async-std")]
 pub type AsyncStd = FuturesIo<OnAsyncStd>;
 
-/// The engine on smol: [`AsyncStd`] with another runtime below.
+/// The engine on smol: `AsyncStd` with another runtime below.
 #[cfg(feature = "smol")]
 pub type Smol = FuturesIo<OnSmol>;
 
-/// HTTP/1.1 and WebSockets over futures-io; to be named as [`AsyncStd`] or `Smol`.
+/// HTTP/1.1 and WebSockets over futures-io; to be named as `AsyncStd` or `Smol`.
 ///
 /// The value is its configuration: nothing is made, read or dialled before the first use. Clones share
 /// their idle HTTP connections and TLS sessions; setting a TLS option on a clone gives that clone its
@@ -116,7 +120,7 @@ impl<R: Flavour> FuturesIo<R> {
         Self {
             ping_interval: None,
             framing: Framing::default(),
-            secure: tls::Secure::default(),
+            secure: Default::default(),
             caller: None,
             pool: Arc::default(),
             runtime: PhantomData,

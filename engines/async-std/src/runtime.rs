@@ -14,7 +14,7 @@ use std::{
 
 use drivetrain_engine::{Instant, Runtime, Timer};
 
-/// A runtime over futures-io: what differs between [`AsyncStd`](crate::AsyncStd) and `Smol`.
+/// A runtime over futures-io: what differs between `AsyncStd` and `Smol`.
 ///
 /// It is this crate's to implement, in one small file per runtime.
 pub trait Flavour: sealed::Flavour {}
@@ -101,17 +101,19 @@ fn moment(instant: Instant) -> StdInstant {
     origin().checked_add(instant.since_origin().min(FAR)).unwrap_or_else(StdInstant::now)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "async-std"))]
 mod tests {
     use std::task::Waker;
 
-    use super::*;
+    use drivetrain_engine::Runtime as _;
 
-    type Runtime_ = Tasks<crate::OnAsyncStd>;
+    use super::{Context, Duration, Instant, Tasks};
+
+    type Runtime = Tasks<crate::OnAsyncStd>;
 
     #[test]
     fn a_timer_stays_ready_until_it_is_reset() {
-        let runtime = Runtime_::new();
+        let runtime = Runtime::new();
         let cx = &mut Context::from_waker(Waker::noop());
         let mut timer = runtime.timer(runtime.now());
         assert!(timer.poll(cx).is_ready());
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_latest_moment_is_never() {
-        let runtime = Runtime_::new();
+        let runtime = Runtime::new();
         let mut timer = runtime.timer(Instant::default() + Duration::MAX);
         assert!(timer.poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }

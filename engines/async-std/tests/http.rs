@@ -1,4 +1,5 @@
 //! HTTP, on both runtimes.
+#![cfg(feature = "async-std")]
 
 mod common;
 
@@ -10,7 +11,7 @@ use std::{
     sync::mpsc,
     task::{Context, Poll},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -299,6 +300,28 @@ fn an_error_of_the_requests_body_comes_back_as_it_is() {
 }
 
 #[test]
+fn an_upload_that_fails_behind_the_answer_ends_it_with_its_error() {
+    for engine in engines() {
+        let server = Server::new(1, |_, stream| {
+            request_on(&stream);
+            write(&stream, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
+            let mut rest = Vec::new();
+            (&stream).read_to_end(&mut rest).expect("an end");
+        });
+        let failing = stream::once(async {
+            async_io::Timer::after(Duration::from_millis(100)).await;
+            Err::<Frame<Bytes>, _>(Error::new(ErrorKind::Convert, "the caller's own"))
+        });
+        let body = Body::streaming(Box::pin(StreamBody::new(failing)));
+        let uri = format!("http://127.0.0.1:{}/", server.port);
+        let response = block_on(engine.execute(request("POST", uri, body))).expect("answered");
+        let error = block_on(text(response)).expect_err("half of it");
+        assert_eq!(error.kind(), ErrorKind::Convert, "{error:?}");
+        server.finish();
+    }
+}
+
+#[test]
 fn what_cannot_be_reached_says_why() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = free.local_addr().expect("bound").port();
@@ -326,7 +349,7 @@ fn the_connect_timeout_covers_tls_and_names_itself() {
     for engine in engines() {
         let mut request = request("GET", format!("https://127.0.0.1:{port}/"), ());
         request.extensions_mut().insert(ConnectTimeout(Duration::from_millis(100)));
-        let start = Instant::now();
+        let start = std::time::Instant::now();
         let error = block_on(engine.execute(request)).expect_err("nobody answers");
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
         assert!(start.elapsed() < PATIENCE);

@@ -1,4 +1,5 @@
 //! WebSockets, on both runtimes.
+#![cfg(feature = "async-std")]
 
 mod common;
 

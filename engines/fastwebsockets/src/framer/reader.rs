@@ -1,0 +1,265 @@
+//! Receiving: the library's socket, polled so that nothing is lost.
+
+use std::{
+    mem::{self, MaybeUninit},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use drivetrain_engine::{Error, RawFrame, Rsv};
+use fastwebsockets::{Frame, Payload, Role, WebSocket, WebSocketError};
+use tokio::io::{AsyncRead as _, ReadBuf, ReadHalf};
+use tokio_util::sync::ReusableBoxFuture;
+
+use super::{
+    BoxStream, LARGEST_FRAME, Options,
+    gate::{Gate, Progress},
+};
+use crate::map::{self, Stop};
+
+/// After a frame of this size the library's read buffer, which never shrinks, is replaced as soon as
+/// nothing more is to be read or the frames become small again.
+const KEEP_READ_BUFFER: usize = 64 << 10;
+
+/// What one poll discards at most after an error, so that a peer that goes on sending does not keep the
+/// task to itself.
+const DRAIN_AT_MOST: usize = 256 << 10;
+
+type Library = WebSocket<Gate>;
+
+/// What a kept read gives back: the socket, for the next read, and its result.
+type Read = (Box<Library>, Result<Frame<'static>, WebSocketError>);
+
+pub(super) struct Reader {
+    state: State,
+    /// The box of every kept read, the running one or a finished one.
+    kept: Option<ReusableBoxFuture<'static, Read>>,
+    progress: Arc<Progress>,
+    /// Frames that the library has handed out, wrapping.
+    delivered: usize,
+    /// The library's buffer was grown by a large frame and is to be replaced when it is empty.
+    grown: bool,
+    options: Options,
+}
+
+enum State {
+    /// Between frames.
+    Idle(Box<Library>),
+    /// `kept` has the socket.
+    Reading,
+    /// An error was told, a Close may follow from this end: input is discarded until the peer has ended,
+    /// because a socket that is closed with unread input resets the connection.
+    Draining(ReadHalf<BoxStream>),
+    /// For good: at the end of the stream, or because it failed.
+    Ended(Option<Error>),
+}
+
+impl Reader {
+    pub(super) fn new(stream: ReadHalf<BoxStream>, early: Bytes, options: Options) -> Self {
+        let progress = Arc::new(Progress::default());
+        let gate = Gate::new(stream, early, progress.clone());
+        Self {
+            state: State::Idle(Box::new(library(gate, &options))),
+            kept: None,
+            progress,
+            delivered: 0,
+            grown: false,
+            options,
+        }
+    }
+
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        max_payload: usize,
+    ) -> Poll<Result<Option<RawFrame>, Error>> {
+        if let Some(result) = self.buffered_frame(max_payload) {
+            return Poll::Ready(result.map(Some));
+        }
+        let limit = self.options.limit(max_payload);
+        self.progress.set_limit(limit);
+        loop {
+            match mem::replace(&mut self.state, State::Reading) {
+                State::Idle(library) => {
+                    let announced = self.progress.announced();
+                    if announced > limit as u64 {
+                        self.drain(*library);
+                        return Poll::Ready(Err(map::too_big(announced, limit)));
+                    }
+                    self.keep(library);
+                }
+                State::Reading => {}
+                State::Draining(stream) => return self.poll_drain(cx, stream),
+                State::Ended(end) => {
+                    self.state = State::Ended(end.clone());
+                    return Poll::Ready(end.map_or(Ok(None), Err));
+                }
+            }
+            let Some(kept) = &mut self.kept else {
+                return Poll::Ready(self.end(Err(map::lost()))); // `Reading` implies `kept`
+            };
+            let (library, result) = ready!(kept.poll(cx));
+            match result {
+                Ok(frame) => return Poll::Ready(self.accept(library, frame, limit).map(Some)),
+                Err(error) => match Stop::of(&error) {
+                    Some(Stop::Idle) => {
+                        self.state = State::Idle(library);
+                        self.renew();
+                    }
+                    _ => return Poll::Ready(self.refuse(library, error, limit)),
+                },
+            }
+        }
+    }
+
+    /// The next frame if all of it is in the library's buffer: then a read takes one poll and does not
+    /// touch the stream.
+    pub(super) fn buffered_frame(&mut self, max_payload: usize) -> Option<Result<RawFrame, Error>> {
+        if self.progress.whole() == self.delivered {
+            return None;
+        }
+        let mut library = match mem::replace(&mut self.state, State::Reading) {
+            State::Idle(library) => library,
+            // No whole frame is there while one is read, and none is counted after the end.
+            other => {
+                self.state = other;
+                return None;
+            }
+        };
+        let limit = self.options.limit(max_payload);
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = pin!(library.read_frame()).poll(&mut cx);
+        Some(match polled {
+            Poll::Ready(Ok(frame)) => self.accept(library, frame, limit),
+            Poll::Ready(Err(error)) => {
+                self.refuse(library, error, limit).and_then(|_| Err(map::lost()))
+            }
+            // The library waits with a whole frame in its buffer. Its header went with the future.
+            Poll::Pending => self.end(Err(map::lost())).and_then(|_| Err(map::lost())),
+        })
+    }
+
+    /// Starts a read that outlives its caller.
+    fn keep(&mut self, mut library: Box<Library>) {
+        let read = async move {
+            let result = library.read_frame().await;
+            (library, result)
+        };
+        match &mut self.kept {
+            Some(kept) => kept.set(read),
+            none => *none = Some(ReusableBoxFuture::new(read)),
+        }
+    }
+
+    fn accept(
+        &mut self,
+        library: Box<Library>,
+        frame: Frame<'static>,
+        limit: usize,
+    ) -> Result<RawFrame, Error> {
+        self.delivered = self.delivered.wrapping_add(1);
+        let opcode = map::opcode_from_library(frame.opcode);
+        let length = frame.payload.len();
+        if length > limit && !opcode.is_control() {
+            self.drain(*library);
+            return Err(map::too_big(length as u64, limit));
+        }
+        self.state = State::Idle(library);
+        if length > KEEP_READ_BUFFER {
+            self.grown = true;
+            self.progress.set_give_back(true);
+        } else if self.grown {
+            self.renew();
+        }
+        let payload = match frame.payload {
+            Payload::Bytes(bytes) => bytes.freeze(),
+            other => Bytes::from(Vec::from(other)),
+        };
+        Ok(RawFrame { fin: frame.fin, rsv: Rsv::NONE, opcode, payload })
+    }
+
+    /// Replaces a grown read buffer; only when it holds nothing, as `into_inner` drops its content.
+    fn renew(&mut self) {
+        if self.progress.whole() != self.delivered || self.progress.inside() {
+            return;
+        }
+        if let State::Idle(socket) = mem::replace(&mut self.state, State::Reading) {
+            self.grown = false;
+            self.progress.set_give_back(false);
+            self.state = State::Idle(Box::new(library(socket.into_inner(), &self.options)));
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        library: Box<Library>,
+        error: WebSocketError,
+        limit: usize,
+    ) -> Result<Option<RawFrame>, Error> {
+        if matches!(error, WebSocketError::UnexpectedEOF) {
+            return self.end(Ok(())); // inside a frame the gate has made it an I/O error
+        }
+        let error = map::received(error, limit);
+        if error.close_code().is_none() {
+            return self.end(Err(error));
+        }
+        self.drain(*library);
+        Err(error)
+    }
+
+    /// Gives up on frames and frees the library's buffers.
+    fn drain(&mut self, library: Library) {
+        self.kept = None;
+        self.delivered = self.progress.whole();
+        self.state = State::Draining(library.into_inner().into_stream());
+    }
+
+    fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut stream: ReadHalf<BoxStream>,
+    ) -> Poll<Result<Option<RawFrame>, Error>> {
+        let mut scratch = [MaybeUninit::uninit(); 8 << 10];
+        let mut discarded = 0;
+        while discarded < DRAIN_AT_MOST {
+            let mut buf = ReadBuf::uninit(&mut scratch);
+            match Pin::new(&mut stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => {
+                    return Poll::Ready(self.end(Ok(())));
+                }
+                Poll::Ready(Ok(())) => discarded += buf.filled().len(),
+                Poll::Ready(Err(error)) => return Poll::Ready(self.end(Err(map::io(error)))),
+                Poll::Pending => {
+                    self.state = State::Draining(stream);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.state = State::Draining(stream);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Ends reading for good and frees the library's buffers.
+    fn end(&mut self, end: Result<(), Error>) -> Result<Option<RawFrame>, Error> {
+        self.kept = None;
+        self.delivered = self.progress.whole();
+        self.state = State::Ended(end.clone().err());
+        end.map(|()| None)
+    }
+}
+
+fn library(gate: Gate, options: &Options) -> Library {
+    let mut library = WebSocket::after_handshake(gate, Role::Client);
+    // The limits are the gate's; the library's refuses `length >= limit`, hence the one more.
+    library.set_max_message_size(LARGEST_FRAME + 1);
+    for hook in &options.hooks {
+        hook(&mut library);
+    }
+    // These would write; the session answers.
+    library.set_auto_close(false);
+    library.set_auto_pong(false);
+    library
+}

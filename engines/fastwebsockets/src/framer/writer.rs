@@ -1,0 +1,140 @@
+//! Sending: frames that the library encodes into a buffer of ours.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use drivetrain_engine::{Error, RawFrame};
+use fastwebsockets::{Frame, Payload};
+use tokio::io::{AsyncWrite as _, WriteHalf};
+
+use super::{BoxStream, LARGEST_CONTROL};
+use crate::map;
+
+/// Encoded and unwritten bytes from which on `poll_ready` waits for the stream.
+const HIGH_WATER: usize = 32 << 10;
+
+/// An output buffer that grew above this is given back when it is empty.
+const KEEP_WRITE_BUFFER: usize = 2 * HIGH_WATER;
+
+/// The longest head of a masked frame.
+const LONGEST_HEAD: usize = 14;
+
+pub(super) struct Writer {
+    stream: WriteHalf<BoxStream>,
+    /// Whole encoded frames; `buffer[written..]` is still to be written.
+    buffer: Vec<u8>,
+    written: usize,
+    /// After a failed write the stream may hold part of a frame: nothing follows it.
+    failed: Option<Error>,
+}
+
+impl Writer {
+    pub(super) fn new(stream: WriteHalf<BoxStream>) -> Self {
+        Self { stream, buffer: Vec::new(), written: 0, failed: None }
+    }
+
+    pub(super) fn unwritten(&self) -> usize {
+        self.buffer.len() - self.written
+    }
+
+    pub(super) fn encode(&mut self, frame: &RawFrame) -> Result<(), Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        if !frame.rsv.is_none() {
+            return Err(map::no_reserved_bits());
+        }
+        if frame.opcode.is_control() && (frame.payload.len() > LARGEST_CONTROL || !frame.fin) {
+            return Err(map::bad_control_frame());
+        }
+        let length = frame.payload.len();
+        let head_length = head_length(length);
+        let start = self.buffer.len();
+        let body = start + head_length;
+        self.buffer.reserve(head_length + length);
+        self.buffer.extend_from_slice(&[0; LONGEST_HEAD][..head_length]);
+        self.buffer.extend_from_slice(&frame.payload);
+
+        let mut head = [0; 16];
+        let mut encoded = Frame::new(
+            frame.fin,
+            map::opcode_to_library(frame.opcode),
+            None,
+            Payload::BorrowedMut(&mut self.buffer[body..]),
+        );
+        encoded.mask(); // in place, with a mask from the library's random generator
+        let formatted = encoded.fmt_head(&mut head);
+        debug_assert_eq!(formatted, head_length, "the library's head has the length it must have");
+        self.buffer[start..body].copy_from_slice(&head[..head_length]);
+        Ok(())
+    }
+
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_below(cx, HIGH_WATER)
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_below(cx, 1))?;
+        match ready!(Pin::new(&mut self.stream).poll_flush(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_flush(cx))?;
+        match ready!(Pin::new(&mut self.stream).poll_shutdown(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Writes until fewer than `mark` bytes wait.
+    fn poll_below(&mut self, cx: &mut Context<'_>, mark: usize) -> Poll<Result<(), Error>> {
+        if let Some(error) = &self.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        while self.unwritten() >= mark {
+            let wrote = Pin::new(&mut self.stream).poll_write(cx, &self.buffer[self.written..]);
+            match ready!(wrote) {
+                Ok(0) => return self.fail(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.written += count,
+                Err(error) => return self.fail(error),
+            }
+            if self.unwritten() == 0 {
+                self.written = 0;
+                self.buffer.clear();
+                if self.buffer.capacity() > KEEP_WRITE_BUFFER {
+                    self.buffer = Vec::new();
+                }
+                break;
+            }
+        }
+        // Keeps a slow peer's backlog from growing by what is already written.
+        if self.written >= HIGH_WATER {
+            self.buffer.drain(..self.written);
+            self.written = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn fail(&mut self, error: io::Error) -> Poll<Result<(), Error>> {
+        let error = map::io(error);
+        self.failed = Some(error.clone());
+        self.buffer = Vec::new();
+        self.written = 0;
+        Poll::Ready(Err(error))
+    }
+}
+
+/// The length of a masked frame's head, RFC 6455 section 5.2.
+fn head_length(payload: usize) -> usize {
+    match payload {
+        0..=125 => 6,
+        126..=65_535 => 8,
+        _ => LONGEST_HEAD,
+    }
+}

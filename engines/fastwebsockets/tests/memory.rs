@@ -1,0 +1,69 @@
+//! What a peer can make resident. One test, as it measures the process.
+#![cfg(target_os = "linux")]
+
+mod peer;
+
+use std::{
+    future::poll_fn,
+    io::{Read as _, Write as _},
+    time::Duration,
+};
+
+use drivetrain_fastwebsockets::FastWebSockets;
+use peer::{encode, open, peer, run};
+
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    pages.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("pages")
+        * 4096
+}
+
+#[test]
+fn memory_follows_what_was_received() {
+    announced_is_not_resident();
+    an_idle_connection_gives_a_large_buffer_back();
+}
+
+fn announced_is_not_resident() {
+    let mut announced = vec![0x82, 127];
+    announced.extend(((1_u64 << 30) - 1).to_be_bytes());
+    announced.extend([1; 10_000]);
+    let (address, server) = peer(vec![], move |mut socket| {
+        // The first frame warms up what the process needs anyhow.
+        socket.write_all(&encode(0x82, b"x")).expect("open");
+        std::thread::sleep(Duration::from_millis(100));
+        socket.write_all(&announced).expect("open");
+        let _ = socket.read(&mut [0]); // returns when the client is gone
+    });
+    run(async {
+        let engine = FastWebSockets::new();
+        let mut transport = open(&engine, address).await.expect("opens").into_transport();
+        let mut receive = async || poll_fn(|cx| transport.poll_receive(cx, usize::MAX)).await;
+        receive().await.expect("sound");
+        let before = resident();
+        let waiting = tokio::time::timeout(Duration::from_millis(500), receive());
+        assert!(waiting.await.is_err(), "the frame is not complete");
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 10_000 + (128 << 10), "{grown} bytes more");
+    });
+    server.join().expect("no panic");
+}
+
+fn an_idle_connection_gives_a_large_buffer_back() {
+    let before = resident();
+    let (address, server) = peer(vec![], |mut socket| {
+        socket.write_all(&encode(0x82, &vec![1; 40 << 20])).expect("open");
+        let _ = socket.read(&mut [0]); // returns when the client is gone
+    });
+    run(async {
+        let engine = FastWebSockets::new();
+        let mut transport = open(&engine, address).await.expect("opens").into_transport();
+        let mut receive = async || poll_fn(|cx| transport.poll_receive(cx, 64 << 20)).await;
+        drop(receive().await.expect("sound"));
+        let waiting = tokio::time::timeout(Duration::from_millis(500), receive());
+        assert!(waiting.await.is_err(), "nothing more comes");
+        let kept = resident().saturating_sub(before);
+        assert!(kept < 4 << 20, "{kept} bytes more");
+    });
+    server.join().expect("no panic");
+}
