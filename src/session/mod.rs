@@ -21,6 +21,8 @@ mod fairness;
 mod halves;
 mod inbox;
 mod keepalive;
+#[cfg(test)]
+mod model;
 mod outbox;
 mod raw;
 mod settings;

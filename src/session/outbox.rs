@@ -9,7 +9,7 @@ use drivetrain_engine::{CloseReason, OpCode, RawFrame, Unit};
 /// and no buffer below grows to its size.
 pub(super) const FRAGMENT: usize = 64 << 10;
 
-/// More control frames than this do not wait: the oldest is dropped. A pong may stand for those before
+/// More control frames than this do not wait: the oldest pong is dropped. A pong may stand for those before
 /// it (RFC 6455 section 5.5.3), so that a peer which floods pings without reading costs no memory.
 const MOST_CONTROL: usize = 64;
 
@@ -56,6 +56,11 @@ impl Outbox {
         self.messages.is_empty() || self.bytes.saturating_add(size) <= self.capacity
     }
 
+    /// Whether a control frame of the application's may be taken: none of them is dropped.
+    pub(super) fn has_control_room(&self) -> bool {
+        self.control.len() < MOST_CONTROL
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.control.is_empty() && self.close.is_none()
@@ -77,8 +82,9 @@ impl Outbox {
         if self.closed {
             return;
         }
-        if self.control.len() == MOST_CONTROL {
-            self.control.pop_front();
+        if self.control.len() >= MOST_CONTROL {
+            let oldest = self.control.iter().position(|frame| frame.opcode == OpCode::Pong);
+            self.control.remove(oldest.unwrap_or(0));
         }
         self.control.push_back(RawFrame::new(opcode, payload));
     }

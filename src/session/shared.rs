@@ -102,7 +102,7 @@ impl Shared {
                 self.receiving.disarm();
             }
             if let Some(frame) = state.take_read() {
-                self.receiving.arm();
+                state.after.wake_keeper |= self.receiving.arm();
                 return Poll::Ready(Ok(Some(frame)));
             }
             let wakes = self.receiving.wakes();
@@ -121,7 +121,7 @@ impl Shared {
                             .received
                             .count(frame.as_ref().map_or(0, |frame| frame.read_bytes().len()));
                         if let Some(frame) = frame {
-                            self.receiving.arm();
+                            state.after.wake_keeper |= self.receiving.arm();
                             self.arm_flush(state);
                             return Poll::Ready(Ok(Some(frame)));
                         }
@@ -157,12 +157,15 @@ impl Shared {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if matches!(slot, Some(Frame::Text(_) | Frame::Binary(_)))
-                && !state.outbox.has_room(size)
-            {
+            let has_room = |state: &State| match slot {
+                Some(Frame::Text(_) | Frame::Binary(_)) => state.outbox.has_room(size),
+                Some(Frame::Ping(_) | Frame::Pong(_)) => state.outbox.has_control_room(),
+                Some(Frame::Close(_)) | None => true,
+            };
+            if !has_room(state) {
                 state.pump(true);
                 state.check_open()?;
-                if !state.outbox.has_room(size) {
+                if !has_room(state) {
                     state.watch(cx.waker());
                     return Poll::Pending;
                 }

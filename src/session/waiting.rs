@@ -96,10 +96,9 @@ impl Receiving {
     }
 
     /// The application takes what came in without waiting: the keeper shall look after it in a while.
-    pub(super) fn arm(&self) {
-        if !self.armed.load(Ordering::Relaxed) && !self.armed.swap(true, Ordering::AcqRel) {
-            self.keeper.wake();
-        }
+    /// Returns whether the keeper has to be woken for that.
+    pub(super) fn arm(&self) -> bool {
+        !self.armed.load(Ordering::Relaxed) && !self.armed.swap(true, Ordering::AcqRel)
     }
 
     /// The keeper stops looking after the application: the next sign of life wakes it again.
@@ -137,10 +136,8 @@ impl Wake for Receiving {
         if let Some(app) = app {
             app.wake();
         }
-        if self.keeper_reads.load(Ordering::Acquire) {
+        if self.keeper_reads.load(Ordering::Acquire) || self.arm() {
             self.keeper.wake();
-        } else {
-            self.arm();
         }
     }
 }

@@ -24,8 +24,8 @@ use std::{
 
 use bytes::Bytes;
 use drivetrain_engine::{Error, RawFrame, Transport};
+pub(crate) use drivetrain_reqwest::BoxStream;
 use fastwebsockets::WebSocket;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use gate::Gate;
 
@@ -39,13 +39,6 @@ pub(crate) const LARGEST_FRAME: usize = 1 << 30;
 
 /// RFC 6455 section 5.5.
 const LARGEST_CONTROL: usize = 125;
-
-/// What a connection runs over, erased: a virtual call per read and write, none per frame.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-pub(crate) type BoxStream = Box<dyn Stream>;
 
 /// Changes the library's socket once it is made.
 pub(crate) type Hook = Arc<dyn Fn(&mut WebSocket<Gate>) + Send + Sync>;

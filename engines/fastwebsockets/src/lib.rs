@@ -39,15 +39,9 @@ pub use drivetrain_reqwest::{Reqwest, reqwest};
 pub use fastwebsockets;
 pub use framer::Gate;
 
-use connect::Brought;
 use framer::LARGEST_FRAME;
 
 const NAME: &str = "fastwebsockets";
-const ONE_STREAM: &str = "it runs over one stream that the caller brought: it opens one WebSocket";
-const NOTHING_TO_DIAL: &str = "a stream that the caller brings is connected already";
-const OWN_TLS: &str =
-    "a stream that the caller brings has its own TLS: present the certificate there";
-
 /// HTTP and WebSockets on tokio: reqwest below, fastwebsockets' frames.
 ///
 /// The value is its configuration: nothing is made, read or dialled before the first use. Clones share
@@ -57,7 +51,6 @@ pub struct FastWebSockets {
     hop: Hop,
     options: framer::Options,
     ping_interval: Option<Duration>,
-    brought: Option<Brought>,
 }
 
 impl FastWebSockets {
@@ -67,7 +60,6 @@ impl FastWebSockets {
             hop: Hop::new(NAME, Reqwest::new()),
             options: framer::Options::default(),
             ping_interval: None,
-            brought: None,
         }
     }
 
@@ -78,14 +70,14 @@ impl FastWebSockets {
     /// [`http`](Self::http) are refused when the client is built. A second connect fails with
     /// [`ErrorKind::Connect`]; a connect that was dropped has used the stream.
     pub fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
-        Self { brought: Some(Brought::new(stream)), ..Self::new() }
+        Self { hop: Hop::over(NAME, stream), ..Self::new() }
     }
 
     /// Sets the options of HTTP requests, and of the connection and the TLS of handshakes. Default:
     /// [`Reqwest::new`].
     #[must_use]
     pub fn http(mut self, http: Reqwest) -> Self {
-        self.hop = Hop::new(NAME, http);
+        self.hop = self.hop.with_http(http);
         self
     }
 
@@ -150,37 +142,27 @@ impl Engine for FastWebSockets {
     }
 
     fn support(&self, capability: Capability) -> Support {
-        match (capability, &self.brought) {
-            (Capability::Http1 | Capability::Http2, Some(_)) => Support::missing(ONE_STREAM),
-            (Capability::ConnectTimeout, Some(_)) => Support::missing(NOTHING_TO_DIAL),
-            (Capability::ClientCertificates, Some(_)) => Support::missing(OWN_TLS),
-            (Capability::Tls, Some(_)) => Support::Offered,
-            (
-                Capability::Http1
-                | Capability::Http2
-                | Capability::Tls
-                | Capability::ClientCertificates
-                | Capability::ConnectTimeout,
-                None,
-            ) => self.hop.support(capability),
-            (Capability::RsvBits, _) => Support::missing(map::NO_RSV),
-            (
-                Capability::WebSockets
-                | Capability::HandshakeHeaders
-                | Capability::HandshakeResponse
-                | Capability::Subprotocols
-                | Capability::MaxFrameSize
-                | Capability::MaxMessageSize
-                | Capability::PluginPing
-                | Capability::EnginePing
-                | Capability::SendPing
-                | Capability::SendFragments
-                | Capability::RawSessions
-                | Capability::CallerStream
-                | Capability::BatchedWrites,
-                _,
-            ) => Support::Offered,
-            (_, _) => Support::missing("this version of the engine does not know it"),
+        match capability {
+            Capability::Http1
+            | Capability::Http2
+            | Capability::Tls
+            | Capability::ClientCertificates
+            | Capability::ConnectTimeout => self.hop.support(capability),
+            Capability::RsvBits => Support::missing(map::NO_RSV),
+            Capability::WebSockets
+            | Capability::HandshakeHeaders
+            | Capability::HandshakeResponse
+            | Capability::Subprotocols
+            | Capability::MaxFrameSize
+            | Capability::MaxMessageSize
+            | Capability::PluginPing
+            | Capability::EnginePing
+            | Capability::SendPing
+            | Capability::SendFragments
+            | Capability::RawSessions
+            | Capability::CallerStream
+            | Capability::BatchedWrites => Support::Offered,
+            _ => Support::missing("this version of the engine does not know it"),
         }
     }
 
@@ -195,10 +177,7 @@ impl Engine for FastWebSockets {
                 ),
             );
         }
-        match &self.brought {
-            Some(_) => settings.native.push(NativeSetting::new("over", "a stream of the caller's")),
-            None => settings.native.extend(self.hop.settings()),
-        }
+        settings.native.extend(self.hop.settings());
         settings
     }
 
@@ -213,12 +192,6 @@ impl Engine for FastWebSockets {
         if self.options.max_frame_size == Some(0) {
             return invalid("max_frame_size must not be zero".into());
         }
-        if let (Some(_), Some(setting)) = (&self.brought, self.hop.settings().first()) {
-            return invalid(format!(
-                "{} has no effect on a stream that the caller brings",
-                setting.name
-            ));
-        }
         self.hop.check()
     }
 
@@ -227,25 +200,21 @@ impl Engine for FastWebSockets {
     }
 
     async fn execute(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
-        if self.brought.is_some() {
-            return Err(Error::unsupported(NAME, Capability::Http1, ONE_STREAM));
-        }
         self.hop.execute(request).await
     }
 
     async fn connect(&self, handshake: Handshake) -> Result<Answer> {
-        connect::open(&self.hop, self.brought.as_ref(), &self.options, &handshake).await
+        connect::open(&self.hop, &self.options, &handshake).await
     }
 }
 
 impl fmt::Debug for FastWebSockets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FastWebSockets")
-            .field("http", self.hop.http())
+            .field("hop", &self.hop)
             .field("max_frame_size", &self.options.max_frame_size)
             .field("preconfigured", &format_args!("{} hooks", self.options.hooks.len()))
             .field("ping_interval", &self.ping_interval)
-            .field("over", &self.brought.as_ref().map(|_| "a stream of the caller's"))
             .finish()
     }
 }

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Reqwest,
+    brought::{BoxStream, Brought, Stream},
     clients::Purpose,
     map::{self, During},
     runtime::{self, Tokio, Within},
@@ -52,7 +53,7 @@ pub type Upgrade = reqwest::Upgraded;
 ///
 ///     /// Sets the options of HTTP requests, and of the connection that a handshake is sent on.
 ///     pub fn http(mut self, http: Reqwest) -> Self {
-///         self.hop = Hop::new("mine", http);
+///         self.hop = self.hop.with_http(http);
 ///         self
 ///     }
 /// }
@@ -61,6 +62,7 @@ pub type Upgrade = reqwest::Upgraded;
 pub struct Hop {
     engine: &'static str,
     http: Reqwest,
+    brought: Option<Brought>,
 }
 
 /// What a server says to a handshake, where it accepts with the stream to put frames on.
@@ -110,7 +112,19 @@ impl<S> Opened<S> {
 impl Hop {
     /// The hop of the engine of this name, with these options.
     pub fn new(engine: &'static str, http: Reqwest) -> Self {
-        Self { engine, http }
+        Self { engine, http, brought: None }
+    }
+
+    /// The hop of the engine of this name over a stream that is connected already: for one handshake,
+    /// once, by whichever clone comes first. It has no HTTP.
+    pub fn over(engine: &'static str, stream: impl Stream + 'static) -> Self {
+        Self { brought: Some(Brought::new(stream)), ..Self::new(engine, Reqwest::new()) }
+    }
+
+    /// The same hop with these options.
+    #[must_use]
+    pub fn with_http(self, http: Reqwest) -> Self {
+        Self { http, ..self }
     }
 
     /// The options.
@@ -123,12 +137,18 @@ impl Hop {
     /// [`ConnectTimeout`](Capability::ConnectTimeout). All others are missing: they are the engine's
     /// to answer.
     pub fn support(&self, capability: Capability) -> Support {
-        self.http.support(capability)
+        match &self.brought {
+            Some(_) => Brought::support(capability),
+            None => self.http.support(capability),
+        }
     }
 
     /// The options that were set, for [`EngineSettings::native`](drivetrain_engine::EngineSettings).
     pub fn settings(&self) -> Vec<NativeSetting> {
-        self.http.native_settings(true)
+        match &self.brought {
+            Some(_) => vec![NativeSetting::new("over", "a stream of the caller's")],
+            None => self.http.native_settings(true),
+        }
     }
 
     /// Refuses options that can never work, for [`Engine::check`](drivetrain_engine::Engine::check).
@@ -138,6 +158,10 @@ impl Hop {
     /// # Errors
     /// [`ErrorKind::InvalidInput`], saying which option and what would be right.
     pub fn check(&self) -> Result<()> {
+        if let (Some(_), Some(set)) = (&self.brought, self.http.native_settings(true).first()) {
+            let message = format!("{} has no effect on a stream that the caller brings", set.name);
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_engine(self.engine));
+        }
         self.http.check_options(self.engine, true)
     }
 
@@ -161,7 +185,41 @@ impl Hop {
     /// # Cancel safety
     /// Dropping the future ends the request.
     pub async fn execute(&self, request: Request<Body>) -> Result<Response<Body>> {
+        if self.brought.is_some() {
+            let reason = Brought::ONE_STREAM;
+            return Err(Error::unsupported(self.engine, Capability::Http1, reason));
+        }
         execute(self.engine, &self.http, request).await
+    }
+
+    /// Sends a handshake, over the stream that was brought or over a connection of its own, and frames
+    /// the stream: all of [`Engine::connect`](drivetrain_engine::Engine::connect). `frame` gets what
+    /// [`Opened::into_answer`] gives it.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) and [`open_over`](Self::open_over); [`ErrorKind::Connect`] if the
+    /// stream that was brought has been used.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the attempt and frees the socket.
+    pub async fn connect<T: Transport + 'static>(
+        &self,
+        handshake: &Handshake,
+        duties: Duties,
+        frame: impl FnOnce(BoxStream, Bytes, &Accepted) -> T + Send,
+    ) -> Result<Answer> {
+        match &self.brought {
+            Some(brought) => {
+                let opened = self.open_over(brought.take(self.engine)?, handshake).await?;
+                Ok(opened.into_answer(duties, frame))
+            }
+            None => {
+                let opened = self.open(handshake).await?;
+                Ok(opened.into_answer(duties, |stream, read_ahead, accepted| {
+                    frame(Box::new(stream), read_ahead, accepted)
+                }))
+            }
+        }
     }
 
     /// Sends a handshake over a connection of its own (HTTP/1.1 only, nothing reused, `TCP_NODELAY`)
@@ -259,7 +317,11 @@ impl Hop {
 
 impl fmt::Debug for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hop").field("engine", &self.engine).field("http", &self.http).finish()
+        f.debug_struct("Hop")
+            .field("engine", &self.engine)
+            .field("http", &self.http)
+            .field("over", &self.brought.as_ref().map(|_| "a stream of the caller's"))
+            .finish()
     }
 }
 

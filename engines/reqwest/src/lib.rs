@@ -13,6 +13,7 @@
 //!
 //! Without either, `https` is refused before anything is dialled.
 
+mod brought;
 mod clients;
 mod connect;
 mod map;
@@ -32,6 +33,7 @@ use drivetrain_engine::{
 };
 use reqwest::{Client, ClientBuilder};
 
+pub use brought::{BoxStream, Stream};
 pub use connect::{Hop, Opened, Upgrade};
 /// The version of reqwest that the options speak.
 pub use reqwest;

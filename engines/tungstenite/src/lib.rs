@@ -18,8 +18,8 @@ mod connect;
 use std::{fmt, sync::Arc, time::Duration};
 
 use drivetrain_engine::{
-    Answer, Body, Capability, Engine, EngineSettings, Error, ErrorKind, Handshake, NativeSetting,
-    Result, Runtime, Support, async_trait,
+    Answer, Body, Capability, Engine, EngineSettings, Error, ErrorKind, Handshake, Result, Runtime,
+    Support, async_trait,
 };
 use drivetrain_reqwest::Hop;
 use drivetrain_tungstenite_common::Options as Framing;
@@ -29,14 +29,7 @@ pub use drivetrain_reqwest::{Reqwest, reqwest};
 /// tungstenite's own configuration, as tokio-tungstenite 0.30 exports it.
 pub use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use connect::Brought;
-
 const NAME: &str = "tungstenite";
-const ONE_STREAM: &str = "it runs over one stream that the caller brought: it opens one WebSocket";
-const NOTHING_TO_DIAL: &str = "a stream that the caller brings is connected already";
-const OWN_TLS: &str =
-    "a stream that the caller brings has its own TLS: present the certificate there";
-
 /// HTTP and WebSockets on tokio: reqwest below, tungstenite's frames.
 ///
 /// The value is its configuration: nothing is made, read or dialled before the first use. Clones share
@@ -46,7 +39,6 @@ pub struct Tungstenite {
     hop: Hop,
     framing: Framing,
     ping_interval: Option<Duration>,
-    brought: Option<Brought>,
 }
 
 impl Tungstenite {
@@ -56,7 +48,6 @@ impl Tungstenite {
             hop: Hop::new(NAME, Reqwest::new()),
             framing: Framing::default(),
             ping_interval: None,
-            brought: None,
         }
     }
 
@@ -64,16 +55,17 @@ impl Tungstenite {
     ///
     /// The URL only says what the handshake asks for. For `wss` the stream already is the TLS stream: it
     /// is used as it is. HTTP requests and a connect timeout are refused. A second connect fails with
-    /// [`ErrorKind::Connect`]; a connect that was dropped has used the stream.
+    /// [`ErrorKind::Connect`]; a connect that was dropped has used the stream. Options of
+    /// [`http`](Self::http) are refused when the client is built.
     pub fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
-        Self { brought: Some(Brought::new(stream)), ..Self::new() }
+        Self { hop: Hop::over(NAME, stream), ..Self::new() }
     }
 
     /// Sets the options of HTTP requests, and of the connection and the TLS of handshakes. Default:
     /// [`Reqwest::new`].
     #[must_use]
     pub fn http(mut self, http: Reqwest) -> Self {
-        self.hop = Hop::new(NAME, http);
+        self.hop = self.hop.with_http(http);
         self
     }
 
@@ -126,37 +118,27 @@ impl Engine for Tungstenite {
     }
 
     fn support(&self, capability: Capability) -> Support {
-        match (capability, &self.brought) {
-            (Capability::Http1 | Capability::Http2, Some(_)) => Support::missing(ONE_STREAM),
-            (Capability::ConnectTimeout, Some(_)) => Support::missing(NOTHING_TO_DIAL),
-            (Capability::ClientCertificates, Some(_)) => Support::missing(OWN_TLS),
-            (Capability::Tls, Some(_)) => Support::Offered,
-            (
-                Capability::Http1
-                | Capability::Http2
-                | Capability::Tls
-                | Capability::ClientCertificates
-                | Capability::ConnectTimeout,
-                None,
-            ) => self.hop.support(capability),
-            (
-                Capability::WebSockets
-                | Capability::HandshakeHeaders
-                | Capability::HandshakeResponse
-                | Capability::Subprotocols
-                | Capability::MaxFrameSize
-                | Capability::MaxMessageSize
-                | Capability::PluginPing
-                | Capability::EnginePing
-                | Capability::SendPing
-                | Capability::SendFragments
-                | Capability::RawSessions
-                | Capability::RsvBits
-                | Capability::CallerStream
-                | Capability::BatchedWrites,
-                _,
-            ) => Support::Offered,
-            (_, _) => Support::missing("this version of the engine does not know it"),
+        match capability {
+            Capability::Http1
+            | Capability::Http2
+            | Capability::Tls
+            | Capability::ClientCertificates
+            | Capability::ConnectTimeout => self.hop.support(capability),
+            Capability::WebSockets
+            | Capability::HandshakeHeaders
+            | Capability::HandshakeResponse
+            | Capability::Subprotocols
+            | Capability::MaxFrameSize
+            | Capability::MaxMessageSize
+            | Capability::PluginPing
+            | Capability::EnginePing
+            | Capability::SendPing
+            | Capability::SendFragments
+            | Capability::RawSessions
+            | Capability::RsvBits
+            | Capability::CallerStream
+            | Capability::BatchedWrites => Support::Offered,
+            _ => Support::missing("this version of the engine does not know it"),
         }
     }
 
@@ -165,10 +147,7 @@ impl Engine for Tungstenite {
         settings.ping_interval = self.ping_interval;
         (settings.max_frame_size, settings.max_message_size) = self.framing.limits();
         settings.native = self.framing.settings();
-        match &self.brought {
-            Some(_) => settings.native.push(NativeSetting::new("over", "a stream of the caller's")),
-            None => settings.native.extend(self.hop.settings()),
-        }
+        settings.native.extend(self.hop.settings());
         settings
     }
 
@@ -186,24 +165,20 @@ impl Engine for Tungstenite {
     }
 
     async fn execute(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
-        if self.brought.is_some() {
-            return Err(Error::unsupported(NAME, Capability::Http1, ONE_STREAM));
-        }
         self.hop.execute(request).await
     }
 
     async fn connect(&self, handshake: Handshake) -> Result<Answer> {
-        connect::open(&self.hop, self.brought.as_ref(), &self.framing, &handshake).await
+        connect::open(&self.hop, &self.framing, &handshake).await
     }
 }
 
 impl fmt::Debug for Tungstenite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tungstenite")
-            .field("http", self.hop.http())
+            .field("hop", &self.hop)
             .field("framing", &self.framing)
             .field("ping_interval", &self.ping_interval)
-            .field("over", &self.brought.as_ref().map(|_| "a stream of the caller's"))
             .finish()
     }
 }

@@ -15,13 +15,9 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
     BoxStream, LARGEST_FRAME, Options,
-    gate::{Gate, Progress},
+    gate::{Gate, KEEP_READ_BUFFER, Progress},
 };
 use crate::map::{self, Stop};
-
-/// After a frame of this size the library's read buffer, which never shrinks, is replaced as soon as
-/// nothing more is to be read or the frames become small again.
-const KEEP_READ_BUFFER: usize = 64 << 10;
 
 /// What one poll discards at most after an error, so that a peer that goes on sending does not keep the
 /// task to itself.
@@ -39,7 +35,8 @@ pub(super) struct Reader {
     progress: Arc<Progress>,
     /// Frames that the library has handed out, wrapping.
     delivered: usize,
-    /// The library's buffer was grown by a large frame and is to be replaced when it is empty.
+    /// A large frame has grown the library's buffer. It is replaced when there is nothing to read, or
+    /// when it is empty and the frames have become small again.
     grown: bool,
     options: Options,
 }
