@@ -180,10 +180,10 @@ impl RequestBuilder {
 
     /// Does one step; the first error is kept for `send`.
     fn and(mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Self {
-        if self.target.is_ok()
-            && let Err(error) = step(&mut self)
-        {
-            self.target = Err(error);
+        if self.target.is_ok() {
+            if let Err(error) = step(&mut self) {
+                self.target = Err(error);
+            }
         }
         self
     }

@@ -258,20 +258,19 @@ impl State {
     /// Gives a message straight to the transport if nothing is before it and the transport is ready, or
     /// else queues it.
     pub(super) fn accept(&mut self, opcode: OpCode, payload: bytes::Bytes) {
-        if self.outbox.may_pass(payload.len())
-            && let Some(transport) = &mut self.transport
-        {
-            let mut cx = Context::from_waker(&self.send_waker);
-            if matches!(transport.poll_ready(&mut cx), Poll::Ready(Ok(()))) {
-                self.dirty = true;
-                if let Err(error) = transport.start_send(RawFrame::new(opcode, payload)) {
-                    self.closing.write_failed(error, self.runtime.now());
-                    self.after.wake_keeper = true;
-                }
-                return;
-            }
+        let may_pass = self.outbox.may_pass(payload.len());
+        let Some(transport) = self.transport.as_mut().filter(|_| may_pass) else {
+            return self.outbox.push(opcode, payload);
+        };
+        let mut cx = Context::from_waker(&self.send_waker);
+        if !matches!(transport.poll_ready(&mut cx), Poll::Ready(Ok(()))) {
+            return self.outbox.push(opcode, payload);
         }
-        self.outbox.push(opcode, payload);
+        self.dirty = true;
+        if let Err(error) = transport.start_send(RawFrame::new(opcode, payload)) {
+            self.closing.write_failed(error, self.runtime.now());
+            self.after.wake_keeper = true;
+        }
     }
 
     /// Whether everything that was accepted is written.
@@ -419,10 +418,10 @@ impl State {
 
     /// Ends the session if it is over.
     fn settle(&mut self) {
-        if self.end.is_none()
-            && !self.closing.is_open()
-            && let Some(outcome) = self.closing.outcome(self.runtime.now())
-        {
+        if self.end.is_some() || self.closing.is_open() {
+            return;
+        }
+        if let Some(outcome) = self.closing.outcome(self.runtime.now()) {
             self.finish(outcome);
         }
     }

@@ -137,9 +137,10 @@ impl TestRuntime {
         task.queued.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(&task));
         let mut slot = lock(&task.future);
-        if let Some(future) = slot.as_mut()
-            && future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
-        {
+        let is_done = slot.as_mut().is_some_and(|future| {
+            future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+        });
+        if is_done {
             *slot = None;
             self.0.tasks.fetch_sub(1, Ordering::AcqRel);
         }
@@ -204,9 +205,10 @@ impl Alarm {
     }
 
     fn ring(&self, now: Duration) {
-        if *lock(&self.deadline) <= now
-            && let Some(waker) = lock(&self.waker).take()
-        {
+        if *lock(&self.deadline) > now {
+            return;
+        }
+        if let Some(waker) = lock(&self.waker).take() {
             waker.wake();
         }
     }
