@@ -114,9 +114,9 @@ impl HttpClient {
         let timeout = self.installed().timeout;
         let mut settings = self.effective(&SessionOptions::default()).session.settings.clone();
         for (name, limit, applied_by) in [
-            ("connect timeout", timeout.connect, AppliedBy::Engine),
-            ("request timeout", timeout.request, AppliedBy::Client),
-            ("socket timeout", timeout.socket, AppliedBy::Client),
+            ("connect_timeout", timeout.connect, AppliedBy::Engine),
+            ("request_timeout", timeout.request, AppliedBy::Client),
+            ("socket_timeout", timeout.socket, AppliedBy::Client),
         ] {
             let (value, set_by) = match limit {
                 Some(limit) => (format!("{limit:?}"), SetBy::Plugin),

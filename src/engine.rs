@@ -11,14 +11,26 @@ pub use drivetrain_engine::{
     Timer, Transport, Unit, async_trait,
 };
 
+/// All of the engine's own crate: its native types, such as `WebSocketConfig`.
+#[cfg(any(feature = "async-std", feature = "smol"))]
+pub use drivetrain_async_std as async_std;
 #[cfg(feature = "async-std")]
 pub use drivetrain_async_std::AsyncStd;
 #[cfg(feature = "smol")]
 pub use drivetrain_async_std::Smol;
+/// All of the engine's own crate: its native types, such as `fastwebsockets::WebSocket`.
+#[cfg(feature = "fastwebsockets")]
+pub use drivetrain_fastwebsockets as fastwebsockets;
 #[cfg(feature = "fastwebsockets")]
 pub use drivetrain_fastwebsockets::FastWebSockets;
+/// All of the engine's own crate: its native types, such as `reqwest::Client`.
+#[cfg(feature = "reqwest")]
+pub use drivetrain_reqwest as reqwest;
 #[cfg(feature = "reqwest")]
 pub use drivetrain_reqwest::Reqwest;
+/// All of the engine's own crate: its native types, such as `WebSocketConfig`.
+#[cfg(feature = "tungstenite")]
+pub use drivetrain_tungstenite as tungstenite;
 #[cfg(feature = "tungstenite")]
 pub use drivetrain_tungstenite::Tungstenite;
 

@@ -73,6 +73,20 @@ pub mod testing;
 mod web_socket;
 mod web_sockets;
 
+/// The pages' code compiles.
+#[cfg(all(doctest, feature = "json", feature = "tungstenite"))]
+mod pages {
+    mod readme {
+        #![doc = include_str!("../README.md")]
+    }
+    mod coming_from_ktor {
+        #![doc = include_str!("../docs/coming-from-ktor.md")]
+    }
+    mod writing_an_engine {
+        #![doc = include_str!("../docs/writing-an-engine.md")]
+    }
+}
+
 pub use bytes::Bytes;
 pub use client::{HttpClient, HttpClientBuilder};
 pub use default_request::DefaultRequest;

@@ -178,12 +178,17 @@ impl Sources<'_> {
             self.plain("outgoing_capacity", AppliedBy::Session, CAPACITY, |o| o.outgoing_capacity);
         self.converter(plugin);
         for setting in native {
-            let row = Setting::new(setting.name, setting.value, SetBy::Engine, AppliedBy::Engine);
+            let set_by = if setting.is_default { SetBy::Default } else { SetBy::Engine };
+            let row = Setting::new(setting.name, setting.value, set_by, AppliedBy::Engine);
             self.settings.push(row.with_note(setting.note));
         }
         Effective {
             session: Arc::new(SessionConfig {
                 engine: Arc::from(self.engine.name()),
+                no_pings: match self.engine.support(Capability::SendPing) {
+                    Support::Offered => None,
+                    Support::Missing(reason) => Some(reason),
+                },
                 limits,
                 ping_interval,
                 ping_timeout,

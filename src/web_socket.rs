@@ -197,11 +197,12 @@ impl WebSocketRequest {
         result
     }
 
-    /// Opens a session of raw frames, nothing automatic: Ktor's `webSocketRaw`.
+    /// Opens a session of raw frames, nothing automatic: Ktor's `webSocketRaw`. Of the plugin's options
+    /// the handshake timeout and the limit for frames hold; the others are for sessions.
     ///
     /// # Errors
-    /// Those of [`connect`](Self::connect); [`ErrorKind::Unsupported`] also for options that only a
-    /// session applies, such as a ping interval.
+    /// Those of [`connect`](Self::connect); [`ErrorKind::InvalidInput`] also for options of this request
+    /// that only a session applies, such as a ping interval.
     ///
     /// # Cancel safety
     /// As for [`connect`](Self::connect).
@@ -210,17 +211,13 @@ impl WebSocketRequest {
         if !self.extensions.is_empty() {
             require(self.client.engine(), Capability::RsvBits)?;
         }
-        let SessionOptions { ping_interval, ping_timeout, max_message_size, close_timeout, .. } =
-            self.options;
-        if ping_interval.is_some()
-            || ping_timeout.is_some()
-            || max_message_size.is_some()
-            || close_timeout.is_some()
-        {
+        let SessionOptions { max_frame_size, handshake_timeout, .. } = self.options;
+        let of_raw = SessionOptions { max_frame_size, handshake_timeout, ..Default::default() };
+        if self.options != of_raw {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a raw session does nothing by itself: ping_interval, ping_timeout, max_message_size \
-                 and close_timeout are for connect and run",
+                "a raw session does nothing by itself: of a request's options only max_frame_size and \
+                 handshake_timeout are for connect_raw",
             ));
         }
         let (connection, effective) = self.open().await?;

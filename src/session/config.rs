@@ -1,8 +1,8 @@
 //! What a session is told about how to behave: the effective values, whoever set them.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use drivetrain_engine::Limits;
+use drivetrain_engine::{Capability, Error, Limits, Result};
 
 use super::{converter::Converter, settings::Settings};
 
@@ -11,6 +11,8 @@ use super::{converter::Converter, settings::Settings};
 pub(crate) struct SessionConfig {
     /// The engine's name, for errors.
     pub(crate) engine: Arc<str>,
+    /// Why the engine sends no Ping and Pong, if it does not.
+    pub(crate) no_pings: Option<Cow<'static, str>>,
     pub(crate) limits: Limits,
     pub(crate) ping_interval: Option<Duration>,
     /// `None` is twice the interval.
@@ -23,4 +25,17 @@ pub(crate) struct SessionConfig {
     pub(crate) converter: Option<Arc<dyn Converter>>,
     /// The same, to be read by people.
     pub(crate) settings: Settings,
+}
+
+impl SessionConfig {
+    /// # Errors
+    /// [`Unsupported`](drivetrain_engine::ErrorKind::Unsupported) if the engine sends no Ping and Pong.
+    pub(super) fn check_pings(&self) -> Result<()> {
+        match &self.no_pings {
+            None => Ok(()),
+            Some(reason) => {
+                Err(Error::unsupported(self.engine.to_string(), Capability::SendPing, reason))
+            }
+        }
+    }
 }

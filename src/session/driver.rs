@@ -51,10 +51,11 @@ impl Driver {
         let next = shared.with(|state| {
             state.flush_armed = false;
             state.pump(true);
+            state.tick(now);
             let grace = self.look_after(state, now);
             let more = state.keeper_reads && state.read_ahead();
             state.pump(true);
-            let due = state.tick(now);
+            let due = state.due();
             if state.end().is_some() {
                 Next::Ended
             } else if more {
@@ -70,7 +71,7 @@ impl Driver {
     /// Decides who reads. Returns when to look again.
     fn look_after(&mut self, state: &mut super::state::State, now: Instant) -> Option<Instant> {
         let receiving = &self.shared.receiving;
-        if state.keeper_must_read() {
+        if state.keeper_must_read() || (state.waits_for_pong() && !receiving.app_waits()) {
             state.keeper_reads = true;
         }
         if !state.keeper_reads && receiving.is_armed() {

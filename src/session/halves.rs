@@ -8,12 +8,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use drivetrain_engine::{CloseReason, Error, ErrorKind, Frame, Limits, Outcome, Result};
+use drivetrain_engine::{CloseReason, Error, ErrorKind, Frame, Outcome, Result};
 use futures_core::Stream;
 use futures_sink::Sink;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    config::SessionConfig,
     converter,
     shared::{Shared, Urgency},
 };
@@ -142,7 +143,7 @@ impl Outgoing {
     }
 
     async fn put(&self, frame: Frame, urgency: Urgency) -> Result<()> {
-        check(&frame, self.shared().config.limits)?;
+        check(&frame, &self.shared().config)?;
         let mut slot = Some(frame);
         poll_fn(|cx| self.shared().poll_send(cx, &mut slot, urgency)).await
     }
@@ -165,7 +166,7 @@ impl<F: Into<Frame>> Sink<F> for Outgoing {
 
     fn start_send(mut self: Pin<&mut Self>, frame: F) -> Result<()> {
         let frame = frame.into();
-        check(&frame, self.shared().config.limits)?;
+        check(&frame, &self.shared().config)?;
         if self.pending.is_some() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -272,12 +273,14 @@ impl fmt::Debug for Incoming {
 }
 
 /// Refuses what must not be sent, before anything is.
-fn check(frame: &Frame, limits: Limits) -> Result<()> {
+fn check(frame: &Frame, config: &SessionConfig) -> Result<()> {
+    let limits = config.limits;
     match frame {
         Frame::Ping(payload) | Frame::Pong(payload) if payload.len() > 125 => Err(Error::new(
             ErrorKind::InvalidInput,
             format!("a control frame of {} bytes is too long: at most 125", payload.len()),
         )),
+        Frame::Ping(_) | Frame::Pong(_) => config.check_pings(),
         Frame::Text(_) | Frame::Binary(_) => {
             let size = frame.read_bytes().len();
             if size <= limits.max_message_size {

@@ -180,6 +180,7 @@ impl Session {
     /// there is room again.
     ///
     /// # Errors
+    /// [`ErrorKind::Unsupported`] on an engine that sends no pings,
     /// [`ErrorKind::Closed`] or the error that ended the session. There is no timeout of its own: a ping
     /// interval finds a dead peer.
     ///
@@ -187,6 +188,7 @@ impl Session {
     /// Safe; the pong, when it comes, is ignored.
     pub async fn ping(&self) -> Result<Duration> {
         let shared = self.shared();
+        shared.config.check_pings()?;
         let (number, _) = shared.start_ping()?;
         let _awaited = Awaited(shared);
         poll_fn(|cx| shared.poll_pong(cx, number)).await

@@ -5,7 +5,8 @@ use std::{fmt, future::poll_fn};
 use drivetrain_engine::{Connection, Extension, Protocol, RawFrame, Result, Transport};
 
 /// An open WebSocket whose frames are yours: fragments, reserved bits and control frames are visible,
-/// nothing is answered, checked for UTF-8 or put together, and no Close is sent for you.
+/// nothing is answered, checked for UTF-8 or put together, and no Close is sent for you. (Of UTF-8 one
+/// engine is stricter, which `docs/limitations.md` says.)
 ///
 /// Frames that break the wire format (reserved opcodes, wrong masking, a control frame that is too long)
 /// and frames above the limit are still errors. Made by

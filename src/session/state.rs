@@ -65,6 +65,10 @@ pub(super) struct AfterUnlock {
     pub(super) dropped: Option<Box<dyn Transport>>,
 }
 
+/// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
+/// control frames that answer it, have their turn after it.
+const SHARE: usize = 128 << 10;
+
 impl State {
     pub(super) fn new(
         connection: Connection,
@@ -226,13 +230,20 @@ impl State {
         }
         let mut cx = Context::from_waker(&self.send_waker);
         let mut written = Poll::Ready(Ok(()));
+        let mut given = 0;
         while !self.outbox.is_empty() {
+            if given >= SHARE {
+                // A peer that reads as fast as this end writes would keep the lock for a whole message.
+                self.after.wake_keeper = true;
+                break;
+            }
             written = transport.poll_ready(&mut cx);
             if !matches!(written, Poll::Ready(Ok(()))) {
                 break;
             }
             if let Some(frame) = self.outbox.pop() {
                 self.dirty = true;
+                given += frame.payload.len();
                 written = Poll::Ready(transport.start_send(frame));
                 if matches!(written, Poll::Ready(Err(_))) {
                     break;
@@ -243,7 +254,9 @@ impl State {
             written = transport.poll_flush(&mut cx);
             if matches!(written, Poll::Ready(Ok(()))) {
                 self.dirty = false;
-                self.closing.close_flushed();
+                if self.outbox.is_empty() {
+                    self.closing.close_flushed();
+                }
             }
         }
         if let Poll::Ready(Err(error)) = written {
@@ -315,8 +328,18 @@ impl State {
         self.discards || !self.closing.is_open() || self.pings.is_awaited()
     }
 
-    /// Does what is due at `now`: pings, the dead peer, the end of closing. Returns when to come again.
-    pub(super) fn tick(&mut self, now: Instant) -> Option<Instant> {
+    /// Whether a pong is to come that would be timed too late if it were read only in a while.
+    pub(super) fn waits_for_pong(&self) -> bool {
+        self.pings.is_waiting()
+    }
+
+    /// When [`tick`](Self::tick) is to be called next.
+    pub(super) fn due(&self) -> Option<Instant> {
+        if self.closing.is_open() { self.keepalive.deadline() } else { self.closing.deadline() }
+    }
+
+    /// Does what is due at `now`: pings, the dead peer, the end of closing.
+    pub(super) fn tick(&mut self, now: Instant) {
         if self.closing.is_open() && self.keepalive.deadline().is_some_and(|due| now >= due) {
             // Nothing is judged by what merely was not read yet.
             self.read_ahead();
@@ -332,7 +355,6 @@ impl State {
             }
         }
         self.settle();
-        if self.closing.is_open() { self.keepalive.deadline() } else { self.closing.deadline() }
     }
 
     /// The session is dropped: one attempt to write what is pending and a Close, then the socket goes.

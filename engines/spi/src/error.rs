@@ -252,7 +252,7 @@ impl From<std::io::Error> for Error {
             Io::UnexpectedEof => "the connection ended in the middle of a frame".into(),
             Io::ConnectionReset => "the peer reset the connection".into(),
             Io::BrokenPipe => "the peer closed the connection for writing".into(),
-            _ => Cow::Owned(format!("the connection failed: {error}")),
+            _ => Cow::Owned(format!("input or output failed: {error}")),
         };
         Self::new(ErrorKind::Io, message).with_source(error)
     }

@@ -27,6 +27,8 @@ pub struct NativeSetting {
     pub name: Cow<'static, str>,
     /// Its value, to be read by people.
     pub value: Cow<'static, str>,
+    /// Whether nobody set it: the value is the engine's default.
+    pub is_default: bool,
     /// What the reader should know, such as what it does not apply to.
     pub note: Option<Cow<'static, str>>,
 }
@@ -34,7 +36,14 @@ pub struct NativeSetting {
 impl NativeSetting {
     /// A setting that was made on the engine.
     pub fn new(name: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> Self {
-        Self { name: name.into(), value: value.into(), note: None }
+        Self { name: name.into(), value: value.into(), is_default: false, note: None }
+    }
+
+    /// The same, as a default that nobody set.
+    #[must_use]
+    pub fn as_default(mut self) -> Self {
+        self.is_default = true;
+        self
     }
 
     /// The same with a note.

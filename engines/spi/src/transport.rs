@@ -48,7 +48,8 @@ pub trait Transport: Send {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
 
     /// Takes one frame and encodes it; writes nothing. Call after [`poll_ready`](Self::poll_ready)
-    /// was ready; a further call without it is taken too and may exceed the mark.
+    /// was ready; a further call without it is taken too and may exceed the mark, such
+    /// as the Close for a dead peer.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) or
@@ -62,6 +63,9 @@ pub trait Transport: Send {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
 
     /// Flushes, then ends the sending direction of the stream. No Close frame is sent by itself.
+    ///
+    /// A session calls it once, without waiting for it, before it drops the transport: what needs no
+    /// waiting is done.
     ///
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io) if writing failed.

@@ -105,7 +105,7 @@ impl Options {
     pub fn settings(&self) -> Vec<NativeSetting> {
         let row = |name, set: Option<usize>, effective: usize| {
             let row = NativeSetting::new(name, format!("{effective} bytes"));
-            if set.is_none() { row.with_note("default") } else { row }
+            if set.is_none() { row.as_default() } else { row }
         };
         vec![
             row("read_buffer_size", self.read_buffer_size, self.read_size()),
@@ -189,6 +189,6 @@ mod tests {
         let rows = Options::default().read_buffer_size(8192).settings();
         assert_eq!(rows[0], NativeSetting::new("read_buffer_size", "8192 bytes"));
         assert_eq!(rows[1].value, "32768 bytes");
-        assert_eq!(rows[1].note.as_deref(), Some("default"));
+        assert!(rows[1].is_default && !rows[0].is_default);
     }
 }

@@ -1,0 +1,283 @@
+//! What an engine says that it can do, compared with what it does, both ways.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use drivetrain::{ErrorKind, HttpClient, HttpTimeout, Requirement, Session, WebSockets};
+use drivetrain_engine::Capability;
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+use super::{handshake, keepalive, limits, messages, outbox, raw, tls};
+use crate::{
+    CountedStream,
+    case::{Case, case},
+    context::{Context, PATIENCE},
+    expect::{echoes, fails},
+    failure::{Failure, Verdict},
+    peer::{TestCa, opcode},
+    script::Manners::Polite,
+};
+
+/// A connect timeout that passes.
+const SHORT: Duration = Duration::from_millis(300);
+
+pub(super) fn cases() -> Vec<Case> {
+    let row = |&capability: &Capability| {
+        let name: String = capability
+            .name()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+            .collect();
+        case(move |cx| a_claim_is_true(cx, capability)).named("limitations", name)
+    };
+    Capability::ALL.iter().map(row).collect()
+}
+
+/// What is offered works; what is missing is refused by name, or is observably absent.
+async fn a_claim_is_true(cx: Context, capability: Capability) -> Verdict {
+    subject_and_engine_agree(&cx, capability)?;
+    match (cx.offers(capability), capability.requirement()) {
+        (true, _) => works(cx, capability).await,
+        (false, Requirement::Option) => refused(&cx, capability).await,
+        (false, Requirement::Behaviour) => is_absent(cx, capability).await,
+    }
+}
+
+/// What a subject makes engines with is there if the engine offers it, and only then.
+fn subject_and_engine_agree(cx: &Context, capability: Capability) -> Verdict {
+    let made = match capability {
+        Capability::Tls => cx.engine_with_root(&TestCa::new()).is_some(),
+        Capability::ClientCertificates => {
+            cx.engine_with_client_certificate(&TestCa::new()).is_some()
+        }
+        Capability::EnginePing => cx.engine_with_ping_interval(SHORT).is_some(),
+        Capability::CallerStream => {
+            cx.engine_over(CountedStream::connect(cx.echo().addr())?).is_some()
+        }
+        _ => return Ok(()),
+    };
+    let offered = cx.offers(capability);
+    assert_eq!(made, offered, "what the subject makes, and what the engine offers");
+    Ok(())
+}
+
+async fn works(cx: Context, capability: Capability) -> Verdict {
+    match capability {
+        Capability::Http1 => {
+            let response = cx.client().get(cx.echo().http_url("/get")).send().await?;
+            assert_eq!(response.version(), drivetrain::http::Version::HTTP_11);
+            Ok(())
+        }
+        Capability::Http2 => {
+            assert!(offers_h2(&cx).await?, "no h2 in its ALPN");
+            Ok(())
+        }
+        Capability::WebSockets => echoes(&mut cx.session("/echo").await?.1, "works").await,
+        Capability::Tls if cx.offers(Capability::WebSockets) => {
+            tls::wss_trusts_a_root_of_the_callers(cx).await
+        }
+        Capability::Tls => tls::https_trusts_a_root_of_the_callers(cx).await,
+        Capability::ClientCertificates if cx.offers(Capability::WebSockets) => {
+            tls::wss_presents_a_client_certificate(cx).await
+        }
+        Capability::ClientCertificates => tls::https_presents_a_client_certificate(cx).await,
+        Capability::HandshakeHeaders => handshake::headers_of_the_callers_arrive(cx).await,
+        Capability::HandshakeResponse => {
+            let (_server, session) = cx.session("/echo").await?;
+            let response = session.response().ok_or_else(|| Failure::new("it is not visible"))?;
+            assert_eq!(response.status(), 101);
+            assert!(response.headers().contains_key("sec-websocket-accept"), "{response:?}");
+            Ok(())
+        }
+        Capability::Subprotocols => handshake::the_chosen_subprotocol_is_given(cx).await,
+        Capability::MaxFrameSize => limits::a_frame_above_the_limit_is_refused(cx).await,
+        Capability::MaxMessageSize => limits::a_message_above_the_limit_is_refused(cx).await,
+        Capability::PluginPing => keepalive::the_plugins_interval_is_kept(cx).await,
+        Capability::EnginePing => {
+            keepalive::an_engine_level_interval_wins_and_is_really_sent(cx).await
+        }
+        Capability::SendPing => {
+            super::control::pings_and_pongs_of_the_applications_arrive(cx).await
+        }
+        Capability::SendFragments => messages::a_long_message_goes_out_in_fragments(cx).await,
+        Capability::RawSessions => raw::fragments_and_control_frames_are_visible(cx).await,
+        Capability::RsvBits => raw::reserved_bits_travel_with_a_negotiated_extension(cx).await,
+        Capability::CallerStream => {
+            let (_server, mut session, writes) = outbox::counted(&cx).await?;
+            echoes(&mut session, "works").await?;
+            assert!(writes.count() >= 2, "it runs over something else");
+            Ok(())
+        }
+        Capability::ConnectTimeout => a_connect_timeout_passes(cx).await,
+        Capability::BatchedWrites => outbox::a_burst_costs_few_writes(cx).await,
+        unknown => Err(Failure::new(format_args!("the suite does not know `{unknown}` yet"))),
+    }
+}
+
+/// A behaviour that is missing is not there.
+async fn is_absent(cx: Context, capability: Capability) -> Verdict {
+    if capability != Capability::Http2 && !cx.offers(Capability::WebSockets) {
+        return refused(&cx, Capability::WebSockets).await;
+    }
+    match capability {
+        Capability::Http2 if !cx.offers(Capability::Tls) => refused(&cx, Capability::Tls).await,
+        Capability::Http2 => {
+            assert!(!offers_h2(&cx).await?, "it says that it lacks HTTP/2, and offers it");
+            Ok(())
+        }
+        Capability::HandshakeResponse => {
+            let (_server, session) = cx.session("/echo").await?;
+            assert!(session.response().is_none(), "it says that it lacks it, and shows it");
+            Ok(())
+        }
+        Capability::SendFragments => {
+            let mut peer = cx.peer(Polite, |_| Ok(()));
+            let session = peer.connect().await?;
+            session.send(vec![0; 1 << 20]).await?;
+            assert!(peer.frame_of(opcode::BINARY).await?.fin, "it came in fragments");
+            Ok(())
+        }
+        Capability::BatchedWrites => {
+            let (_server, session, writes) = outbox::counted(&cx).await?;
+            let cost = outbox::cost_of_a_burst(&session, &writes).await?;
+            assert!(cost >= outbox::BURST, "{cost} writes: it says that it does not batch them");
+            Ok(())
+        }
+        unknown => Err(Failure::new(format_args!("the suite does not know `{unknown}` yet"))),
+    }
+}
+
+/// Asking for an option that the engine lacks is `Unsupported`, names engine and capability, and nothing
+/// is dialled. Where there is no method to ask with, the subject has none either.
+pub(crate) async fn refused(cx: &Context, capability: Capability) -> Verdict {
+    let server = cx.echo();
+    let request = || cx.client().web_socket(server.ws_url("/echo"));
+    let plugin = |plugin| HttpClient::builder(cx.engine()).install(plugin).build();
+    let secure = |url: String| url.replacen("://", "s://", 1);
+    let error = match capability {
+        Capability::Http1 => unsupported(cx.client().get(server.http_url("/get")).send().await)?,
+        Capability::WebSockets => {
+            unsupported(plugin(WebSockets::new()))?;
+            unsupported(request().connect_raw().await)?;
+            unsupported(request().connect().await)?
+        }
+        Capability::Tls => {
+            let url = secure(server.ws_url("/echo"));
+            unsupported(cx.client().web_socket(url).connect().await)?;
+            unsupported(cx.client().get(secure(server.http_url("/get"))).send().await)?
+        }
+        Capability::HandshakeHeaders => {
+            unsupported(request().bearer_auth("token").connect().await)?;
+            unsupported(request().header("x-test", "1").connect().await)?
+        }
+        Capability::Subprotocols => unsupported(request().subprotocol("chat").connect().await)?,
+        Capability::MaxFrameSize => {
+            unsupported(plugin(WebSockets::new().max_frame_size(1000)))?;
+            unsupported(request().max_frame_size(1000).connect().await)?
+        }
+        Capability::MaxMessageSize => {
+            unsupported(plugin(WebSockets::new().max_message_size(1000)))?;
+            unsupported(request().max_message_size(1000).connect().await)?
+        }
+        Capability::PluginPing => {
+            unsupported(plugin(WebSockets::new().ping_interval(SHORT)))?;
+            unsupported(request().ping_interval(SHORT).connect().await)?
+        }
+        Capability::RawSessions => unsupported(request().connect_raw().await)?,
+        Capability::RsvBits => unsupported(request().extension("x-test").connect_raw().await)?,
+        Capability::ConnectTimeout => {
+            let timeout = HttpTimeout::new().connect(SHORT);
+            unsupported(HttpClient::builder(cx.engine()).install(timeout).build())?
+        }
+        Capability::SendPing if cx.offers(Capability::WebSockets) => {
+            let session = cx.client().web_socket(server.ws_url("/echo")).connect().await?;
+            return ping_is_refused(&session).await;
+        }
+        Capability::SendPing => unsupported(request().connect().await)?,
+        Capability::ClientCertificates | Capability::EnginePing | Capability::CallerStream => {
+            return subject_and_engine_agree(cx, capability);
+        }
+        // A case that needs it: its absence is what `limitations` checks.
+        behaviour => return Box::pin(is_absent(cx.clone(), behaviour)).await,
+    };
+    let engine = cx.client().engine_name().to_owned();
+    let named = error.capability().ok_or_else(|| Failure::new("it names no capability"))?;
+    assert!(named == capability || needs(capability).contains(&named), "{error:?}");
+    assert!(!cx.offers(named), "it names {named}, which it offers");
+    assert_eq!(error.engine(), Some(engine.as_str()));
+    assert!(error.to_string().contains(&engine), "{error}");
+    assert_eq!(server.connections(), 0, "it has dialled");
+    Ok(())
+}
+
+/// What else has to be there for a capability: its absence may be what is named.
+fn needs(capability: Capability) -> &'static [Capability] {
+    match capability {
+        Capability::Http1 | Capability::WebSockets | Capability::ConnectTimeout => &[],
+        Capability::RsvBits => &[Capability::WebSockets, Capability::RawSessions],
+        _ => &[Capability::WebSockets],
+    }
+}
+
+/// An application's ping is refused, and the session goes on.
+async fn ping_is_refused(session: &Session) -> Verdict {
+    let ping = drivetrain::Frame::Ping(drivetrain::Bytes::new());
+    let error = unsupported(session.send(ping).await)?;
+    assert_eq!(error.capability(), Some(Capability::SendPing), "{error:?}");
+    unsupported(session.ping().await)?;
+    Ok(session.send("the session goes on").await?)
+}
+
+#[track_caller]
+fn unsupported<T>(result: drivetrain::Result<T>) -> Verdict<drivetrain::Error> {
+    fails(result, ErrorKind::Unsupported)
+}
+
+/// Whether a request over TLS offers HTTP/2.
+async fn offers_h2(cx: &Context) -> Verdict<bool> {
+    let (ca, server) = tls::echo_tls(cx);
+    let client = HttpClient::new(tls::trusting(cx, &ca)?);
+    let seen: Value = client.get(server.http_url("/anything")).send().await?.json().await?;
+    let offered = seen["tls"]["offered_alpn"].as_array();
+    Ok(offered.is_some_and(|offered| offered.iter().any(|protocol| protocol == "h2")))
+}
+
+/// A host that does not answer is given up, for HTTP and for WebSockets.
+async fn a_connect_timeout_passes(cx: Context) -> Verdict {
+    let (addr, _full) = crate::context::blocking(unanswering).await??;
+    let timeout = HttpTimeout::new().connect(SHORT);
+    if cx.offers(Capability::Http1) {
+        let client = HttpClient::builder(cx.engine()).install(timeout).build()?;
+        let request = client.get(format!("http://{addr}/")).send();
+        let answer = cx.within(PATIENCE / 2, "the connect timeout passes", request).await?;
+        fails(answer, ErrorKind::Timeout)?;
+    }
+    if cx.offers(Capability::WebSockets) {
+        // The handshake's own limit is far away.
+        let plugin = WebSockets::new().handshake_timeout(10 * PATIENCE);
+        let builder = HttpClient::builder(cx.engine()).install(timeout).install(plugin);
+        let connect = builder.build()?.web_socket(format!("ws://{addr}/")).connect();
+        let answer = cx.within(PATIENCE / 2, "the connect timeout passes", connect).await?;
+        fails(answer, ErrorKind::Timeout)?;
+    }
+    Ok(())
+}
+
+/// An address that answers no SYN: its listener's queue is full, and nobody accepts.
+fn unanswering() -> std::io::Result<(SocketAddr, (Socket, Vec<TcpStream>))> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    listener.listen(0)?;
+    let addr = listener.local_addr()?.as_socket().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    let mut queue = Vec::new();
+    while let Ok(queued) = TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {
+        queue.push(queued);
+        if queue.len() > 1000 {
+            return Err(std::io::Error::other("the listener's queue has no end"));
+        }
+    }
+    Ok((addr, (listener, queue)))
+}

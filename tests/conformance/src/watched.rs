@@ -1,0 +1,108 @@
+//! An engine whose sessions' tasks are counted.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use drivetrain::http;
+use drivetrain_engine::{
+    Answer, Body, Capability, Engine, EngineSettings, Handshake, Instant, Result, Runtime, Support,
+    Timer, async_trait,
+};
+
+/// How many tasks are running.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tasks(Arc<AtomicUsize>);
+
+impl Tasks {
+    pub(crate) fn running(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn begin(&self) -> Ticket {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ticket(self.clone())
+    }
+}
+
+/// Counts as one running task.
+struct Ticket(Tasks);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The engine under test, and its runtime under watch.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    engine: Box<dyn Engine>,
+    tasks: Tasks,
+}
+
+impl Watched {
+    pub(crate) fn new(engine: Box<dyn Engine>, tasks: Tasks) -> Self {
+        Self { engine, tasks }
+    }
+}
+
+#[async_trait]
+impl Engine for Watched {
+    fn name(&self) -> &str {
+        self.engine.name()
+    }
+
+    fn support(&self, capability: Capability) -> Support {
+        self.engine.support(capability)
+    }
+
+    fn settings(&self) -> EngineSettings {
+        self.engine.settings()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.engine.check()
+    }
+
+    fn runtime(&self) -> Result<Arc<dyn Runtime>> {
+        Ok(Arc::new(Counted { runtime: self.engine.runtime()?, tasks: self.tasks.clone() }))
+    }
+
+    async fn execute(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
+        self.engine.execute(request).await
+    }
+
+    async fn connect(&self, handshake: Handshake) -> Result<Answer> {
+        self.engine.connect(handshake).await
+    }
+}
+
+#[derive(Debug)]
+struct Counted {
+    runtime: Arc<dyn Runtime>,
+    tasks: Tasks,
+}
+
+impl Runtime for Counted {
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send + 'static>>) {
+        let ticket = self.tasks.begin();
+        self.runtime.spawn(Box::pin(async move {
+            future.await;
+            drop(ticket);
+        }));
+    }
+
+    fn now(&self) -> Instant {
+        self.runtime.now()
+    }
+
+    fn timer(&self, deadline: Instant) -> Box<dyn Timer> {
+        self.runtime.timer(deadline)
+    }
+}
