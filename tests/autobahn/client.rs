@@ -1,6 +1,6 @@
 //! The client of the Autobahn test suite: one engine through drivetrain's public API, as a user's program.
 //!
-//! `tests/autobahn/run` starts it with `URL`, `AGENT` (the engine's name) and optionally `JOBS`.
+//! `tests/autobahn/run` starts it with `URL`, `AGENT` (the engine's name) and optionally `JOBS`, how many cases run at once (default: 1).
 #![allow(clippy::print_stderr, reason = "a program of the test suite reports")]
 
 use std::{env, process::ExitCode, sync::Arc, time::Duration};
@@ -21,7 +21,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<()> {
     let variable = |name: &str| env::var(name).map_err(drivetrain::Error::other);
     let (url, agent) = (variable("URL")?, variable("AGENT")?);
-    let jobs = env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(8);
+    let jobs = env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
     let engine = engine::all()
         .into_iter()
         .find(|engine| engine.name() == agent)
