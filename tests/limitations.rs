@@ -139,6 +139,7 @@ const DEVIATIONS: &str = "
 | --- | --- | --- |
 | all | a text message that is not UTF-8 is refused when the frame is complete, not within it | frames are handed over whole |
 | `fastwebsockets` | a frame above 1 GiB is `TooBig` whatever the limit | the library reserves the announced size at once |
+| `fastwebsockets` | the peer's answer to a Close 1002 for reserved bits is not in `outcome().received` | the library refuses the header, and what follows is thrown away |
 | `fastwebsockets` | a text in one frame must be UTF-8 on a raw session too | the library checks it, and cannot be told not to |
 | `async-std`, `smol` | HTTP/1.1 only | hyper's HTTP/1.1 over futures-io; HTTP/2 needs a pool and a task of its own |
 | `reqwest`, `tungstenite`, `fastwebsockets` | a request without `Accept` is sent with `Accept: */*` | reqwest adds it and has no switch for it |

@@ -5,6 +5,7 @@ mod closing;
 mod control;
 mod ending;
 mod handshake;
+mod hostile;
 mod http;
 mod input;
 mod keepalive;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Case> {
         tls::cases(),
         handshake::cases(),
         refusal::cases(),
+        hostile::cases(),
         input::cases(),
         settings::cases(),
         messages::cases(),
