@@ -219,7 +219,9 @@ impl fmt::Debug for CloseReason {
 
 /// How a session ended: both Close frames, whether the end was clean, and what it was if not.
 ///
-/// `clean` means: a Close went out after everything that was accepted, and the peer's Close came in.
+/// `clean` means: a Close went out after everything that was accepted, and the peer's Close came in. If
+/// this end closed first, the peer has so confirmed that all of it arrived, once. If the peer closed first,
+/// all of it was written, but the peer may have stopped reading before.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -227,7 +229,7 @@ pub struct Outcome {
     pub sent: Option<CloseReason>,
     /// The Close that the peer sent; code 1005 for one without a code; `None` if none came.
     pub received: Option<CloseReason>,
-    /// Whether the closing handshake was completed and nothing accepted was lost.
+    /// Whether the closing handshake was completed, after everything that was accepted.
     pub clean: bool,
     /// Messages that arrived and were thrown away because nobody read them in time.
     pub discarded: u64,
