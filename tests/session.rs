@@ -401,3 +401,35 @@ fn a_flood_of_pings_to_a_peer_that_does_not_read_costs_no_memory_and_no_message(
     runtime.settle();
     assert!(opcodes(&mut peer).len() < 500);
 }
+
+/// Two tasks that wait for a full socket must not keep each other, and the processor, busy.
+#[test]
+fn waiting_senders_do_not_wake_each_other() {
+    struct Counted(std::sync::atomic::AtomicUsize);
+    impl std::task::Wake for Counted {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let (runtime, session, mut peer) = open(WebSockets::new().outgoing_capacity(1000));
+    peer.set_writable(false);
+    runtime.block_on(session.send(vec![0; 100_000])).unwrap();
+    runtime.settle();
+    let wakes = std::sync::Arc::new(Counted(std::sync::atomic::AtomicUsize::new(0)));
+    let count = || wakes.0.load(std::sync::atomic::Ordering::SeqCst);
+    let waker = std::task::Waker::from(std::sync::Arc::clone(&wakes));
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut one = pin!(session.send(vec![1; 100_000]));
+    let mut two = pin!(session.send(vec![2; 100_000]));
+    let mut flush = pin!(session.flush());
+    for _ in 0..10 {
+        assert!(one.as_mut().poll(&mut cx).is_pending());
+        assert!(two.as_mut().poll(&mut cx).is_pending());
+        assert!(flush.as_mut().poll(&mut cx).is_pending());
+        runtime.settle();
+    }
+    assert_eq!(count(), 0, "nothing has changed for them");
+    peer.set_writable(true);
+    runtime.settle();
+    assert!(count() > 0, "now there is room");
+}

@@ -231,6 +231,8 @@ impl State {
         let mut cx = Context::from_waker(&self.send_waker);
         let mut written = Poll::Ready(Ok(()));
         let mut given = 0;
+        // Who waits is woken by progress only: two that wait would wake each other for ever.
+        let mut progress = false;
         while !self.outbox.is_empty() {
             if given >= SHARE {
                 // A peer that reads as fast as this end writes would keep the lock for a whole message.
@@ -243,6 +245,7 @@ impl State {
             }
             if let Some(frame) = self.outbox.pop() {
                 self.dirty = true;
+                progress = true;
                 given += frame.payload.len();
                 written = Poll::Ready(transport.start_send(frame));
                 if matches!(written, Poll::Ready(Err(_))) {
@@ -253,7 +256,7 @@ impl State {
         if write && matches!(written, Poll::Ready(Ok(()))) {
             written = transport.poll_flush(&mut cx);
             if matches!(written, Poll::Ready(Ok(()))) {
-                self.dirty = false;
+                progress |= std::mem::take(&mut self.dirty);
                 if self.outbox.is_empty() {
                     self.closing.close_flushed();
                 }
@@ -263,8 +266,11 @@ impl State {
             self.outbox.clear();
             self.closing.write_failed(error, self.runtime.now());
             self.after.wake_keeper = true;
+            progress = true;
         }
-        self.wake_watchers();
+        if progress {
+            self.wake_watchers();
+        }
         self.settle();
     }
 
