@@ -433,3 +433,25 @@ fn waiting_senders_do_not_wake_each_other() {
     runtime.settle();
     assert!(count() > 0, "now there is room");
 }
+
+#[test]
+fn a_sender_that_waits_learns_that_the_peer_has_closed() {
+    let (runtime, mut session, mut peer) = open(WebSockets::new().outgoing_capacity(1000));
+    peer.set_writable(false);
+    let outgoing = session.outgoing();
+    runtime.block_on(outgoing.send(vec![0; 100_000])).unwrap();
+    let (done, waiting) = std::sync::mpsc::channel();
+    drivetrain::engine::Runtime::spawn(
+        &runtime,
+        Box::pin(async move {
+            let _ = done.send(outgoing.send(vec![1; 100_000]).await);
+        }),
+    );
+    runtime.settle();
+    assert!(waiting.try_recv().is_err(), "it waits");
+    peer.send(close_frame(1001));
+    assert!(runtime.poll_now(pin!(session.receive())).is_none(), "the echo has to wait");
+    runtime.settle();
+    let error = waiting.try_recv().expect("it was woken").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+}

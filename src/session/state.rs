@@ -288,7 +288,7 @@ impl State {
         self.dirty = true;
         if let Err(error) = transport.start_send(RawFrame::new(opcode, payload)) {
             self.closing.write_failed(error, self.runtime.now());
-            self.after.wake_keeper = true;
+            self.closing_begins();
         }
     }
 
@@ -310,7 +310,7 @@ impl State {
     pub(super) fn close(&mut self, reason: CloseReason) {
         if self.end.is_none() && self.closing.close(&reason, self.runtime.now()) {
             self.outbox.close(reason);
-            self.after.wake_keeper = true;
+            self.closing_begins();
             self.pump(true);
         }
     }
@@ -402,14 +402,14 @@ impl State {
                 self.outbox.close(reason.unwrap_or_else(empty));
             }
         }
-        self.after.wake_keeper = true;
+        self.closing_begins();
         self.pump(true);
         self.settle();
     }
 
     fn read_ended(&mut self, error: Option<Error>) -> Poll<Option<Frame>> {
         self.closing.read_ended(error, self.runtime.now());
-        self.after.wake_keeper = true;
+        self.closing_begins();
         self.settle();
         if self.end.is_some() { Poll::Ready(None) } else { Poll::Pending }
     }
@@ -425,7 +425,7 @@ impl State {
             Some(reason) => self.outbox.close_now(reason),
             None => self.outbox.clear(),
         }
-        self.after.wake_keeper = true;
+        self.closing_begins();
         self.pump(true);
     }
 
@@ -467,6 +467,12 @@ impl State {
         self.wake_watchers();
         self.after.wake.extend(self.receiving.take_app());
         self.after.wake_keeper = true;
+    }
+
+    /// Nothing more is accepted: who waits for room has to know, and the keeper sees to the end.
+    fn closing_begins(&mut self) {
+        self.after.wake_keeper = true;
+        self.wake_watchers();
     }
 
     fn wake_watchers(&mut self) {
