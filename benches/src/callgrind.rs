@@ -1,0 +1,123 @@
+//! Counting: callgrind around work over an in-memory connection.
+//!
+//! Each contender runs in a valgrind of its own. It does each work with two numbers of messages and has
+//! callgrind write its counters at [`mark`]; the difference of the two, divided by the difference of the
+//! numbers, is free of what is done once.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    Result, libraries,
+    profile::Profile,
+    work::{Shape, Work},
+};
+
+/// What is counted.
+pub(crate) const WORKS: [Work; 3] =
+    [Work::new(Shape::Receive, 32), Work::new(Shape::Send, 32), Work::new(Shape::PingPong, 32)];
+
+/// One work, counted.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) work: Work,
+    /// Instructions per message.
+    pub(crate) each: u64,
+    profile: Profile,
+}
+
+impl Counted {
+    /// The costliest functions, one a line, with instructions and calls per message.
+    pub(crate) fn top(&self, functions: usize) -> String {
+        let [_, messages] = numbers(self.work);
+        self.profile.top(functions, messages).into_iter().fold(
+            String::new(),
+            |mut lines, (name, cost, calls)| {
+                // Writing to a string does not fail.
+                let _ = writeln!(lines, "{cost:9.1} {calls:6.2}  {name}");
+                lines
+            },
+        )
+    }
+}
+
+/// Where callgrind writes its counters, once on each call.
+#[inline(never)]
+fn mark() {
+    std::hint::black_box(());
+}
+
+/// Inside valgrind: does all work.
+pub(crate) fn work(contender: &str) -> Result<()> {
+    let contender = libraries::named(contender)?;
+    for work in WORKS {
+        contender.count(work, numbers(work), mark)?;
+    }
+    Ok(())
+}
+
+fn numbers(work: Work) -> [usize; 2] {
+    match work.shape {
+        Shape::PingPong => [500, 2_500],
+        _ => [4_000, 20_000],
+    }
+}
+
+/// Counts all work of a contender. The profiles stay in the folder if there is one.
+pub(crate) fn count(contender: &str, kept: Option<&Path>) -> Result<Vec<Counted>> {
+    let folder = match kept {
+        Some(folder) => folder.to_owned(),
+        None => std::env::temp_dir().join(format!("drivetrain-benches-{}", std::process::id())),
+    };
+    fs::create_dir_all(&folder)?;
+    let counted = count_in(&folder, contender);
+    if kept.is_none() {
+        // What stays in the folder for temporary files is not ours to keep.
+        let _ = fs::remove_dir_all(&folder);
+    }
+    counted
+}
+
+fn count_in(folder: &Path, contender: &str) -> Result<Vec<Counted>> {
+    let profiles = folder.join(contender.replace([' ', ','], "-")).display().to_string();
+    output(
+        Command::new("valgrind")
+            .args(["--tool=callgrind", "--dump-before=*callgrind::mark*"])
+            .arg(format!("--callgrind-out-file={profiles}"))
+            .arg(std::env::current_exe()?)
+            .args(["count", contender])
+            // `Executor::hold` takes that there is one thread for tasks.
+            .envs([("ASYNC_STD_THREAD_COUNT", "1"), ("SMOL_THREADS", "1")]),
+    )?;
+    let counted = |(at, work): (usize, Work)| {
+        // Three marks a work: before the first number of messages, between the two, after both.
+        let dump =
+            |number: usize| Profile::read(format!("{profiles}.{}", 3 * at + number).as_ref());
+        let (few, profile) = (dump(2)?, dump(3)?);
+        let [first, second] = numbers(work);
+        let more = profile.total.checked_sub(few.total).ok_or("more messages cost less")?;
+        Ok(Counted { work, each: more / (second - first) as u64, profile })
+    };
+    WORKS.into_iter().enumerate().map(counted).collect()
+}
+
+/// What a program prints.
+///
+/// # Errors
+/// If it cannot be run, or with what it says on failing.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{name} cannot be run: {error}"))?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{name} failed: {message}").into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}

@@ -1,0 +1,38 @@
+//! CPU time and memory of this process.
+
+use std::time::Duration;
+
+use rustix::{
+    process::{Resource, getrlimit, setrlimit},
+    time::{ClockId, clock_gettime},
+};
+
+use crate::Result;
+
+/// The CPU time, user and system, of all threads of this process so far.
+pub(crate) fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    // A clock of CPU time counts from 0 upwards.
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// The resident memory of this process, in bytes.
+pub(crate) fn resident() -> Result<usize> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = statm.split(' ').nth(1).ok_or("no second field in /proc/self/statm")?;
+    Ok(pages.parse::<usize>()? * rustix::param::page_size())
+}
+
+/// Raises the soft limit of open files to what `files` need, if it may.
+pub(crate) fn allow_files(files: usize) -> Result<()> {
+    let needed = files as u64 + 100;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if let Some(maximum) = limit.maximum.filter(|&maximum| maximum < needed) {
+        return Err(format!("{needed} open files are needed, {maximum} are allowed").into());
+    }
+    limit.current = Some(needed);
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}

@@ -1,0 +1,7 @@
+//! `cargo run --release -p drivetrain-benches`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    drivetrain_benches::main()
+}
