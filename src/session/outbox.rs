@@ -102,10 +102,15 @@ impl Outbox {
 
     /// Throws everything away.
     pub(super) fn clear(&mut self) {
+        self.keep_only_close();
+        self.close = None;
+    }
+
+    /// Throws away everything but a Close that waits.
+    pub(super) fn keep_only_close(&mut self) {
         self.messages.clear();
         self.control.clear();
         self.bytes = 0;
-        self.close = None;
     }
 
     /// The next frame to send.

@@ -423,7 +423,8 @@ impl State {
         let text = error.to_string();
         match self.closing.failed(error, &text, self.runtime.now()) {
             Some(reason) => self.outbox.close_now(reason),
-            None => self.outbox.clear(),
+            // A Close that waits already still goes out.
+            None => self.outbox.keep_only_close(),
         }
         self.closing_begins();
         self.pump(true);
