@@ -74,7 +74,7 @@ mod web_socket;
 mod web_sockets;
 
 /// The pages' code compiles.
-#[cfg(all(doctest, feature = "json", feature = "tungstenite"))]
+#[cfg(all(doctest, feature = "full"))]
 mod pages {
     mod readme {
         #![doc = include_str!("../README.md")]
