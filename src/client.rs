@@ -5,17 +5,22 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use bytes::Bytes;
 use drivetrain_engine::{
-    Capability, ConnectTimeout, Engine, Error, ErrorKind, Result, Runtime, Support,
+    Body, Capability, ConnectTimeout, Engine, Error, ErrorKind, Result, Runtime, Support,
 };
-use http::Method;
+use http::{HeaderValue, Method};
+use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
     Plugin, RequestBuilder, Settings, WebSocketRequest, WebSockets,
     options::{Effective, SessionOptions, require},
+    pipeline::{Hook, HttpService, Pipeline, Redirects, Unauthorized, Wrap, erase},
     plugin::Installed,
     session::{AppliedBy, SetBy, Setting},
 };
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An HTTP and WebSocket client on one engine.
 ///
@@ -39,8 +44,12 @@ use crate::{
 pub struct HttpClient(Arc<Inner>);
 
 struct Inner {
-    engine: Box<dyn Engine>,
+    engine: Arc<dyn Engine>,
     installed: Installed,
+    /// What every call goes through, down to the engine.
+    stack: HttpService,
+    /// What is in it, for people.
+    described: Vec<Setting>,
     /// What holds for sessions that override nothing; worked out once.
     effective: OnceLock<Effective>,
 }
@@ -51,12 +60,24 @@ impl HttpClient {
     /// Never fails, blocks or panics, outside a runtime too: what needs I/O is made at first use.
     pub fn new(engine: impl Engine) -> Self {
         let installed = Installed { web_sockets: Some(WebSockets::new()), ..Installed::default() };
-        Self(Arc::new(Inner { engine: Box::new(engine), installed, effective: OnceLock::new() }))
+        Self::assembled(Arc::new(engine), installed, Pipeline::default())
     }
 
     /// Begins a client on this engine with nothing installed.
     pub fn builder(engine: impl Engine) -> HttpClientBuilder {
-        HttpClientBuilder { engine: Box::new(engine), installed: Installed::default() }
+        HttpClientBuilder {
+            engine: Arc::new(engine),
+            installed: Installed::default(),
+            pipeline: Pipeline::default(),
+        }
+    }
+
+    fn assembled(engine: Arc<dyn Engine>, installed: Installed, pipeline: Pipeline) -> Self {
+        let described = pipeline.settings();
+        let connect_timeout = installed.timeout.connect.map(ConnectTimeout);
+        let stack = pipeline.over(Arc::clone(&engine), connect_timeout);
+        let effective = OnceLock::new();
+        Self(Arc::new(Inner { engine, installed, stack, described, effective }))
     }
 
     /// Begins a GET request.
@@ -124,6 +145,9 @@ impl HttpClient {
             };
             settings.push(Setting::new(name, value, set_by, applied_by));
         }
+        for setting in &self.0.described {
+            settings.push(setting.clone());
+        }
         settings
     }
 
@@ -173,8 +197,9 @@ impl HttpClient {
         self.engine().runtime()
     }
 
-    pub(crate) fn connect_timeout(&self) -> Option<ConnectTimeout> {
-        self.installed().timeout.connect.map(ConnectTimeout)
+    /// One call through the whole stack.
+    pub(crate) async fn call(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
+        self.0.stack.clone().oneshot(request).await
     }
 
     /// Names the engine in an error that does not yet.
@@ -196,10 +221,10 @@ impl fmt::Debug for HttpClient {
 }
 
 /// Collects what is installed on a client.
-#[derive(Debug)]
 pub struct HttpClientBuilder {
-    engine: Box<dyn Engine>,
+    engine: Arc<dyn Engine>,
     installed: Installed,
+    pipeline: Pipeline,
 }
 
 impl HttpClientBuilder {
@@ -210,13 +235,102 @@ impl HttpClientBuilder {
         self
     }
 
+    /// Puts a [`tower::Layer`] around everything that this client sends, plain requests and handshakes alike:
+    /// tower-http's layers as they are, or one of your own. The layer added first is the outermost. All of
+    /// them are outside of redirects, the answer to a 401, and cookies: a layer sees a call, not its hops.
+    ///
+    /// ```
+    /// # #[cfg(feature = "tungstenite")]
+    /// # fn example() -> drivetrain::Result<()> {
+    /// use drivetrain::{HttpClient, engine::Tungstenite, http::{HeaderValue, header}};
+    /// use tower_http::set_header::SetRequestHeaderLayer;
+    ///
+    /// let agent = HeaderValue::from_static("my-program/1.0");
+    /// let client = HttpClient::builder(Tungstenite::new())
+    ///     .layer(SetRequestHeaderLayer::if_not_present(header::USER_AGENT, agent))
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn layer<L, B>(mut self, layer: L) -> Self
+    where
+        L: Layer<HttpService> + Send + 'static,
+        L::Service: Service<http::Request<Body>, Response = http::Response<B>>,
+        L::Service: Clone + Send + Sync + 'static,
+        <L::Service as Service<http::Request<Body>>>::Error: Into<BoxError>,
+        <L::Service as Service<http::Request<Body>>>::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let wrap: Wrap = Box::new(move |inner| erase(layer.layer(inner)));
+        self.pipeline.layers.push(wrap);
+        self
+    }
+
+    /// Which redirects are followed. Default: at most ten, not from `https` to `http`.
+    #[must_use]
+    pub fn redirects(mut self, redirects: Redirects) -> Self {
+        self.pipeline.redirects = redirects;
+        self
+    }
+
+    /// Keeps cookies in this jar, and sends them with requests and handshakes. Default: none are kept.
+    #[cfg(feature = "cookies")]
+    #[must_use]
+    pub fn cookie_jar(mut self, jar: crate::CookieJar) -> Self {
+        self.pipeline.cookies = Some(jar);
+        self
+    }
+
+    /// Answers a 401: `hook` gives the value of a new `Authorization` header, and the request or handshake is
+    /// repeated with it, once; with `None`, and for a body that streams, the 401 is the response. Default: it
+    /// always is.
+    ///
+    /// Calls that are answered with 401 at the same time call the hook each for itself: whoever renews a
+    /// token there does it once for all, behind an async mutex for example.
+    ///
+    /// ```
+    /// # #[cfg(feature = "tungstenite")]
+    /// # async fn new_token() -> drivetrain::Result<String> { Ok("new".into()) }
+    /// # #[cfg(feature = "tungstenite")]
+    /// # fn example() -> drivetrain::Result<()> {
+    /// use drivetrain::{Error, HttpClient, engine::Tungstenite, http::HeaderValue};
+    ///
+    /// let client = HttpClient::builder(Tungstenite::new())
+    ///     .on_unauthorized(|unauthorized| async move {
+    ///         if unauthorized.uri().host() != Some("api.example.com") {
+    ///             return Ok(None);
+    ///         }
+    ///         let token = new_token().await?;
+    ///         HeaderValue::try_from(format!("Bearer {token}")).map(Some).map_err(Error::other)
+    ///     })
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn on_unauthorized<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Unauthorized) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<HeaderValue>>> + Send + 'static,
+    {
+        self.pipeline.unauthorized = Some(Hook::new(hook));
+        self
+    }
+
+    /// Leaves bodies as they come, and asks for no compression. Default: responses in the encodings whose
+    /// features are on (`gzip`, `brotli`, `zstd`) are asked for and decompressed.
+    #[must_use]
+    pub fn no_decompression(mut self) -> Self {
+        self.pipeline.without_decompression = true;
+        self
+    }
+
     /// Makes the client. No I/O, no runtime needed.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for an option that can never work,
     /// [`ErrorKind::Unsupported`] for one that the engine does not offer.
     pub fn build(self) -> Result<HttpClient> {
-        let Self { engine, installed } = self;
+        let Self { engine, installed, pipeline } = self;
         engine.check()?;
         if let Some(plugin) = &installed.web_sockets {
             require(&*engine, Capability::WebSockets)?;
@@ -227,6 +341,15 @@ impl HttpClientBuilder {
             require(&*engine, Capability::ConnectTimeout)?;
         }
         installed.defaults.check()?;
-        Ok(HttpClient(Arc::new(Inner { engine, installed, effective: OnceLock::new() })))
+        Ok(HttpClient::assembled(engine, installed, pipeline))
+    }
+}
+
+impl fmt::Debug for HttpClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClientBuilder")
+            .field("engine", &self.engine)
+            .field("installed", &self.installed)
+            .finish_non_exhaustive()
     }
 }

@@ -47,10 +47,12 @@
 //! | `smol` | `engine::Smol`: smol, no tokio runtime | |
 //! | `reqwest` | `engine::Reqwest`: HTTP only, on tokio; comes with the tokio engines | yes |
 //! | `json` | the `Json` converter, and JSON bodies | yes |
+//! | `cookies` | `CookieJar`, for requests and handshakes | |
+//! | `gzip`, `brotli`, `zstd` | responses are asked for in this encoding and decompressed | |
 //! | `rustls` | TLS by rustls on every engine | yes |
 //! | `native-tls` | TLS by the system, on the tokio engines that ask for it | |
 //! | `testing` | `testing`: an in-memory connection and a clock that the test moves | |
-//! | `full` | all engines, `json` and `rustls` | |
+//! | `full` | all engines, `json`, `cookies`, the encodings and `rustls` | |
 //!
 //! A feature only adds names. Several engines may be on at once; which one a program uses is said where
 //! the client is made.
@@ -63,6 +65,7 @@ mod http_timeout;
 #[cfg(feature = "json")]
 mod json;
 mod options;
+mod pipeline;
 mod plugin;
 mod request;
 mod response;
@@ -98,6 +101,9 @@ pub use http;
 pub use http_timeout::HttpTimeout;
 #[cfg(feature = "json")]
 pub use json::Json;
+#[cfg(feature = "cookies")]
+pub use pipeline::CookieJar;
+pub use pipeline::{HttpService, Redirects, Unauthorized};
 pub use plugin::Plugin;
 pub use request::RequestBuilder;
 pub use response::Response;

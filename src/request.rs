@@ -160,14 +160,11 @@ impl RequestBuilder {
         *request.method_mut() = method;
         *request.uri_mut() = target.uri;
         *request.headers_mut() = headers;
-        if let Some(timeout) = client.connect_timeout() {
-            request.extensions_mut().insert(timeout);
-        }
         let limits = client.installed().timeout;
         let limit = timeout.or(limits.request);
         let response =
-            deadline::within(&*runtime, limit, "the request", client.engine().execute(request))
-                .await?;
+            deadline::within(&*runtime, limit, "the request", client.call(request)).await?;
+        let url = target::answered(&response, url);
         Ok(Response::new(response, url, limits.socket.map(|limit| (limit, runtime))))
     }
 

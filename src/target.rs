@@ -2,6 +2,7 @@
 
 use drivetrain_engine::{Error, ErrorKind, Result};
 use http::{HeaderName, HeaderValue, Uri};
+use tower_http::follow_redirect::RequestUri;
 use url::Url;
 
 /// Parses a URL as `url::Url` does (IDNA, dots, defaults), relative to `base` if it has no scheme.
@@ -117,6 +118,16 @@ pub(crate) fn basic_auth(user: &str, password: Option<&str>) -> Result<HeaderVal
 /// The `Authorization` of a bearer token (RFC 6750).
 pub(crate) fn bearer_auth(token: &str) -> Result<HeaderValue> {
     sensitive(format!("Bearer {token}"))
+}
+
+/// The URL that answered, after redirects.
+pub(crate) fn answered<B>(response: &http::Response<B>, asked: Url) -> Url {
+    let last = response.extensions().get::<RequestUri>();
+    match last.and_then(|RequestUri(uri)| Url::parse(&uri.to_string()).ok()) {
+        // The one that was asked for still has its fragment.
+        Some(last) if asked.as_str().split('#').next() != Some(last.as_str()) => last,
+        _ => asked,
+    }
 }
 
 /// The URL without its userinfo.

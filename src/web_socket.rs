@@ -3,9 +3,9 @@
 use std::{fmt, time::Duration};
 
 use drivetrain_engine::{
-    Answer, Body, Capability, CloseReason, Connection, Engine, Error, ErrorKind, Handshake, Result,
+    Body, Capability, CloseReason, Connection, Engine, Error, ErrorKind, Handshake, Result,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 
 use crate::{
@@ -237,9 +237,10 @@ impl WebSocketRequest {
         let (handshake, secure) = self.handshake(engine, &effective)?;
         let runtime = client.ready(secure)?;
         let answer = async {
-            match engine.connect(handshake).await? {
-                Answer::Open(connection) => Ok(connection),
-                Answer::Refused(response) => Err(rejected(response).await),
+            let mut response = client.call(http::Request::from(handshake).map(Body::from)).await?;
+            match Connection::take(&mut response) {
+                Some(connection) => Ok(connection),
+                None => Err(rejected(response).await),
             }
         };
         let limit = Some(effective.handshake_timeout);
@@ -272,9 +273,6 @@ impl WebSocketRequest {
         for offer in self.extensions {
             handshake = handshake.extension(offer)?;
         }
-        if let Some(timeout) = self.client.connect_timeout() {
-            handshake.extensions_mut().insert(timeout);
-        }
         Ok((handshake, secure))
     }
 
@@ -300,6 +298,11 @@ impl fmt::Debug for WebSocketRequest {
 /// The error for a server that answered, but not with a WebSocket.
 async fn rejected(response: Response<Body>) -> Error {
     let (parts, mut body) = response.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        let message =
+            "a layer of the client replaced the response that carried the open connection";
+        return Error::new(ErrorKind::Other, message);
+    }
     let mut seen = Vec::new();
     // What of the body could be read is attached; that the rest failed is not what went wrong here.
     while let Some(Ok(frame)) = body.frame().await {

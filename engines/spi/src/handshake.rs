@@ -207,6 +207,11 @@ impl Handshake {
         self.clone().into()
     }
 
+    /// Whether a request was made from a handshake, so that `Handshake::try_from` takes it back.
+    pub fn is_in<B>(request: &Request<B>) -> bool {
+        request.extensions().get::<Offer>().is_some()
+    }
+
     /// Checks the head of a 101 answer (RFC 6455 section 4.1, the client's second list).
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod cancel;
 mod closing;
 mod control;
+mod cookies;
 mod ending;
 mod handshake;
 mod hostile;
@@ -14,9 +15,11 @@ mod limits;
 mod messages;
 mod outbox;
 mod raw;
+mod redirects;
 mod refusal;
 mod settings;
 mod tls;
+mod unauthorized;
 
 use std::{
     io,
@@ -38,6 +41,9 @@ pub(crate) fn all() -> Vec<Case> {
         limitations::cases(),
         http::cases(),
         tls::cases(),
+        redirects::cases(),
+        cookies::cases(),
+        unauthorized::cases(),
         handshake::cases(),
         refusal::cases(),
         hostile::cases(),

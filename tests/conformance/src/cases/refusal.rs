@@ -49,7 +49,6 @@ const WRONG: [(&str, &[&str]); 10] = [
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         case(a_body_is_cut_at_64_kib),
-        case(a_redirect_is_a_refusal),
         case(a_subprotocol_nobody_offered_is_a_protocol_error).needs(&[Subprotocols]),
         case(a_closed_port_is_a_connect_error),
         case(an_unknown_host_is_a_connect_error),
@@ -90,17 +89,6 @@ async fn a_body_is_cut_at_64_kib(cx: Context) -> Verdict {
     let url = cx.echo().ws_url("/refuse?size=1000000");
     let error = fails(cx.client().web_socket(url).connect().await, ErrorKind::Rejected)?;
     assert_eq!(error.response().map(|response| response.body().len()), Some(64 << 10));
-    Ok(())
-}
-
-/// A redirect is a refusal with its `Location`.
-async fn a_redirect_is_a_refusal(cx: Context) -> Verdict {
-    let server = cx.echo();
-    let url = server.ws_url("/redirect?to=/echo");
-    let error = fails(cx.client().web_socket(url).connect().await, ErrorKind::Rejected)?;
-    let response = error.response().ok_or_else(|| Failure::new("it has no response"))?;
-    assert_eq!((response.status().as_u16(), server.requests()), (302, 1));
-    assert_eq!(response.headers()["location"], "/echo");
     Ok(())
 }
 

@@ -69,7 +69,18 @@ impl EchoServer {
 
     /// What it does with a connection, for a handler of your own to fall back on.
     pub fn serve(conn: &mut Conn) -> io::Result<()> {
+        Self::serve_but(conn, |_, _| Ok(false))
+    }
+
+    /// The same, but for the requests that `first` answers and returns `true` for.
+    pub fn serve_but(
+        conn: &mut Conn,
+        first: impl Fn(&mut Conn, &Request) -> io::Result<bool>,
+    ) -> io::Result<()> {
         while let Some(request) = conn.read_request()? {
+            if first(conn, &request)? {
+                continue;
+            }
             if request.is_web_socket() && !resources::refuses(&request) {
                 return web_socket(conn, &request);
             }

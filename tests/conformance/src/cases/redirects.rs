@@ -1,0 +1,254 @@
+//! Redirects, of requests and of handshakes.
+
+use drivetrain::{Body, Capability, ErrorKind, HttpClient, Redirects};
+use http_body_util::StreamBody;
+
+use super::{
+    http::description,
+    tls::{echo_tls, trusting},
+};
+use crate::{
+    case::{Case, case},
+    context::Context,
+    expect::{echoes, fails},
+    failure::{Failure, Verdict},
+};
+
+pub(super) fn cases() -> Vec<Case> {
+    use Capability::{Http1, Tls, WebSockets};
+    let mut cases = vec![
+        case(a_request_follows).needs(&[Http1]),
+        case(a_request_follows_to_another_server).needs(&[Http1]),
+        case(too_many_are_an_error).needs(&[Http1]),
+        case(none_makes_one_a_response).needs(&[Http1]),
+        case(none_makes_one_a_refusal).needs(&[WebSockets]),
+        case(a_handshake_follows).needs(&[WebSockets]),
+        case(a_handshake_follows_too_many).needs(&[WebSockets]),
+        case(a_handshake_follows_to_tls).needs(&[WebSockets, Tls]),
+        case(tls_is_not_given_up_unasked).needs(&[Http1, WebSockets, Tls]),
+        case(credentials_stay_with_their_origin).needs(&[Http1, WebSockets]),
+        case(a_body_that_streams_is_not_repeated).needs(&[Http1]),
+    ];
+    for (status, given, sent, body) in [
+        (301, "POST", "GET", ""),
+        (302, "POST", "GET", ""),
+        (303, "POST", "GET", ""),
+        (303, "PUT", "GET", ""),
+        (307, "POST", "POST", "twice"),
+        (308, "PUT", "PUT", "twice"),
+    ] {
+        let case = case(move |cx| methods_change(cx, status, given, sent, body));
+        let name = format_args!("{status}_makes_{sent}_of_{given}").to_string();
+        cases.push(case.named("redirects", name).needs(&[Http1]));
+    }
+    cases
+}
+
+/// Several in a row, absolute and relative; the response says where it came from.
+async fn a_request_follows(cx: Context) -> Verdict {
+    let server = cx.echo();
+    let third = server.http_url("/get");
+    let second = format!("/redirect?status=307&to={third}");
+    let response = cx
+        .client()
+        .get(server.http_url(&format!("/redirect?to={}", escaped(&second))))
+        .send()
+        .await?;
+    assert_eq!((response.status().as_u16(), server.requests()), (200, 3));
+    assert_eq!(response.url().as_str(), third);
+    assert_eq!(response.text().await?, "get");
+    Ok(())
+}
+
+/// The location is a server of its own.
+async fn a_request_follows_to_another_server(cx: Context) -> Verdict {
+    let (first, second) = (cx.echo(), cx.echo());
+    let to = first.http_url(&format!("/redirect?to={}", second.http_url("/get")));
+    assert_eq!(cx.client().get(to).send().await?.text().await?, "get");
+    assert_eq!((first.requests(), second.requests()), (1, 1));
+    Ok(())
+}
+
+/// As many as the limit says are followed, one more is an error.
+async fn too_many_are_an_error(cx: Context) -> Verdict {
+    let server = cx.server(|conn| {
+        while conn.read_request()?.is_some() {
+            conn.respond(302, &[("location", "/again")], "")?;
+        }
+        Ok(())
+    });
+    let error = fails(cx.client().get(server.http_url("/")).send().await, ErrorKind::Protocol)?;
+    assert!(error.to_string().contains("more than 10"), "{error}");
+    assert_eq!(server.requests(), 11);
+
+    let client = limited(&cx, Redirects::new().limit(0))?;
+    fails(client.get(server.http_url("/")).send().await, ErrorKind::Protocol)?;
+    assert_eq!(server.requests(), 12);
+    Ok(())
+}
+
+/// Switched off, a redirect is a response like any other.
+async fn none_makes_one_a_response(cx: Context) -> Verdict {
+    let server = cx.echo();
+    let client = limited(&cx, Redirects::none())?;
+    let response = client.get(server.http_url("/redirect?to=/get")).send().await?;
+    assert_eq!((response.status().as_u16(), server.requests()), (302, 1));
+    assert_eq!(response.headers()["location"], "/get");
+    Ok(())
+}
+
+/// Switched off, a redirect refuses a handshake, with its `Location`.
+async fn none_makes_one_a_refusal(cx: Context) -> Verdict {
+    let server = cx.echo();
+    let client = limited(&cx, Redirects::none())?;
+    let connect = client.web_socket(server.ws_url("/redirect?to=/echo")).connect();
+    let error = fails(connect.await, ErrorKind::Rejected)?;
+    let response = error.response().ok_or_else(|| Failure::new("it has no response"))?;
+    assert_eq!((response.status().as_u16(), server.requests()), (302, 1));
+    assert_eq!(response.headers()["location"], "/echo");
+    Ok(())
+}
+
+/// To a path, to `ws` and to `http`, with the subprotocol and the caller's headers.
+async fn a_handshake_follows(cx: Context) -> Verdict {
+    for status in [301, 302, 303, 307, 308] {
+        let (first, second) = (cx.echo(), cx.echo());
+        for to in
+            ["/subprotocol?select=chat".into(), second.ws_url("/echo"), second.http_url("/echo")]
+        {
+            let path = format!("/redirect?status={status}&to={}", escaped(&to));
+            let request = cx.client().web_socket(first.ws_url(&path)).header("x-mine", "here");
+            let mut session = request.subprotocol("chat").connect().await?;
+            if to.starts_with('/') {
+                assert_eq!(session.subprotocol(), Some("chat"), "after {status} to {to}");
+            } else {
+                echoes(&mut session, "hello").await?;
+            }
+            session.close(drivetrain::CloseReason::normal()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A handshake has the same limit.
+async fn a_handshake_follows_too_many(cx: Context) -> Verdict {
+    let server = cx.server(|conn| {
+        while conn.read_request()?.is_some() {
+            conn.respond(302, &[("location", "/again")], "")?;
+        }
+        Ok(())
+    });
+    let connect = cx.client().web_socket(server.ws_url("/")).connect();
+    fails(connect.await, ErrorKind::Protocol)?;
+    assert_eq!(server.requests(), 11);
+    Ok(())
+}
+
+/// `ws` to `wss`, and to `https`, which is the same.
+async fn a_handshake_follows_to_tls(cx: Context) -> Verdict {
+    let plain = cx.echo();
+    let (ca, secure) = echo_tls(&cx);
+    let client = HttpClient::new(trusting(&cx, &ca)?);
+    for to in [secure.ws_url("/echo"), secure.http_url("/echo")] {
+        let url = plain.ws_url(&format!("/redirect?to={to}"));
+        let mut session = client.web_socket(url).connect().await?;
+        echoes(&mut session, "hello").await?;
+        session.close(drivetrain::CloseReason::normal()).await?;
+    }
+    assert_eq!(secure.requests(), 2);
+    Ok(())
+}
+
+/// From TLS to none is an error, and nothing reaches the plain server, unless it was allowed.
+async fn tls_is_not_given_up_unasked(cx: Context) -> Verdict {
+    let plain = cx.echo();
+    let (ca, secure) = echo_tls(&cx);
+    let client = HttpClient::new(trusting(&cx, &ca)?);
+    let request = secure.http_url(&format!("/redirect?to={}", plain.http_url("/get")));
+    let handshake = secure.ws_url(&format!("/redirect?to={}", plain.ws_url("/echo")));
+    let error = fails(client.get(&request).send().await, ErrorKind::Protocol)?;
+    assert!(error.to_string().contains("allow_https_downgrade"), "{error}");
+    fails(client.web_socket(&handshake).connect().await, ErrorKind::Protocol)?;
+    assert_eq!(plain.connections(), 0);
+
+    let client = HttpClient::builder(trusting(&cx, &ca)?)
+        .install(drivetrain::WebSockets::new())
+        .redirects(Redirects::new().allow_https_downgrade(true))
+        .build()?;
+    assert_eq!(client.get(request).send().await?.text().await?, "get");
+    let mut session = client.web_socket(handshake).connect().await?;
+    echoes(&mut session, "hello").await?;
+    session.close(drivetrain::CloseReason::normal()).await?;
+    Ok(())
+}
+
+/// `Authorization` and `Cookie` go along within an origin, and not to another, nor from there on.
+async fn credentials_stay_with_their_origin(cx: Context) -> Verdict {
+    let (first, second) = (cx.echo(), cx.echo());
+    let within = first.http_url("/redirect?to=/anything");
+    let request = cx.client().get(&within).bearer_auth("secret").header("cookie", "a=secret");
+    let seen = description(request).await?;
+    assert_eq!(seen["headers"]["authorization"][0], "Bearer secret");
+    assert_eq!(seen["headers"]["cookie"][0], "a=secret");
+
+    let twice = second.http_url("/redirect?to=/anything");
+    let away = first.http_url(&format!("/redirect?to={}", escaped(&twice)));
+    let request = cx.client().get(&away).bearer_auth("secret").header("cookie", "a=secret");
+    let seen = description(request.header("x-mine", "here")).await?;
+    assert_eq!(seen["headers"]["x-mine"][0], "here");
+    assert!(!seen.to_string().contains("secret"), "{seen}");
+
+    let twice = second.ws_url("/redirect?to=/headers");
+    let away = first.ws_url(&format!("/redirect?to={}", escaped(&twice)));
+    let mut session = cx.client().web_socket(away).bearer_auth("secret").connect().await?;
+    let seen = crate::expect::text(&mut session).await?;
+    assert!(!seen.contains("secret"), "{seen}");
+    session.close(drivetrain::CloseReason::normal()).await?;
+    Ok(())
+}
+
+/// What cannot be sent again leaves the redirect as the response.
+async fn a_body_that_streams_is_not_repeated(cx: Context) -> Verdict {
+    let server = cx.server(|conn| {
+        conn.read_request()?;
+        conn.respond(307, &[("location", "/again")], "")
+    });
+    let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>(http_body::Frame::data(
+        drivetrain::Bytes::from_static(b"once"),
+    ))]);
+    let request =
+        cx.client().post(server.http_url("/")).body(Body::streaming(StreamBody::new(pieces)));
+    let response = request.send().await?;
+    assert_eq!((response.status().as_u16(), server.requests()), (307, 1));
+    Ok(())
+}
+
+/// RFC 9110 section 15.4.
+async fn methods_change(
+    cx: Context,
+    status: u16,
+    given: &'static str,
+    sent: &'static str,
+    body: &'static str,
+) -> Verdict {
+    let method = given.parse().map_err(|_| Failure::new("no method"))?;
+    let url = cx.echo().http_url(&format!("/redirect?status={status}&to=/anything"));
+    let request = cx.client().request(method, url).header("content-type", "text/plain");
+    let seen = description(request.body("twice")).await?;
+    assert_eq!((&seen["method"], &seen["body"]), (&sent.into(), &body.into()));
+    assert_eq!(seen["headers"]["content-type"].is_null(), body.is_empty(), "{seen}");
+    Ok(())
+}
+
+fn limited(cx: &Context, redirects: Redirects) -> Verdict<HttpClient> {
+    let client = HttpClient::builder(cx.engine()).redirects(redirects);
+    match cx.offers(Capability::WebSockets) {
+        true => Ok(client.install(drivetrain::WebSockets::new()).build()?),
+        false => Ok(client.build()?),
+    }
+}
+
+/// As a query parameter.
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace('&', "%26").replace('?', "%3F").replace('=', "%3D")
+}
