@@ -238,10 +238,14 @@ impl WebSocketRequest {
         let runtime = client.ready(secure)?;
         let answer = async {
             let mut response = client.call(http::Request::from(handshake).map(Body::from)).await?;
-            match Connection::take(&mut response) {
-                Some(connection) => Ok(connection),
-                None => Err(rejected(response).await),
-            }
+            let Some(connection) = Connection::take(&mut response) else {
+                return Err(rejected(response).await);
+            };
+            Ok(match connection.response() {
+                // As the layers left it.
+                Some(_) => connection.with_response(response.map(drop)),
+                None => connection,
+            })
         };
         let limit = Some(effective.handshake_timeout);
         let connection = deadline::within(&*runtime, limit, "the handshake", answer).await?;
