@@ -102,8 +102,8 @@ pub use plugin::Plugin;
 pub use request::RequestBuilder;
 pub use response::Response;
 pub use session::{
-    AppliedBy, ConvertError, Converter, Incoming, Outgoing, RawSession, Session, SetBy, Setting,
-    Settings, erased_serde,
+    AppliedBy, ConvertError, Converter, Incoming, Outgoing, RawSession, Session, SessionStats,
+    SetBy, Setting, Settings, Traffic, erased_serde,
 };
 pub use web_socket::WebSocketRequest;
 pub use web_sockets::WebSockets;

@@ -9,7 +9,7 @@
 //! | `halves`, `raw`, this one | what users hold |
 //! | `shared`, `state` | the lock, and what is behind it |
 //! | `driver` | the keeper task: the only place that sleeps |
-//! | `assembler`, `outbox`, `inbox`, `keepalive`, `closing`, `fairness` | pure: frames, time and events in, decisions out |
+//! | `assembler`, `outbox`, `inbox`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
 //! | `waiting` | who is woken |
 
 mod assembler;
@@ -28,6 +28,7 @@ mod raw;
 mod settings;
 mod shared;
 mod state;
+mod stats;
 mod waiting;
 
 use std::{
@@ -47,6 +48,7 @@ pub use converter::{ConvertError, Converter, erased_serde};
 pub use halves::{Incoming, Outgoing};
 pub use raw::RawSession;
 pub use settings::{AppliedBy, SetBy, Setting, Settings};
+pub use stats::{SessionStats, Traffic};
 
 use driver::Driver;
 use shared::Shared;
@@ -198,6 +200,12 @@ impl Session {
     /// first.
     pub fn latency(&self) -> Option<Duration> {
         self.shared().with(|state| state.pings.latency()).ok().flatten()
+    }
+
+    /// What was carried so far: frames, bytes and messages each way, pings and pongs, round trips. It costs
+    /// the session's lock, once.
+    pub fn stats(&self) -> SessionStats {
+        self.shared().stats()
     }
 
     /// Changes the ping interval of this session, or switches pings off.

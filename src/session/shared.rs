@@ -15,6 +15,7 @@ use drivetrain_engine::{
 use super::{
     config::SessionConfig,
     state::State,
+    stats::SessionStats,
     waiting::{Keeper, Receiving, Sending},
 };
 
@@ -221,6 +222,11 @@ impl Shared {
                 Poll::Pending
             }
         })?
+    }
+
+    /// What was carried so far; nothing if a panic has left the session unusable.
+    pub(super) fn stats(&self) -> SessionStats {
+        self.with(|state| state.stats()).unwrap_or_default()
     }
 
     /// Sends a ping and has the keeper look out for its pong.

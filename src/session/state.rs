@@ -18,6 +18,7 @@ use super::{
     inbox::Inbox,
     keepalive::{Keepalive, Pings, Step},
     outbox::Outbox,
+    stats::{Counter, SessionStats},
     waiting::Receiving,
 };
 
@@ -33,6 +34,8 @@ pub(super) struct State {
     keepalive: Keepalive,
     pub(super) pings: Pings,
     inbox: Inbox,
+    counted_in: Counter,
+    counted_out: Counter,
     /// The receiving half is gone: what comes in is thrown away.
     pub(super) discards: bool,
     discarded: u64,
@@ -91,6 +94,8 @@ impl State {
             keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, now),
             pings: Pings::default(),
             inbox: Inbox::new(config.incoming_capacity),
+            counted_in: Counter::default(),
+            counted_out: Counter::default(),
             discards: false,
             discarded: 0,
             dirty: false,
@@ -121,6 +126,16 @@ impl State {
         self.end.clone().unwrap_or_else(|| self.closing.report(None))
     }
 
+    /// What was carried so far.
+    pub(super) fn stats(&self) -> SessionStats {
+        SessionStats {
+            received: self.counted_in.traffic(),
+            sent: self.counted_out.traffic(),
+            latency: self.pings.latency(),
+            smoothed_latency: self.pings.smoothed_latency(),
+        }
+    }
+
     /// What `receive` says once nothing more comes: `None` after a clean end.
     pub(super) fn last_word(&self) -> Option<Result<Option<Frame>>> {
         let end = self.end.as_ref()?;
@@ -147,6 +162,9 @@ impl State {
 
     /// Takes a message that the keeper has read.
     pub(super) fn take_read(&mut self) -> Option<Frame> {
+        if self.inbox.is_empty() {
+            return None; // as it is while the application receives
+        }
         let was_full = self.inbox.is_full();
         let frame = self.inbox.pop()?;
         self.after.wake_keeper |= was_full && self.keeper_reads;
@@ -163,36 +181,38 @@ impl State {
         let mut cx = Context::from_waker(&self.receive_waker);
         let frame = match transport.poll_receive(&mut cx, self.assembler.max_payload()) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(frame) => frame,
+            Poll::Ready(Ok(Some(frame))) => frame,
+            Poll::Ready(Ok(None)) => return self.read_ended(None),
+            Poll::Ready(Err(error)) => return self.read_failed(error),
         };
-        let event = match frame {
-            Ok(Some(frame)) => {
-                self.keepalive.saw_life();
-                self.assembler.accept(frame)
-            }
-            Ok(None) => return self.read_ended(None),
-            Err(error) => Err(error),
-        };
-        match event {
+        self.keepalive.saw_life();
+        self.counted_in.frame(frame.payload.len());
+        match self.assembler.accept(frame) {
             Ok(Event::Message(frame)) if self.closing.delivers() => {
                 return Poll::Ready(Some(frame));
             }
             Ok(Event::Message(_)) => self.discarded += 1,
-            Ok(Event::Fragment) => {}
+            Ok(Event::Fragment) => self.counted_in.apart(OpCode::Continuation),
             Ok(Event::Ping(payload)) => {
+                self.counted_in.apart(OpCode::Ping);
                 if !self.duties.answers_ping {
                     self.outbox.push_control(OpCode::Pong, payload);
                 }
             }
             Ok(Event::Pong(payload)) => {
+                self.counted_in.apart(OpCode::Pong);
                 if self.pings.is_waiting() && self.pings.answer(&payload, self.runtime.now()) {
                     self.wake_watchers();
                 }
             }
-            Ok(Event::Close(reason)) => self.peer_closed(reason),
-            // A transport goes on after a violation, discarding: the peer's Close or the end may come.
-            Err(error) if error.close_code().is_some() => self.fail(error),
-            Err(error) => return self.read_ended(Some(error)),
+            Ok(Event::Close(reason)) => {
+                self.counted_in.apart(OpCode::Close);
+                self.peer_closed(reason);
+            }
+            Err(error) => {
+                self.counted_in.apart(OpCode::Continuation); // whatever it was, it is no message
+                return self.read_failed(error);
+            }
         }
         Poll::Ready(None)
     }
@@ -246,10 +266,16 @@ impl State {
             if let Some(frame) = self.outbox.pop() {
                 self.dirty = true;
                 progress = true;
-                given += frame.payload.len();
+                let (opcode, bytes) = (frame.opcode, frame.payload.len());
+                let ends_message = frame.fin && !opcode.is_control();
+                given += bytes;
                 written = Poll::Ready(transport.start_send(frame));
                 if matches!(written, Poll::Ready(Err(_))) {
                     break;
+                }
+                self.counted_out.frame(bytes);
+                if !ends_message {
+                    self.counted_out.apart(opcode);
                 }
             }
         }
@@ -277,7 +303,8 @@ impl State {
     /// Gives a message straight to the transport if nothing is before it and the transport is ready, or
     /// else queues it.
     pub(super) fn accept(&mut self, opcode: OpCode, payload: bytes::Bytes) {
-        let may_pass = self.outbox.may_pass(payload.len());
+        let bytes = payload.len();
+        let may_pass = self.outbox.may_pass(bytes);
         let Some(transport) = self.transport.as_mut().filter(|_| may_pass) else {
             return self.outbox.push(opcode, payload);
         };
@@ -289,7 +316,9 @@ impl State {
         if let Err(error) = transport.start_send(RawFrame::new(opcode, payload)) {
             self.closing.write_failed(error, self.runtime.now());
             self.closing_begins();
+            return;
         }
+        self.counted_out.frame(bytes);
     }
 
     /// Whether everything that was accepted is written.
@@ -407,6 +436,15 @@ impl State {
         self.settle();
     }
 
+    fn read_failed(&mut self, error: Error) -> Poll<Option<Frame>> {
+        if error.close_code().is_none() {
+            return self.read_ended(Some(error));
+        }
+        // A transport goes on after a violation, discarding: the peer's Close or the end may come.
+        self.fail(error);
+        Poll::Ready(None)
+    }
+
     fn read_ended(&mut self, error: Option<Error>) -> Poll<Option<Frame>> {
         self.closing.read_ended(error, self.runtime.now());
         self.closing_begins();
@@ -437,8 +475,12 @@ impl State {
         let close = self.closing.failed(error, "Ping timeout", self.runtime.now());
         if let (Some(reason), Some(transport)) = (close, &mut self.transport) {
             let mut cx = Context::from_waker(&self.send_waker);
+            let payload = reason.to_payload();
+            let bytes = payload.len();
             // Trying is all that can be done: the outcome says that it was not clean.
-            if transport.start_send(RawFrame::new(OpCode::Close, reason.to_payload())).is_ok() {
+            if transport.start_send(RawFrame::new(OpCode::Close, payload)).is_ok() {
+                self.counted_out.frame(bytes);
+                self.counted_out.apart(OpCode::Close);
                 let _ = transport.poll_flush(&mut cx);
             }
         }

@@ -16,6 +16,7 @@ mod outbox;
 mod raw;
 mod refusal;
 mod settings;
+mod stats;
 mod tls;
 
 use std::{
@@ -43,6 +44,7 @@ pub(crate) fn all() -> Vec<Case> {
         hostile::cases(),
         input::cases(),
         settings::cases(),
+        stats::cases(),
         messages::cases(),
         control::cases(),
         keepalive::cases(),
