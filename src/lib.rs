@@ -37,6 +37,9 @@
 //! | [`RawSession`] | the same without any automatism |
 //! | [`Error`] | what went wrong, and whose fault it was |
 //!
+//! What happens can be seen by any subscriber of `tracing`, and [`Session::stats`] counts; see
+//! `docs/observability.md`.
+//!
 //! # Cargo features
 //!
 //! | feature | adds | default |
@@ -70,6 +73,7 @@ mod session;
 mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 mod web_socket;
 mod web_sockets;
 
@@ -81,6 +85,9 @@ mod pages {
     }
     mod coming_from_ktor {
         #![doc = include_str!("../docs/coming-from-ktor.md")]
+    }
+    mod observability {
+        #![doc = include_str!("../docs/observability.md")]
     }
     mod writing_an_engine {
         #![doc = include_str!("../docs/writing-an-engine.md")]

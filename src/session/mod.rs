@@ -7,11 +7,13 @@
 //! | file | what it is |
 //! |---|---|
 //! | `halves`, `raw`, this one | what users hold |
-//! | `shared`, `state` | the lock, and what is behind it |
+//! | `shared`, `state`, `after` | the lock, what is behind it, and what waits until it is free |
 //! | `driver` | the keeper task: the only place that sleeps |
 //! | `assembler`, `outbox`, `inbox`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
 //! | `waiting` | who is woken |
+//! | `trace` | what `tracing` is told |
 
+mod after;
 mod assembler;
 mod closing;
 mod config;
@@ -29,6 +31,7 @@ mod settings;
 mod shared;
 mod state;
 mod stats;
+mod trace;
 mod waiting;
 
 use std::{
@@ -42,6 +45,7 @@ use drivetrain_engine::{
     CloseReason, Connection, Error, ErrorKind, Extension, Frame, Outcome, Protocol, Result, Runtime,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tracing::{Instrument as _, Span};
 
 pub(crate) use config::SessionConfig;
 pub use converter::{ConvertError, Converter, erased_serde};
@@ -82,14 +86,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens a session on a connection and starts its keeper on the runtime.
+    /// Opens a session on a connection and starts its keeper on the runtime. The span is closed when the
+    /// session has ended.
     pub(crate) fn open(
         connection: Connection,
         runtime: Arc<dyn Runtime>,
         config: Arc<SessionConfig>,
+        span: Span,
     ) -> Self {
-        let shared = Shared::new(connection, Arc::clone(&runtime), config);
-        runtime.spawn(Box::pin(Driver::new(Arc::clone(&shared))));
+        let shared = Shared::new(connection, Arc::clone(&runtime), config, &span);
+        trace::opened(&span, &shared.facts);
+        runtime.spawn(Box::pin(Driver::new(Arc::clone(&shared)).instrument(span)));
         let (outgoing, incoming) = halves::halves(shared);
         Self { outgoing, incoming }
     }

@@ -11,6 +11,7 @@ use drivetrain_engine::{
 };
 
 use super::{
+    after::AfterUnlock,
     assembler::{Assembler, Event},
     closing::Closing,
     config::SessionConfig,
@@ -19,6 +20,7 @@ use super::{
     keepalive::{Keepalive, Pings, Step},
     outbox::Outbox,
     stats::{Counter, SessionStats},
+    trace::{Note, Trace},
     waiting::Receiving,
 };
 
@@ -56,16 +58,8 @@ pub(super) struct State {
     receive_waker: Waker,
     send_waker: Waker,
     watchers: Vec<Waker>,
+    trace: Trace,
     pub(super) after: AfterUnlock,
-}
-
-/// What is to be done when the lock is free again.
-#[derive(Default)]
-pub(super) struct AfterUnlock {
-    pub(super) wake: Vec<Waker>,
-    pub(super) wake_keeper: bool,
-    /// Dropping it closes the socket.
-    pub(super) dropped: Option<Box<dyn Transport>>,
 }
 
 /// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
@@ -79,6 +73,7 @@ impl State {
         runtime: Arc<dyn Runtime>,
         receiving: Arc<Receiving>,
         send_waker: Waker,
+        trace: Trace,
     ) -> Self {
         let duties = connection.duties();
         let now = runtime.now();
@@ -111,6 +106,7 @@ impl State {
             receiving,
             send_waker,
             watchers: Vec::new(),
+            trace,
             after: AfterUnlock::default(),
             transport: Some(connection.into_transport()),
         }
@@ -250,7 +246,7 @@ impl State {
         }
         let mut cx = Context::from_waker(&self.send_waker);
         let mut written = Poll::Ready(Ok(()));
-        let mut given = 0;
+        let (mut given, mut closes) = (0, false);
         // Who waits is woken by progress only: two that wait would wake each other for ever.
         let mut progress = false;
         while !self.outbox.is_empty() {
@@ -276,8 +272,12 @@ impl State {
                 self.counted_out.frame(bytes);
                 if !ends_message {
                     self.counted_out.apart(opcode);
+                    closes |= opcode == OpCode::Close;
                 }
             }
+        }
+        if closes {
+            self.trace.close_sent(&mut self.after.notes, self.closing.sent());
         }
         if write && matches!(written, Poll::Ready(Ok(()))) {
             written = transport.poll_flush(&mut cx);
@@ -423,9 +423,12 @@ impl State {
     }
 
     fn peer_closed(&mut self, reason: Option<CloseReason>) {
+        let code = reason.as_ref().map_or(CloseCode::NO_STATUS, CloseReason::code);
+        self.trace.note(&mut self.after.notes, || Note::CloseReceived(code));
         if self.closing.peer_closed(reason.clone(), self.runtime.now()) {
             if self.duties.echoes_close {
                 self.dirty = true;
+                self.trace.close_sent(&mut self.after.notes, self.closing.sent());
             } else {
                 let empty = || CloseReason::truncated(CloseCode::NO_STATUS, "");
                 self.outbox.close(reason.unwrap_or_else(empty));
@@ -458,6 +461,7 @@ impl State {
             let _ = self.read_ended(Some(error)); // the first error is the one reported
             return;
         }
+        self.trace.note(&mut self.after.notes, || Note::Violation(error.clone()));
         let text = error.to_string();
         match self.closing.failed(error, &text, self.runtime.now()) {
             Some(reason) => self.outbox.close_now(reason),
@@ -472,6 +476,7 @@ impl State {
     fn die(&mut self) {
         let error = Error::new(ErrorKind::Timeout, "ping timeout: the peer gave no sign of life")
             .with_close_code(CloseCode::INTERNAL_ERROR);
+        self.trace.note(&mut self.after.notes, || Note::PingTimeout);
         let close = self.closing.failed(error, "Ping timeout", self.runtime.now());
         if let (Some(reason), Some(transport)) = (close, &mut self.transport) {
             let mut cx = Context::from_waker(&self.send_waker);
@@ -481,6 +486,7 @@ impl State {
             if transport.start_send(RawFrame::new(OpCode::Close, payload)).is_ok() {
                 self.counted_out.frame(bytes);
                 self.counted_out.apart(OpCode::Close);
+                self.trace.close_sent(&mut self.after.notes, Some(reason.code()));
                 let _ = transport.poll_flush(&mut cx);
             }
         }
@@ -499,6 +505,8 @@ impl State {
 
     fn finish(&mut self, mut outcome: Outcome) {
         outcome.discarded = self.discarded;
+        let stats = self.stats();
+        self.trace.end(&mut self.after.notes, || Note::Ended(Box::new((outcome.clone(), stats))));
         self.end = Some(outcome);
         if let Some(mut transport) = self.transport.take() {
             // Ends the stream in good order if that needs no waiting; dropping it ends it anyway.
