@@ -37,6 +37,9 @@
 //! | [`RawSession`] | the same without any automatism |
 //! | [`Error`] | what went wrong, and whose fault it was |
 //!
+//! What happens can be seen by any subscriber of `tracing`, and [`Session::stats`] counts; see
+//! `docs/observability.md`.
+//!
 //! # Cargo features
 //!
 //! | feature | adds | default |
@@ -73,6 +76,7 @@ mod session;
 mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 mod web_socket;
 mod web_sockets;
 
@@ -84,6 +88,9 @@ mod pages {
     }
     mod coming_from_ktor {
         #![doc = include_str!("../docs/coming-from-ktor.md")]
+    }
+    mod observability {
+        #![doc = include_str!("../docs/observability.md")]
     }
     mod writing_an_engine {
         #![doc = include_str!("../docs/writing-an-engine.md")]
@@ -108,8 +115,8 @@ pub use plugin::Plugin;
 pub use request::RequestBuilder;
 pub use response::Response;
 pub use session::{
-    AppliedBy, ConvertError, Converter, Incoming, Outgoing, RawSession, Session, SetBy, Setting,
-    Settings, erased_serde,
+    AppliedBy, ConvertError, Converter, Incoming, Outgoing, RawSession, Session, SessionStats,
+    SetBy, Setting, Settings, Traffic, erased_serde,
 };
 pub use web_socket::WebSocketRequest;
 pub use web_sockets::WebSockets;

@@ -11,6 +11,7 @@ use crate::{
     HttpClient, Response, deadline,
     options::require,
     target::{self, Target},
+    trace::Call,
 };
 
 /// A request to send.
@@ -137,7 +138,8 @@ impl RequestBuilder {
     /// Dropped while pending, the request ends.
     pub async fn send(self) -> Result<Response> {
         let client = self.client.clone();
-        self.send_on(&client).await.map_err(|error| client.named(error))
+        let call = Call::request(client.engine_name(), &self.method, self.target.as_ref().ok());
+        call.run(self.send_on(&client)).await.map_err(|error| client.named(error))
     }
 
     async fn send_on(self, client: &HttpClient) -> Result<Response> {

@@ -7,11 +7,13 @@ use drivetrain_engine::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
+use url::Url;
 
 use crate::{
     HttpClient, RawSession, Session, deadline,
     options::{Effective, SessionOptions, require},
     target::{self, Target},
+    trace::Call,
 };
 
 /// More of a refused handshake's body than this is not read.
@@ -170,8 +172,9 @@ impl WebSocketRequest {
             ));
         }
         let runtime = self.client.engine().runtime();
-        let (connection, effective) = self.open().await?;
-        Ok(Session::open(connection, runtime?, effective.session))
+        let (connection, effective, call) = self.open().await?;
+        let span = call.session(&connection);
+        Ok(Session::open(connection, runtime?, effective.session, span))
     }
 
     /// Opens the session, runs a block on it, and closes it: Ktor's `webSocket { }`. Closes with 1000 if
@@ -220,13 +223,16 @@ impl WebSocketRequest {
                  handshake_timeout are for connect_raw",
             ));
         }
-        let (connection, effective) = self.open().await?;
+        let (connection, effective, _) = self.open().await?;
         Ok(RawSession::new(connection, effective.session.limits.max_frame_size))
     }
 
-    async fn open(self) -> Result<(Connection, Effective)> {
+    async fn open(self) -> Result<(Connection, Effective, Call)> {
         let client = self.client.clone();
-        self.open_on(&client).await.map_err(|error| client.named(error))
+        let call = Call::handshake(client.engine_name(), self.parsed().ok().as_ref());
+        let opened = call.run(self.open_on(&client)).await;
+        let (connection, effective) = opened.map_err(|error| client.named(error))?;
+        Ok((connection, effective, call))
     }
 
     async fn open_on(self, client: &HttpClient) -> Result<(Connection, Effective)> {
@@ -253,14 +259,12 @@ impl WebSocketRequest {
     }
 
     fn handshake(self, engine: &dyn Engine, effective: &Effective) -> Result<(Handshake, bool)> {
-        let defaults = &self.client.installed().defaults;
-        let url = target::parse(&self.url, defaults.url()?)?;
-        let Target { uri, secure, authorization } = Target::for_web_socket(url)?;
+        let Target { uri, secure, authorization } = Target::for_web_socket(self.parsed()?)?;
         let mut headers = self.headers?;
         if let (Some(value), false) = (authorization, headers.contains_key(header::AUTHORIZATION)) {
             headers.insert(header::AUTHORIZATION, value);
         }
-        defaults.add_to(&mut headers)?;
+        self.client.installed().defaults.add_to(&mut headers)?;
         if !headers.is_empty() {
             require(engine, Capability::HandshakeHeaders)?;
         }
@@ -278,6 +282,10 @@ impl WebSocketRequest {
             handshake = handshake.extension(offer)?;
         }
         Ok((handshake, secure))
+    }
+
+    fn parsed(&self) -> Result<Url> {
+        target::parse(&self.url, self.client.installed().defaults.url()?)
     }
 
     fn authorization(mut self, value: Result<HeaderValue>) -> Self {

@@ -9,6 +9,8 @@ use tower_http::follow_redirect::{
     policy::{Action, Attempt, Policy},
 };
 
+use crate::trace;
+
 /// What is not sent to another origin than the one it was meant for.
 const CREDENTIALS: [HeaderName; 3] =
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
@@ -116,6 +118,7 @@ impl Policy<Body, Error> for Follow {
             )));
         }
         self.left -= 1;
+        trace::redirected(attempt.status(), attempt.location());
         self.is_elsewhere |= from != to;
         Ok(Action::Follow)
     }

@@ -76,6 +76,11 @@ impl Closing {
         self.error.as_ref()
     }
 
+    /// The code of the Close that is queued or sent.
+    pub(super) fn sent(&self) -> Option<CloseCode> {
+        self.sent.as_ref().map(CloseReason::code)
+    }
+
     /// This end wants to close. Returns whether its Close is to be sent.
     pub(super) fn close(&mut self, reason: &CloseReason, now: Instant) -> bool {
         self.begin(now);

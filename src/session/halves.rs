@@ -17,6 +17,7 @@ use super::{
     config::SessionConfig,
     converter,
     shared::{Shared, Urgency},
+    stats::SessionStats,
 };
 
 /// The sending half of a session: a cheap clone for each task that sends, and a [`Sink`].
@@ -138,6 +139,12 @@ impl Outgoing {
         poll_fn(|cx| self.shared().poll_closed(cx)).await
     }
 
+    /// What the session has carried so far, in both directions. See
+    /// [`Session::stats`](super::Session::stats).
+    pub fn stats(&self) -> SessionStats {
+        self.shared().stats()
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         &self.live.0
     }
@@ -229,6 +236,12 @@ impl Incoming {
         let outcome = self.live.0.with(|state| state.outcome())?;
         Err(Error::new(ErrorKind::Closed, format!("the session is closed: {outcome}"))
             .with_outcome(outcome))
+    }
+
+    /// What the session has carried so far, in both directions. See
+    /// [`Session::stats`](super::Session::stats).
+    pub fn stats(&self) -> SessionStats {
+        self.live.0.stats()
     }
 }
 

@@ -26,6 +26,10 @@ impl Inbox {
         self.bytes >= self.capacity
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }

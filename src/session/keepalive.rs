@@ -82,6 +82,7 @@ pub(super) struct Pings {
     pending: VecDeque<(u64, Instant)>,
     answered: u64,
     latency: Option<Duration>,
+    smoothed: Option<Duration>,
     /// How many of the pending ones somebody waits for.
     awaited: usize,
 }
@@ -113,7 +114,10 @@ impl Pings {
             return false;
         };
         if let Some((_, sent)) = self.pending.drain(..=place).next_back() {
-            self.latency = Some(now.saturating_since(sent));
+            let latency = now.saturating_since(sent);
+            self.latency = Some(latency);
+            self.smoothed =
+                Some(self.smoothed.map_or(latency, |before| (before * 7 + latency) / 8));
             self.answered = number;
         }
         true
@@ -127,6 +131,11 @@ impl Pings {
     /// The latest round trip.
     pub(super) fn latency(&self) -> Option<Duration> {
         self.latency
+    }
+
+    /// The round trips so far, smoothed as RFC 6298 section 2 does.
+    pub(super) fn smoothed_latency(&self) -> Option<Duration> {
+        self.smoothed
     }
 
     /// Somebody begins to wait for a pong.
@@ -217,5 +226,10 @@ mod tests {
         assert!(pings.is_answered(first) && pings.is_answered(second));
         assert_eq!(pings.latency(), Some(Duration::from_secs(3)));
         assert!(!pings.answer(&payload, at(6)), "a pong counts once");
+        assert_eq!(pings.smoothed_latency(), Some(Duration::from_secs(3)));
+        let (_, payload) = pings.start(at(10));
+        assert!(pings.answer(&payload, at(21)));
+        assert_eq!(pings.latency(), Some(Duration::from_secs(11)));
+        assert_eq!(pings.smoothed_latency(), Some(Duration::from_secs(4)), "3 + (11 - 3) / 8");
     }
 }

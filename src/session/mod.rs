@@ -7,11 +7,13 @@
 //! | file | what it is |
 //! |---|---|
 //! | `halves`, `raw`, this one | what users hold |
-//! | `shared`, `state` | the lock, and what is behind it |
+//! | `shared`, `state`, `after` | the lock, what is behind it, and what waits until it is free |
 //! | `driver` | the keeper task: the only place that sleeps |
-//! | `assembler`, `outbox`, `inbox`, `keepalive`, `closing`, `fairness` | pure: frames, time and events in, decisions out |
+//! | `assembler`, `outbox`, `inbox`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
 //! | `waiting` | who is woken |
+//! | `trace` | what `tracing` is told |
 
+mod after;
 mod assembler;
 mod closing;
 mod config;
@@ -28,6 +30,8 @@ mod raw;
 mod settings;
 mod shared;
 mod state;
+mod stats;
+mod trace;
 mod waiting;
 
 use std::{
@@ -41,12 +45,14 @@ use drivetrain_engine::{
     CloseReason, Connection, Error, ErrorKind, Extension, Frame, Outcome, Protocol, Result, Runtime,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tracing::{Instrument as _, Span};
 
 pub(crate) use config::SessionConfig;
 pub use converter::{ConvertError, Converter, erased_serde};
 pub use halves::{Incoming, Outgoing};
 pub use raw::RawSession;
 pub use settings::{AppliedBy, SetBy, Setting, Settings};
+pub use stats::{SessionStats, Traffic};
 
 use driver::Driver;
 use shared::Shared;
@@ -80,14 +86,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens a session on a connection and starts its keeper on the runtime.
+    /// Opens a session on a connection and starts its keeper on the runtime. The span is closed when the
+    /// session has ended.
     pub(crate) fn open(
         connection: Connection,
         runtime: Arc<dyn Runtime>,
         config: Arc<SessionConfig>,
+        span: Span,
     ) -> Self {
-        let shared = Shared::new(connection, Arc::clone(&runtime), config);
-        runtime.spawn(Box::pin(Driver::new(Arc::clone(&shared))));
+        let shared = Shared::new(connection, Arc::clone(&runtime), config, &span);
+        trace::opened(&span, &shared.facts);
+        runtime.spawn(Box::pin(Driver::new(Arc::clone(&shared)).instrument(span)));
         let (outgoing, incoming) = halves::halves(shared);
         Self { outgoing, incoming }
     }
@@ -198,6 +207,12 @@ impl Session {
     /// first.
     pub fn latency(&self) -> Option<Duration> {
         self.shared().with(|state| state.pings.latency()).ok().flatten()
+    }
+
+    /// What was carried so far: frames, bytes and messages each way, pings and pongs, round trips. It costs
+    /// the session's lock, once.
+    pub fn stats(&self) -> SessionStats {
+        self.shared().stats()
     }
 
     /// Changes the ping interval of this session, or switches pings off.

@@ -11,10 +11,13 @@ use drivetrain_engine::{
     CloseReason, Connection, Error, ErrorKind, Extension, Frame, Instant, OpCode, Outcome,
     Protocol, Result, Runtime,
 };
+use tracing::Span;
 
 use super::{
     config::SessionConfig,
     state::State,
+    stats::SessionStats,
+    trace::Trace,
     waiting::{Keeper, Receiving, Sending},
 };
 
@@ -51,6 +54,7 @@ impl Shared {
         connection: Connection,
         runtime: Arc<dyn Runtime>,
         config: Arc<SessionConfig>,
+        span: &Span,
     ) -> Arc<Self> {
         let keeper = Arc::new(Keeper::default());
         let receiving = Arc::new(Receiving::new(Arc::clone(&keeper)));
@@ -67,6 +71,7 @@ impl Shared {
             Arc::clone(&runtime),
             Arc::clone(&receiving),
             send_waker,
+            Trace::new(span),
         );
         Arc::new(Self { state: Mutex::new(state), keeper, receiving, runtime, config, facts })
     }
@@ -81,13 +86,18 @@ impl Shared {
                 .with_engine(self.config.engine.to_string()));
         };
         let result = f(&mut state);
-        let after = std::mem::take(&mut state.after);
+        let after = state.after.take();
         drop(state);
-        if after.wake_keeper {
-            self.keeper.wake();
-        }
-        for waker in after.wake {
-            waker.wake();
+        if let Some(after) = after {
+            if let Some(notes) = after.notes {
+                notes.tell();
+            }
+            if after.wake_keeper {
+                self.keeper.wake();
+            }
+            for waker in after.wake {
+                waker.wake();
+            }
         }
         Ok(result)
     }
@@ -221,6 +231,11 @@ impl Shared {
                 Poll::Pending
             }
         })?
+    }
+
+    /// What was carried so far; nothing if a panic has left the session unusable.
+    pub(super) fn stats(&self) -> SessionStats {
+        self.with(|state| state.stats()).unwrap_or_default()
     }
 
     /// Sends a ping and has the keeper look out for its pong.

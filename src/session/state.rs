@@ -11,6 +11,7 @@ use drivetrain_engine::{
 };
 
 use super::{
+    after::AfterUnlock,
     assembler::{Assembler, Event},
     closing::Closing,
     config::SessionConfig,
@@ -18,6 +19,8 @@ use super::{
     inbox::Inbox,
     keepalive::{Keepalive, Pings, Step},
     outbox::Outbox,
+    stats::{Counter, SessionStats},
+    trace::{Note, Trace},
     waiting::Receiving,
 };
 
@@ -33,6 +36,8 @@ pub(super) struct State {
     keepalive: Keepalive,
     pub(super) pings: Pings,
     inbox: Inbox,
+    counted_in: Counter,
+    counted_out: Counter,
     /// The receiving half is gone: what comes in is thrown away.
     pub(super) discards: bool,
     discarded: u64,
@@ -53,16 +58,8 @@ pub(super) struct State {
     receive_waker: Waker,
     send_waker: Waker,
     watchers: Vec<Waker>,
+    trace: Trace,
     pub(super) after: AfterUnlock,
-}
-
-/// What is to be done when the lock is free again.
-#[derive(Default)]
-pub(super) struct AfterUnlock {
-    pub(super) wake: Vec<Waker>,
-    pub(super) wake_keeper: bool,
-    /// Dropping it closes the socket.
-    pub(super) dropped: Option<Box<dyn Transport>>,
 }
 
 /// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
@@ -76,6 +73,7 @@ impl State {
         runtime: Arc<dyn Runtime>,
         receiving: Arc<Receiving>,
         send_waker: Waker,
+        trace: Trace,
     ) -> Self {
         let duties = connection.duties();
         let now = runtime.now();
@@ -91,6 +89,8 @@ impl State {
             keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, now),
             pings: Pings::default(),
             inbox: Inbox::new(config.incoming_capacity),
+            counted_in: Counter::default(),
+            counted_out: Counter::default(),
             discards: false,
             discarded: 0,
             dirty: false,
@@ -106,6 +106,7 @@ impl State {
             receiving,
             send_waker,
             watchers: Vec::new(),
+            trace,
             after: AfterUnlock::default(),
             transport: Some(connection.into_transport()),
         }
@@ -119,6 +120,16 @@ impl State {
     /// The outcome as it stands, also before the end.
     pub(super) fn outcome(&self) -> Outcome {
         self.end.clone().unwrap_or_else(|| self.closing.report(None))
+    }
+
+    /// What was carried so far.
+    pub(super) fn stats(&self) -> SessionStats {
+        SessionStats {
+            received: self.counted_in.traffic(),
+            sent: self.counted_out.traffic(),
+            latency: self.pings.latency(),
+            smoothed_latency: self.pings.smoothed_latency(),
+        }
     }
 
     /// What `receive` says once nothing more comes: `None` after a clean end.
@@ -147,6 +158,9 @@ impl State {
 
     /// Takes a message that the keeper has read.
     pub(super) fn take_read(&mut self) -> Option<Frame> {
+        if self.inbox.is_empty() {
+            return None; // as it is while the application receives
+        }
         let was_full = self.inbox.is_full();
         let frame = self.inbox.pop()?;
         self.after.wake_keeper |= was_full && self.keeper_reads;
@@ -163,36 +177,38 @@ impl State {
         let mut cx = Context::from_waker(&self.receive_waker);
         let frame = match transport.poll_receive(&mut cx, self.assembler.max_payload()) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(frame) => frame,
+            Poll::Ready(Ok(Some(frame))) => frame,
+            Poll::Ready(Ok(None)) => return self.read_ended(None),
+            Poll::Ready(Err(error)) => return self.read_failed(error),
         };
-        let event = match frame {
-            Ok(Some(frame)) => {
-                self.keepalive.saw_life();
-                self.assembler.accept(frame)
-            }
-            Ok(None) => return self.read_ended(None),
-            Err(error) => Err(error),
-        };
-        match event {
+        self.keepalive.saw_life();
+        self.counted_in.frame(frame.payload.len());
+        match self.assembler.accept(frame) {
             Ok(Event::Message(frame)) if self.closing.delivers() => {
                 return Poll::Ready(Some(frame));
             }
             Ok(Event::Message(_)) => self.discarded += 1,
-            Ok(Event::Fragment) => {}
+            Ok(Event::Fragment) => self.counted_in.apart(OpCode::Continuation),
             Ok(Event::Ping(payload)) => {
+                self.counted_in.apart(OpCode::Ping);
                 if !self.duties.answers_ping {
                     self.outbox.push_control(OpCode::Pong, payload);
                 }
             }
             Ok(Event::Pong(payload)) => {
+                self.counted_in.apart(OpCode::Pong);
                 if self.pings.is_waiting() && self.pings.answer(&payload, self.runtime.now()) {
                     self.wake_watchers();
                 }
             }
-            Ok(Event::Close(reason)) => self.peer_closed(reason),
-            // A transport goes on after a violation, discarding: the peer's Close or the end may come.
-            Err(error) if error.close_code().is_some() => self.fail(error),
-            Err(error) => return self.read_ended(Some(error)),
+            Ok(Event::Close(reason)) => {
+                self.counted_in.apart(OpCode::Close);
+                self.peer_closed(reason);
+            }
+            Err(error) => {
+                self.counted_in.apart(OpCode::Continuation); // whatever it was, it is no message
+                return self.read_failed(error);
+            }
         }
         Poll::Ready(None)
     }
@@ -230,7 +246,7 @@ impl State {
         }
         let mut cx = Context::from_waker(&self.send_waker);
         let mut written = Poll::Ready(Ok(()));
-        let mut given = 0;
+        let (mut given, mut closes) = (0, false);
         // Who waits is woken by progress only: two that wait would wake each other for ever.
         let mut progress = false;
         while !self.outbox.is_empty() {
@@ -246,12 +262,22 @@ impl State {
             if let Some(frame) = self.outbox.pop() {
                 self.dirty = true;
                 progress = true;
-                given += frame.payload.len();
+                let (opcode, bytes) = (frame.opcode, frame.payload.len());
+                let ends_message = frame.fin && !opcode.is_control();
+                given += bytes;
                 written = Poll::Ready(transport.start_send(frame));
                 if matches!(written, Poll::Ready(Err(_))) {
                     break;
                 }
+                self.counted_out.frame(bytes);
+                if !ends_message {
+                    self.counted_out.apart(opcode);
+                    closes |= opcode == OpCode::Close;
+                }
             }
+        }
+        if closes {
+            self.trace.close_sent(&mut self.after.notes, self.closing.sent());
         }
         if write && matches!(written, Poll::Ready(Ok(()))) {
             written = transport.poll_flush(&mut cx);
@@ -277,7 +303,8 @@ impl State {
     /// Gives a message straight to the transport if nothing is before it and the transport is ready, or
     /// else queues it.
     pub(super) fn accept(&mut self, opcode: OpCode, payload: bytes::Bytes) {
-        let may_pass = self.outbox.may_pass(payload.len());
+        let bytes = payload.len();
+        let may_pass = self.outbox.may_pass(bytes);
         let Some(transport) = self.transport.as_mut().filter(|_| may_pass) else {
             return self.outbox.push(opcode, payload);
         };
@@ -289,7 +316,9 @@ impl State {
         if let Err(error) = transport.start_send(RawFrame::new(opcode, payload)) {
             self.closing.write_failed(error, self.runtime.now());
             self.closing_begins();
+            return;
         }
+        self.counted_out.frame(bytes);
     }
 
     /// Whether everything that was accepted is written.
@@ -394,9 +423,12 @@ impl State {
     }
 
     fn peer_closed(&mut self, reason: Option<CloseReason>) {
+        let code = reason.as_ref().map_or(CloseCode::NO_STATUS, CloseReason::code);
+        self.trace.note(&mut self.after.notes, || Note::CloseReceived(code));
         if self.closing.peer_closed(reason.clone(), self.runtime.now()) {
             if self.duties.echoes_close {
                 self.dirty = true;
+                self.trace.close_sent(&mut self.after.notes, self.closing.sent());
             } else {
                 let empty = || CloseReason::truncated(CloseCode::NO_STATUS, "");
                 self.outbox.close(reason.unwrap_or_else(empty));
@@ -405,6 +437,15 @@ impl State {
         self.closing_begins();
         self.pump(true);
         self.settle();
+    }
+
+    fn read_failed(&mut self, error: Error) -> Poll<Option<Frame>> {
+        if error.close_code().is_none() {
+            return self.read_ended(Some(error));
+        }
+        // A transport goes on after a violation, discarding: the peer's Close or the end may come.
+        self.fail(error);
+        Poll::Ready(None)
     }
 
     fn read_ended(&mut self, error: Option<Error>) -> Poll<Option<Frame>> {
@@ -420,6 +461,7 @@ impl State {
             let _ = self.read_ended(Some(error)); // the first error is the one reported
             return;
         }
+        self.trace.note(&mut self.after.notes, || Note::Violation(error.clone()));
         let text = error.to_string();
         match self.closing.failed(error, &text, self.runtime.now()) {
             Some(reason) => self.outbox.close_now(reason),
@@ -434,11 +476,17 @@ impl State {
     fn die(&mut self) {
         let error = Error::new(ErrorKind::Timeout, "ping timeout: the peer gave no sign of life")
             .with_close_code(CloseCode::INTERNAL_ERROR);
+        self.trace.note(&mut self.after.notes, || Note::PingTimeout);
         let close = self.closing.failed(error, "Ping timeout", self.runtime.now());
         if let (Some(reason), Some(transport)) = (close, &mut self.transport) {
             let mut cx = Context::from_waker(&self.send_waker);
+            let payload = reason.to_payload();
+            let bytes = payload.len();
             // Trying is all that can be done: the outcome says that it was not clean.
-            if transport.start_send(RawFrame::new(OpCode::Close, reason.to_payload())).is_ok() {
+            if transport.start_send(RawFrame::new(OpCode::Close, payload)).is_ok() {
+                self.counted_out.frame(bytes);
+                self.counted_out.apart(OpCode::Close);
+                self.trace.close_sent(&mut self.after.notes, Some(reason.code()));
                 let _ = transport.poll_flush(&mut cx);
             }
         }
@@ -457,6 +505,8 @@ impl State {
 
     fn finish(&mut self, mut outcome: Outcome) {
         outcome.discarded = self.discarded;
+        let stats = self.stats();
+        self.trace.end(&mut self.after.notes, || Note::Ended(Box::new((outcome.clone(), stats))));
         self.end = Some(outcome);
         if let Some(mut transport) = self.transport.take() {
             // Ends the stream in good order if that needs no waiting; dropping it ends it anyway.

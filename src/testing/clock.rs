@@ -18,6 +18,7 @@ use drivetrain_engine::{Connection, Engine, Instant, Runtime, Timer};
 use crate::{
     Session, WebSockets,
     options::{Effective, SessionOptions},
+    trace,
 };
 
 /// A single-threaded executor with a clock that moves only when [`advance`](Self::advance) moves it.
@@ -59,7 +60,8 @@ impl TestRuntime {
     pub fn session(&self, connection: Connection, plugin: WebSockets) -> Session {
         let engine = super::pipe::PipeEngine(self.clone());
         let effective = Effective::new(&engine, &plugin, &SessionOptions::default());
-        Session::open(connection, Arc::new(self.clone()), effective.session)
+        let span = trace::session(engine.name(), &Default::default(), &connection);
+        Session::open(connection, Arc::new(self.clone()), effective.session, span)
     }
 
     /// Runs a future to its end, and tasks beside it. Time stands still.

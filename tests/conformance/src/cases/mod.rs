@@ -18,6 +18,7 @@ mod raw;
 mod redirects;
 mod refusal;
 mod settings;
+mod stats;
 mod tls;
 mod unauthorized;
 
@@ -49,6 +50,7 @@ pub(crate) fn all() -> Vec<Case> {
         hostile::cases(),
         input::cases(),
         settings::cases(),
+        stats::cases(),
         messages::cases(),
         control::cases(),
         keepalive::cases(),
