@@ -79,6 +79,16 @@ fn order() -> Vec<Row> {
     let close = WireFrame::close(1000, "").encode(None);
     let many = [unfinished("a"), nothing, next(true), close].concat();
     let many = Bytes { texts: vec!["aa"], ..whole([many]) };
+    let (ping, pong) = (WireFrame::ping("1").encode(None), WireFrame::pong("2").encode(None));
+    let between = [
+        unfinished("a"),
+        [ping.clone(), pong.clone()].concat(),
+        WireFrame::continuation("", false).encode(None),
+        [pong, ping].concat(),
+        next(true),
+        WireFrame::close(1000, "").encode(None),
+    ];
+    let between = Bytes { texts: vec!["aa"], pongs: vec!["1", "1"], ..whole([between.concat()]) };
     vec![
         row("limits::a_continuation_of_nothing", REFUSED, low(next(true))),
         row("limits::an_unfinished_continuation_of_nothing", REFUSED, low(next(false))),
@@ -88,6 +98,7 @@ fn order() -> Vec<Row> {
             REFUSED,
             low([unfinished("a"), unfinished("b")].concat()),
         ),
+        row("hostile::control_frames_between_fragments", End::clean(1000), between),
         row("hostile::a_hundred_thousand_empty_fragments", End::clean(1000), many),
     ]
 }
