@@ -455,3 +455,28 @@ fn a_sender_that_waits_learns_that_the_peer_has_closed() {
     let error = waiting.try_recv().expect("it was woken").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
 }
+
+/// The application has closed, the peer takes nothing, and then breaks a rule: what was accepted is not
+/// sent any more, but the Close still is, as `outcome()` says.
+#[test]
+fn a_close_that_waits_survives_a_violation() {
+    let (runtime, mut session, mut peer) = open(WebSockets::new());
+    peer.set_writable(false);
+    runtime.block_on(session.send(vec![0; 200_000])).unwrap();
+    let outgoing = session.outgoing();
+    let mut close = pin!(outgoing.close(CloseReason::new(4001, "enough").unwrap()));
+    assert!(runtime.poll_now(close.as_mut()).is_none(), "it waits behind the message");
+    peer.send(RawFrame::new(OpCode::Continuation, "orphan"));
+    assert!(runtime.poll_now(pin!(session.receive())).is_none());
+    peer.set_writable(true);
+    runtime.settle();
+    let frames: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
+    let (last, before) = frames.split_last().expect("the Close");
+    assert_eq!(last.payload[..2], 4001_u16.to_be_bytes());
+    assert!(before.iter().all(|frame| !frame.fin), "the message ends where it was: {before:?}");
+    peer.send(close_frame(4001));
+    let outcome = runtime.poll_now(close).expect("over").unwrap();
+    assert_eq!(outcome.sent.unwrap().code(), CloseCode::try_from(4001).unwrap());
+    assert_eq!(outcome.error.unwrap().kind(), ErrorKind::Protocol);
+    assert!(!outcome.clean && outcome.received.is_some());
+}

@@ -232,8 +232,10 @@ impl Handshake {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(format!("the server answered {} and not 101", response.status()));
         }
-        let upgrade = headers.get(header::UPGRADE);
-        if !upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        let mut upgrades = headers.get_all(header::UPGRADE).iter().peekable();
+        if upgrades.peek().is_none()
+            || !upgrades.all(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        {
             return Err("the server's 101 has no `Upgrade: websocket`".into());
         }
         if !list(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade")) {
@@ -437,15 +439,20 @@ const fn is_token(byte: u8) -> bool {
         )
 }
 
+/// The only whitespace around the parts of a header (RFC 9110 section 5.6.3). Other whitespace may not even
+/// stand in one: a request with such an offer would go out without it.
+const WHITESPACE: [char; 2] = [' ', '\t'];
+
 /// Reads `name; parameter=value; parameter="value", name2` (RFC 6455 section 9.1); `None` if it is not
 /// well-formed. A quoted value must be a token once unquoted, so that no comma or semicolon can hide.
 fn parse_extensions(value: &str) -> Option<Vec<Extension>> {
     let token = |text: &str| {
-        let text = text.trim();
+        let text = text.trim_matches(WHITESPACE);
         (!text.is_empty() && text.bytes().all(is_token)).then(|| text.to_owned())
     };
     let mut extensions = Vec::new();
-    for element in value.split(',').map(str::trim).filter(|element| !element.is_empty()) {
+    let elements = value.split(',').map(|element| element.trim_matches(WHITESPACE));
+    for element in elements.filter(|element| !element.is_empty()) {
         let mut parts = element.split(';');
         let name = token(parts.next()?)?;
         let mut parameters = Vec::new();
@@ -453,7 +460,7 @@ fn parse_extensions(value: &str) -> Option<Vec<Extension>> {
             let parameter = match part.split_once('=') {
                 None => (token(part)?, None),
                 Some((name, value)) => {
-                    let value = value.trim();
+                    let value = value.trim_matches(WHITESPACE);
                     let bare = value
                         .strip_prefix('"')
                         .map_or(Some(value), |inner| inner.strip_suffix('"'))?;
@@ -540,6 +547,29 @@ mod tests {
         );
         assert!(with("sec-websocket-extensions", "x-other").is_err());
         assert!(with("sec-websocket-extensions", "permessage-deflate; =").is_err());
+    }
+
+    #[test]
+    fn every_upgrade_header_has_to_be_websocket() {
+        for other in ["h2c", "websocket2"] {
+            for at in [0, 1] {
+                let mut headers = RIGHT.to_vec();
+                headers.insert(at, ("upgrade", other));
+                assert!(handshake().verify(&answer(&headers)).is_err(), "{other} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_offer_with_what_no_header_may_hold_is_refused_and_not_left_out() {
+        for offer in
+            ["x-foo\r", "\nx-foo", "x-foo\u{b}; a", "\u{a0}x-bar\u{2003}; a", "x; a=\u{85}b"]
+        {
+            let error = handshake().extension(offer).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{offer:?}");
+        }
+        let offered = handshake().extension("\tx-foo ;\ta = b").expect("spaces and tabs are fine");
+        assert!(offered.request().headers().contains_key("sec-websocket-extensions"));
     }
 
     #[test]

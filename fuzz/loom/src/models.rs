@@ -17,15 +17,20 @@ use loom::{future::block_on, thread};
 
 use crate::session::{Session, SessionConfig, Settings};
 
-/// A model with the session, a keeper thread and a peer thread; `app` is the application.
+/// A model with the session, a keeper thread and a peer thread; `app` is the application. Prints how many
+/// orders there were.
 fn model(
+    name: &str,
     writable: bool,
     peer: impl Fn(Peer) + Send + Sync + Copy + 'static,
     app: impl Fn(Session) + Send + Sync + Copy + 'static,
 ) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(1));
+    let orders = Arc::new(core::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&orders);
     builder.check(move || {
+        counted.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
         let wire = Arc::new(Wire(Mutex::new(Ends { writable, ..Ends::default() })));
         let runtime = Arc::new(Bench::default());
         let config = SessionConfig {
@@ -50,12 +55,15 @@ fn model(
         keeper.join().unwrap();
         peer.join().unwrap();
     });
+    let orders = orders.load(core::sync::atomic::Ordering::Relaxed);
+    println!("loom {name}: {orders} orders");
 }
 
 /// What a peer sends between two waits of the application is seen, whoever was about to look.
 #[test]
 fn receive_is_woken_by_each_frame() {
     model(
+        "receive_is_woken_by_each_frame",
         true,
         |peer| {
             peer.send(RawFrame::new(OpCode::Text, "1"));
@@ -73,6 +81,7 @@ fn receive_is_woken_by_each_frame() {
 #[test]
 fn the_keeper_reads_for_an_application_that_went_away() {
     model(
+        "the_keeper_reads_for_an_application_that_went_away",
         true,
         |peer| {
             peer.send(RawFrame::new(OpCode::Text, "1"));
@@ -92,6 +101,7 @@ fn the_keeper_reads_for_an_application_that_went_away() {
 #[test]
 fn an_application_that_comes_back_takes_over_again() {
     model(
+        "an_application_that_comes_back_takes_over_again",
         true,
         |peer| {
             peer.send(RawFrame::new(OpCode::Text, "1"));
@@ -112,6 +122,7 @@ fn an_application_that_comes_back_takes_over_again() {
 #[test]
 fn a_blocked_sender_is_woken_when_there_is_room() {
     model(
+        "a_blocked_sender_is_woken_when_there_is_room",
         false,
         |peer| {
             peer.set_writable();
@@ -131,7 +142,12 @@ fn a_blocked_sender_is_woken_when_there_is_room() {
 /// The last word: a session that is dropped while its peer is busy leaves no keeper behind.
 #[test]
 fn a_dropped_session_ends_its_keeper() {
-    model(true, |peer| peer.send(RawFrame::new(OpCode::Ping, "?")), drop);
+    model(
+        "a_dropped_session_ends_its_keeper",
+        true,
+        |peer| peer.send(RawFrame::new(OpCode::Ping, "?")),
+        drop,
+    );
 }
 
 fn close() -> RawFrame {

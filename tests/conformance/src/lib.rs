@@ -50,6 +50,7 @@
 //! |---|---|
 //! | [`Subject`] | what an engine's author writes |
 //! | [`run`], [`trials`] | the suite, as a test's `main` or as trials to put with others |
+//! | [`hostile_page`] | the peers that break the protocol and what each comes to, as the suite runs them |
 //! | [`peer`] | the server that the engines talk to, without an async runtime and without a WebSocket library |
 
 mod case;
@@ -65,6 +66,7 @@ mod subject;
 mod suite;
 mod watched;
 
+pub use cases::hostile_page;
 pub use stream::{CountedStream, Writes};
 pub use subject::Subject;
 pub use suite::{run, trials};

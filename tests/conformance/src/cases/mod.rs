@@ -29,6 +29,7 @@ use std::{
     thread,
 };
 
+pub use hostile::page as hostile_page;
 pub(crate) use limitations::refused;
 
 use crate::{

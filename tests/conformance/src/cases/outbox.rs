@@ -36,7 +36,6 @@ pub(super) fn cases() -> Vec<Case> {
         case(a_fed_message_is_written_soon),
         case(a_burst_costs_few_writes).needs(&[CallerStream, BatchedWrites]),
         case(a_message_after_waiting_costs_one_write).needs(&[CallerStream, BatchedWrites]),
-        case(send_waits_for_a_peer_that_does_not_read),
         case(a_send_dropped_while_it_waits_has_sent_nothing),
         case(a_message_larger_than_the_capacity_is_sent),
         case(a_small_capacity_keeps_order),
@@ -83,14 +82,6 @@ async fn a_message_after_waiting_costs_one_write(cx: Context) -> Verdict {
         echoes(&mut session, i.to_string()).await?;
     }
     assert_eq!(writes.count() - before, ROUNDS);
-    Ok(())
-}
-
-/// What is accepted while a peer does not read is bounded by the capacity and the socket's buffers.
-async fn send_waits_for_a_peer_that_does_not_read(cx: Context) -> Verdict {
-    let (_server, session) = cx.session("/mute").await?;
-    let accepted = until_send_waits(&cx, &session).await?;
-    assert!(accepted > 0);
     Ok(())
 }
 
@@ -186,7 +177,7 @@ pub(super) async fn cost_of_a_burst(session: &Session, writes: &Writes) -> Verdi
 }
 
 /// Sends numbered messages until there is no room; how many were accepted.
-async fn until_send_waits(cx: &Context, session: &Session) -> Verdict<usize> {
+pub(super) async fn until_send_waits(cx: &Context, session: &Session) -> Verdict<usize> {
     let mut accepted = 0;
     loop {
         let mut sending = pin!(session.send(numbered(accepted)));

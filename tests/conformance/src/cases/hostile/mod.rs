@@ -1,0 +1,33 @@
+//! Peers that break the protocol, byte by byte: what is on the wire, and what it comes to on every engine.
+//!
+//! They are one table. The cases are made from it, and so is `docs/hostile.md`.
+
+mod bytes;
+mod close;
+mod frames;
+mod handshake;
+mod page;
+mod table;
+mod transport;
+mod utf_8;
+
+use table::Row;
+
+pub use page::page;
+
+use crate::case::Case;
+
+pub(super) fn cases() -> Vec<Case> {
+    parts().into_iter().flat_map(|(_, rows)| rows).map(Row::into_case).collect()
+}
+
+/// The table, in parts with their titles.
+fn parts() -> [(&'static str, Vec<Row>); 5] {
+    [
+        ("Handshakes", handshake::rows()),
+        ("Frames", frames::rows()),
+        ("Text", utf_8::rows()),
+        ("Closing", close::rows()),
+        ("Connections", transport::rows()),
+    ]
+}
