@@ -124,6 +124,11 @@ impl HttpClient {
             };
             settings.push(Setting::new(name, value, set_by, applied_by));
         }
+        let (value, set_by) = match self.installed().max_response_size {
+            Some(bytes) => (format!("{bytes} bytes"), SetBy::Client),
+            None => ("off".into(), SetBy::Default),
+        };
+        settings.push(Setting::new("max_response_size", value, set_by, AppliedBy::Client));
         settings
     }
 
@@ -207,6 +212,17 @@ impl HttpClientBuilder {
     #[must_use]
     pub fn install(mut self, plugin: impl Plugin) -> Self {
         plugin.install(&mut self.installed);
+        self
+    }
+
+    /// How many bytes a response's body may have, after decoding: of a larger one
+    /// [`bytes`](crate::Response::bytes), [`text`](crate::Response::text) and the others end in
+    /// [`ErrorKind::TooBig`], before reading anything if the response itself says that it is larger. A request
+    /// may override it; event streams have [a limit of their own](crate::sse::SseRequest::max_event_size).
+    /// Default: no limit, as a download may be of any size.
+    #[must_use]
+    pub fn max_response_size(mut self, bytes: u64) -> Self {
+        self.installed.max_response_size = Some(bytes);
         self
     }
 

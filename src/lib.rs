@@ -62,10 +62,12 @@ pub mod engine;
 mod http_timeout;
 #[cfg(feature = "json")]
 mod json;
+pub mod multipart;
 mod options;
 mod plugin;
 mod request;
 mod response;
+mod response_body;
 mod session;
 mod target;
 #[cfg(feature = "testing")]

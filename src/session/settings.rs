@@ -30,6 +30,8 @@ pub struct Setting {
 pub enum SetBy {
     /// Nobody: it is the default.
     Default,
+    /// The client's builder.
+    Client,
     /// A plugin installed on the client.
     Plugin,
     /// The engine value, or the preconfigured object in it.

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
 use crate::{Body, BoxError, Error, ErrorKind, Result};
 
@@ -128,6 +128,8 @@ mod tests {
         sync::{Arc, Mutex},
         task::Waker,
     };
+
+    use http_body::Body as _;
 
     use super::*;
 

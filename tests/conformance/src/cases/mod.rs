@@ -1,5 +1,6 @@
 //! The cases, by topic. In each file the list comes first.
 
+mod bodies;
 mod cancel;
 mod closing;
 mod control;
@@ -37,6 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
     [
         limitations::cases(),
         http::cases(),
+        bodies::cases(),
         tls::cases(),
         handshake::cases(),
         refusal::cases(),
