@@ -15,6 +15,7 @@ use crate::{
     options::{Effective, SessionOptions, require},
     plugin::Installed,
     session::{AppliedBy, SetBy, Setting},
+    sse::SseRequest,
 };
 
 /// An HTTP and WebSocket client on one engine.
@@ -101,6 +102,12 @@ impl HttpClient {
     /// The request owns a clone of the client, so that it may be moved into a task.
     pub fn web_socket(&self, url: impl AsRef<str>) -> WebSocketRequest {
         WebSocketRequest::new(self.clone(), url.as_ref())
+    }
+
+    /// Begins an event stream (server-sent events). A URL that cannot be used is an error of
+    /// [`connect`](SseRequest::connect).
+    pub fn sse(&self, url: impl AsRef<str>) -> SseRequest {
+        self.get(url).sse()
     }
 
     /// Whether the engine offers a capability.

@@ -35,6 +35,8 @@
 //! | [`WebSocketRequest`] | opening a WebSocket: headers, subprotocols, options of one session |
 //! | [`Session`] | an open WebSocket |
 //! | [`RawSession`] | the same without any automatism |
+//! | [`RequestBuilder`], [`Response`] | plain HTTP, with [`Body`] and [`multipart::Form`] |
+//! | [`sse`] | server-sent events, reconnecting |
 //! | [`Error`] | what went wrong, and whose fault it was |
 //!
 //! # Cargo features
@@ -69,6 +71,7 @@ mod request;
 mod response;
 mod response_body;
 mod session;
+pub mod sse;
 mod target;
 #[cfg(feature = "testing")]
 pub mod testing;

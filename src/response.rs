@@ -128,6 +128,10 @@ impl Response {
     /// Dropping the future of one piece loses nothing: the stream has it. Dropped before its end, the stream
     /// closes the connection it comes from, or resets its HTTP/2 stream.
     pub fn bytes_stream(self) -> impl Stream<Item = Result<Bytes>> + Send + Unpin + 'static {
+        self.into_body()
+    }
+
+    pub(crate) fn into_body(self) -> ResponseBody {
         ResponseBody::new(self.body, self.pause, self.max_size)
     }
 
@@ -142,8 +146,12 @@ impl Response {
             return Ok(self);
         }
         let message = format!("the server answered {status} for {}", target::display(&self.url));
-        let response = http::Response::from_parts(self.parts, Bytes::new());
-        Err(Error::new(ErrorKind::Status, message).with_response(response))
+        Err(Error::new(ErrorKind::Status, message).with_response(self.into_head()))
+    }
+
+    /// Without the body, as an error carries it.
+    pub(crate) fn into_head(self) -> http::Response<Bytes> {
+        http::Response::from_parts(self.parts, Bytes::new())
     }
 }
 
