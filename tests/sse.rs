@@ -130,6 +130,27 @@ fn tries_in_vain_are_counted_and_the_last_error_is_the_streams() {
 }
 
 #[test]
+fn what_comes_from_the_server_ends_the_tries_in_vain() {
+    let server = Server::new([
+        Reply::text("data: one\n\n", End::Clean),
+        Reply::Fails(ErrorKind::Connect),
+        Reply::Fails(ErrorKind::Timeout),
+        Reply::text(": only a comment\n", End::Clean),
+        Reply::text("data: two\n\n", End::Never),
+    ]);
+    let mut events = server.open(|request| request.reconnect(Reconnect::new().max_tries(3)));
+    server.next(&mut events).unwrap().unwrap();
+    for pause in [4, 8, 15] {
+        assert!(server.waits(&mut events));
+        server.runtime.advance(SECOND * pause);
+    }
+    assert!(server.waits(&mut events));
+    assert_eq!(server.requests(), 4);
+    server.runtime.advance(SECOND * 4);
+    assert_eq!(server.next(&mut events).unwrap().unwrap().data, "two");
+}
+
+#[test]
 fn without_reconnecting_the_end_is_the_end() {
     for (end, error) in [(End::Clean, None), (End::Error(ErrorKind::Io), Some(ErrorKind::Io))] {
         let server = Server::new([Reply::text("data: one\n\n", end)]);

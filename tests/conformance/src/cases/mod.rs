@@ -17,6 +17,7 @@ mod outbox;
 mod raw;
 mod refusal;
 mod settings;
+mod sse;
 mod tls;
 
 use std::{
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Case> {
         limitations::cases(),
         http::cases(),
         bodies::cases(),
+        sse::cases(),
         tls::cases(),
         handshake::cases(),
         refusal::cases(),
