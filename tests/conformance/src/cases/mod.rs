@@ -5,6 +5,7 @@ mod cancel;
 mod closing;
 mod control;
 mod ending;
+mod forms;
 mod handshake;
 mod hostile;
 mod http;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Vec<Case> {
         limitations::cases(),
         http::cases(),
         bodies::cases(),
+        forms::cases(),
         sse::cases(),
         tls::cases(),
         handshake::cases(),
