@@ -355,6 +355,18 @@ fn as_a_stream_it_ends_after_its_error() {
 }
 
 #[test]
+fn a_task_can_have_all_of_it() {
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    let server = Server::new([Reply::text("data: one\n\n", End::Never)]);
+    let client = HttpClient::new(server.clone());
+    let opening = is_send(is_send(client.sse("http://a.example/")).connect());
+    let mut events = is_send(server.runtime.block_on(opening).unwrap());
+    assert!(server.runtime.block_on(is_send(events.next())).is_ok());
+}
+
+#[test]
 fn debug_does_not_print_the_data() {
     let server = Server::new([Reply::text("data: secret\n\n", End::Never)]);
     let mut events = server.open(|request| request);

@@ -93,7 +93,8 @@ impl Body {
     }
 
     /// Says how long a stream is, in bytes, so that it is sent with `Content-Length`. A body that turns out
-    /// shorter or longer ends in [`ErrorKind::InvalidInput`], and the request with it.
+    /// shorter or longer ends in [`ErrorKind::InvalidInput`], and the request with it; only one that is said to
+    /// be empty may not be asked at all.
     #[must_use]
     pub fn with_length(self, length: u64) -> Self {
         if http_body::Body::size_hint(&self).exact() == Some(length) {

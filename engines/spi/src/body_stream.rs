@@ -133,18 +133,18 @@ mod tests {
 
     use super::*;
 
-    struct Items(std::vec::IntoIter<&'static str>);
+    struct Items(std::slice::Iter<'static, &'static str>);
 
     impl Stream for Items {
         type Item = Result<&'static str, Infallible>;
 
         fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-            Poll::Ready(self.0.next().map(Ok))
+            Poll::Ready(self.0.next().copied().map(Ok))
         }
     }
 
-    fn body(pieces: &[&'static str]) -> Body {
-        Body::from_stream(Items(pieces.to_vec().into_iter()))
+    fn body(pieces: &'static [&'static str]) -> Body {
+        Body::from_stream(Items(pieces.iter()))
     }
 
     /// The pieces up to the end, or to the error.
