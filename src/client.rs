@@ -18,6 +18,7 @@ use crate::{
     pipeline::{Hook, HttpService, Pipeline, Redirects, Unauthorized, Wrap, erase},
     plugin::Installed,
     session::{AppliedBy, SetBy, Setting},
+    sse::SseRequest,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -124,6 +125,12 @@ impl HttpClient {
         WebSocketRequest::new(self.clone(), url.as_ref())
     }
 
+    /// Begins an event stream (server-sent events). A URL that cannot be used is an error of
+    /// [`connect`](SseRequest::connect).
+    pub fn sse(&self, url: impl AsRef<str>) -> SseRequest {
+        self.get(url).sse()
+    }
+
     /// Whether the engine offers a capability.
     pub fn support(&self, capability: Capability) -> Support {
         self.engine().support(capability)
@@ -148,6 +155,11 @@ impl HttpClient {
         for setting in &self.0.described {
             settings.push(setting.clone());
         }
+        let (value, set_by) = match self.installed().max_response_size {
+            Some(bytes) => (format!("{bytes} bytes"), SetBy::Client),
+            None => ("off".into(), SetBy::Default),
+        };
+        settings.push(Setting::new("max_response_size", value, set_by, AppliedBy::Client));
         settings
     }
 
@@ -321,6 +333,17 @@ impl HttpClientBuilder {
     #[must_use]
     pub fn no_decompression(mut self) -> Self {
         self.pipeline.without_decompression = true;
+        self
+    }
+
+    /// How many bytes a response's body may have, after decoding: of a larger one
+    /// [`bytes`](crate::Response::bytes), [`text`](crate::Response::text) and the others end in
+    /// [`ErrorKind::TooBig`], before reading anything if the response itself says that it is larger. A request
+    /// may override it; event streams have [a limit of their own](crate::sse::SseRequest::max_event_size).
+    /// Default: no limit, as a download may be of any size.
+    #[must_use]
+    pub fn max_response_size(mut self, bytes: u64) -> Self {
+        self.installed.max_response_size = Some(bytes);
         self
     }
 

@@ -35,6 +35,8 @@
 //! | [`WebSocketRequest`] | opening a WebSocket: headers, subprotocols, options of one session |
 //! | [`Session`] | an open WebSocket |
 //! | [`RawSession`] | the same without any automatism |
+//! | [`RequestBuilder`], [`Response`] | plain HTTP, with [`Body`] and [`multipart::Form`] |
+//! | [`sse`] | server-sent events, reconnecting |
 //! | [`Error`] | what went wrong, and whose fault it was |
 //!
 //! What happens can be seen by any subscriber of `tracing`, and [`Session::stats`] counts; see
@@ -67,12 +69,15 @@ pub mod engine;
 mod http_timeout;
 #[cfg(feature = "json")]
 mod json;
+pub mod multipart;
 mod options;
 mod pipeline;
 mod plugin;
 mod request;
 mod response;
+mod response_body;
 mod session;
+pub mod sse;
 mod target;
 #[cfg(feature = "testing")]
 pub mod testing;

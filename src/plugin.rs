@@ -16,6 +16,8 @@ pub struct Installed {
     pub(crate) web_sockets: Option<WebSockets>,
     pub(crate) timeout: HttpTimeout,
     pub(crate) defaults: DefaultRequest,
+    /// No plugin: an option of the builder.
+    pub(crate) max_response_size: Option<u64>,
 }
 
 pub(crate) mod sealed {

@@ -1,6 +1,6 @@
 //! Plain HTTP requests.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use drivetrain_engine::{Body, Capability, Error, ErrorKind, Result};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
@@ -9,7 +9,9 @@ use url::Url;
 
 use crate::{
     HttpClient, Response, deadline,
+    multipart::Form,
     options::require,
+    sse::SseRequest,
     target::{self, Target},
     trace::Call,
 };
@@ -41,7 +43,13 @@ pub struct RequestBuilder {
     headers: HeaderMap,
     body: Body,
     timeout: Option<Duration>,
+    max_response_size: Option<u64>,
+    on_upload: Option<Arc<Observer>>,
+    on_download: Option<Arc<Observer>>,
 }
+
+/// Told how far a body is.
+type Observer = dyn Fn(u64, Option<u64>) + Send + Sync;
 
 impl RequestBuilder {
     pub(crate) fn new(client: HttpClient, method: Method, url: &str) -> Self {
@@ -53,6 +61,9 @@ impl RequestBuilder {
             headers: HeaderMap::new(),
             body: Body::empty(),
             timeout: None,
+            max_response_size: None,
+            on_upload: None,
+            on_download: None,
         }
     }
 
@@ -72,10 +83,7 @@ impl RequestBuilder {
     /// Adds pairs to the query, from anything that serializes to pairs: a slice of pairs, a map, a struct.
     pub fn query(self, pairs: &(impl Serialize + ?Sized)) -> Self {
         self.and(|request| {
-            let query = serde_urlencoded::to_string(pairs).map_err(|error| {
-                Error::new(ErrorKind::InvalidInput, "the query is not made of pairs")
-                    .with_source(error)
-            })?;
+            let query = urlencoded(pairs, "the query")?;
             if let (Ok(url), false) = (&mut request.target, query.is_empty()) {
                 let joined = match url.query() {
                     None | Some("") => query,
@@ -97,7 +105,7 @@ impl RequestBuilder {
         self.authorization(target::bearer_auth(token.as_ref()))
     }
 
-    /// Sets the body: bytes, text, or [`Body::streaming`]. Default: empty.
+    /// Sets the body: bytes, text, or a stream: [`Body::from_stream`], [`Body::streaming`]. Default: empty.
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
         self
@@ -120,10 +128,79 @@ impl RequestBuilder {
         })
     }
 
+    /// Sets the body to a form (`application/x-www-form-urlencoded`), from anything that serializes to
+    /// pairs, as for [`query`](Self::query), and `Content-Type` to it unless it is set.
+    pub fn form(self, pairs: &(impl Serialize + ?Sized)) -> Self {
+        self.and(|request| {
+            request.body = urlencoded(pairs, "the form")?.into();
+            request
+                .headers
+                .entry(header::CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("application/x-www-form-urlencoded"));
+            Ok(())
+        })
+    }
+
+    /// Sets the body to a form with files (`multipart/form-data`, RFC 7578), and `Content-Type` to it with
+    /// its boundary, in place of one that is set.
+    pub fn multipart(self, form: Form) -> Self {
+        self.and(|request| {
+            let (content_type, body) = form.encode()?;
+            request.body = body;
+            request.headers.insert(header::CONTENT_TYPE, content_type);
+            Ok(())
+        })
+    }
+
+    /// Calls `observer` with each piece of the request's body that the engine takes: the bytes so far, and
+    /// the length of the whole if it is known. Ktor's `onUpload`.
+    ///
+    /// The count only grows, and the last call has the total; an empty body has no call. A request that is
+    /// repeated, for a redirect or a new token, counts anew. What the engine has taken may still be in
+    /// its buffers and the system's. A second observer replaces the first.
+    ///
+    /// ```no_run
+    /// # async fn example(client: drivetrain::HttpClient, file: Vec<u8>) -> drivetrain::Result<()> {
+    /// let request = client.put("https://example.com/file").body(file).on_upload(|sent, total| {
+    ///     println!("{sent} of {total:?} bytes");
+    /// });
+    /// # request.send().await?; Ok(()) }
+    /// ```
+    pub fn on_upload(
+        mut self,
+        observer: impl Fn(u64, Option<u64>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_upload = Some(Arc::new(observer));
+        self
+    }
+
+    /// Calls `observer` with each piece of the response's body as it is read: as for
+    /// [`on_upload`](Self::on_upload). Who does not read the body gets no call. Ktor's `onDownload`.
+    pub fn on_download(
+        mut self,
+        observer: impl Fn(u64, Option<u64>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_download = Some(Arc::new(observer));
+        self
+    }
+
+    /// Overrides [`HttpClientBuilder::max_response_size`](crate::HttpClientBuilder::max_response_size) for
+    /// this response; `u64::MAX` is no limit.
+    pub fn max_response_size(mut self, bytes: u64) -> Self {
+        self.max_response_size = Some(bytes);
+        self
+    }
+
     /// Overrides [`HttpTimeout::request`](crate::HttpTimeout::request).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
+    }
+
+    /// Makes an event stream of it, for one that is asked for with another method or with a body;
+    /// [`HttpClient::sse`] is for a GET.
+    pub fn sse(self) -> SseRequest {
+        SseRequest::new(self)
     }
 
     /// Sends the request and waits for the head of the response; the body streams after it.
@@ -145,6 +222,10 @@ impl RequestBuilder {
     async fn send_on(self, client: &HttpClient) -> Result<Response> {
         let Self { method, target, mut headers, body, timeout, .. } = self;
         let url = target?;
+        let body = match self.on_upload {
+            Some(observer) => body.observed(move |sent, total| observer(sent, total)),
+            None => body,
+        };
         let target = Target::for_request(url.clone())?;
         if timeout == Some(Duration::ZERO) {
             return Err(Error::new(ErrorKind::InvalidInput, "a timeout of zero is not possible"));
@@ -167,7 +248,52 @@ impl RequestBuilder {
         let response =
             deadline::within(&*runtime, limit, "the request", client.call(request)).await?;
         let url = target::answered(&response, url);
-        Ok(Response::new(response, url, limits.socket.map(|limit| (limit, runtime))))
+        let response = match self.on_download {
+            Some(observer) => {
+                response.map(|body| body.observed(move |read, total| observer(read, total)))
+            }
+            None => response,
+        };
+        let max_size = self.max_response_size.or(client.installed().max_response_size);
+        let pause = limits.socket.map(|limit| (limit, runtime));
+        Ok(Response::new(response, url, pause).at_most(max_size))
+    }
+
+    pub(crate) fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    /// The same request again, unless its body is a stream.
+    pub(crate) fn try_clone(&self) -> Option<Self> {
+        Some(Self {
+            client: self.client.clone(),
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            body: self.body.try_clone()?,
+            timeout: self.timeout,
+            max_response_size: self.max_response_size,
+            on_upload: self.on_upload.clone(),
+            on_download: self.on_download.clone(),
+        })
+    }
+
+    pub(crate) fn header_text(&self, name: &HeaderName) -> Option<String> {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    }
+
+    pub(crate) fn header_unless_set(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.entry(name).or_insert(HeaderValue::from_static(value));
+        self
+    }
+
+    /// Sets a header in place of one that is set, or removes it.
+    pub(crate) fn header_instead(mut self, name: HeaderName, value: Option<HeaderValue>) -> Self {
+        match value {
+            Some(value) => drop(self.headers.insert(name, value)),
+            None => drop(self.headers.remove(name)),
+        }
+        self
     }
 
     fn authorization(self, value: Result<HeaderValue>) -> Self {
@@ -197,4 +323,11 @@ impl fmt::Debug for RequestBuilder {
             .field("body", &self.body)
             .finish_non_exhaustive()
     }
+}
+
+fn urlencoded(pairs: &(impl Serialize + ?Sized), what: &str) -> Result<String> {
+    serde_urlencoded::to_string(pairs).map_err(|error| {
+        let message = format!("{what} is not made of pairs");
+        Error::new(ErrorKind::InvalidInput, message).with_source(error)
+    })
 }

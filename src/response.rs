@@ -1,20 +1,17 @@
 //! What a server answered.
 
-use std::{
-    fmt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, pin::Pin};
 
 use bytes::{Bytes, BytesMut};
-use drivetrain_engine::{Body, Error, ErrorKind, Result, Runtime, Timer, redacted};
+use drivetrain_engine::{Body, Error, ErrorKind, Result, redacted};
 use futures_core::Stream;
 use http::{HeaderMap, StatusCode, Version};
 use url::Url;
 
-use crate::target;
+use crate::{
+    response_body::{Pause, ResponseBody},
+    target,
+};
 
 /// The head of a response, and its body to come.
 ///
@@ -31,15 +28,18 @@ pub struct Response {
     body: Body,
     url: Url,
     pause: Option<Pause>,
+    max_size: Option<u64>,
 }
-
-/// How long the body may pause.
-type Pause = (Duration, Arc<dyn Runtime>);
 
 impl Response {
     pub(crate) fn new(response: http::Response<Body>, url: Url, pause: Option<Pause>) -> Self {
         let (parts, body) = response.into_parts();
-        Self { parts, body, url, pause }
+        Self { parts, body, url, pause, max_size: None }
+    }
+
+    /// The same with a limit for its body.
+    pub(crate) fn at_most(self, max_size: Option<u64>) -> Self {
+        Self { max_size, ..self }
     }
 
     /// The status.
@@ -62,10 +62,18 @@ impl Response {
         &self.url
     }
 
+    /// How many bytes the body has, if that is known before it is read: not of a body in chunks, and not of
+    /// one that is decoded on the way. It is the body that counts: of the answer to a HEAD this is 0.
+    pub fn content_length(&self) -> Option<u64> {
+        http_body::Body::size_hint(&self.body).exact()
+    }
+
     /// The whole body as bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if the body ended too early, [`ErrorKind::Timeout`] if it paused too long.
+    /// [`ErrorKind::Io`] if the body ended too early, [`ErrorKind::Timeout`] if it paused too long,
+    /// [`ErrorKind::TooBig`] if it is above
+    /// [`max_response_size`](crate::RequestBuilder::max_response_size).
     ///
     /// # Cancel safety
     /// Dropped while pending, the rest of the body is lost.
@@ -83,7 +91,8 @@ impl Response {
         Ok(whole.freeze())
     }
 
-    /// The whole body as text, which must be UTF-8.
+    /// The whole body as text, which must be UTF-8. Another `charset` in `Content-Type` is not decoded, and
+    /// nothing is replaced in silence: take [`bytes`](Self::bytes) for these.
     ///
     /// # Errors
     /// [`ErrorKind::Convert`] if it is not UTF-8, and those of [`bytes`](Self::bytes).
@@ -112,9 +121,18 @@ impl Response {
         })
     }
 
-    /// The body as it comes.
+    /// The body as it comes. The stream ends after its first error; the errors are those of
+    /// [`bytes`](Self::bytes). Nothing is read ahead of what is asked for, beyond the engine's buffers.
+    ///
+    /// # Cancel safety
+    /// Dropping the future of one piece loses nothing: the stream has it. Dropped before its end, the stream
+    /// closes the connection it comes from, or resets its HTTP/2 stream.
     pub fn bytes_stream(self) -> impl Stream<Item = Result<Bytes>> + Send + Unpin + 'static {
-        BodyStream { body: self.body, pause: self.pause, timer: None, waiting: false }
+        self.into_body()
+    }
+
+    pub(crate) fn into_body(self) -> ResponseBody {
+        ResponseBody::new(self.body, self.pause, self.max_size)
     }
 
     /// The response, or [`ErrorKind::Status`] if its status is 400 or above. The error carries status
@@ -128,8 +146,12 @@ impl Response {
             return Ok(self);
         }
         let message = format!("the server answered {status} for {}", target::display(&self.url));
-        let response = http::Response::from_parts(self.parts, Bytes::new());
-        Err(Error::new(ErrorKind::Status, message).with_response(response))
+        Err(Error::new(ErrorKind::Status, message).with_response(self.into_head()))
+    }
+
+    /// Without the body, as an error carries it.
+    pub(crate) fn into_head(self) -> http::Response<Bytes> {
+        http::Response::from_parts(self.parts, Bytes::new())
     }
 }
 
@@ -141,47 +163,5 @@ impl fmt::Debug for Response {
             .field("url", &target::display(&self.url))
             .field("headers", &redacted(self.headers()))
             .finish_non_exhaustive()
-    }
-}
-
-struct BodyStream {
-    body: Body,
-    pause: Option<Pause>,
-    timer: Option<Box<dyn Timer>>,
-    /// The timer runs for the piece that is awaited.
-    waiting: bool,
-}
-
-impl BodyStream {
-    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        let Some((limit, runtime)) = &self.pause else { return Poll::Pending };
-        let deadline = runtime.now() + *limit;
-        let timer = self.timer.get_or_insert_with(|| runtime.timer(deadline));
-        if !std::mem::replace(&mut self.waiting, true) {
-            timer.reset(deadline);
-        }
-        timer.poll(cx).map(|()| {
-            Error::new(ErrorKind::Timeout, format!("the body paused for longer than {limit:?}"))
-        })
-    }
-}
-
-impl Stream for BodyStream {
-    type Item = Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            match http_body::Body::poll_frame(Pin::new(&mut self.body), cx) {
-                Poll::Pending => return self.poll_pause(cx).map(|error| Some(Err(error))),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(Some(Ok(frame))) => {
-                    self.waiting = false;
-                    if let Ok(data) = frame.into_data() {
-                        return Poll::Ready(Some(Ok(data)));
-                    }
-                }
-            }
-        }
     }
 }

@@ -3,14 +3,21 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Mutex,
-    task::{Context, Poll},
+    sync::{Arc, Mutex},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use futures_core::Stream;
 use http_body::{Frame, SizeHint};
 
-use crate::{BoxError, Error, ErrorKind, Result};
+use crate::{
+    BoxError, Error, ErrorKind, Result,
+    body_stream::{Exactly, Mapped, Pieces},
+};
+
+/// What of a body in memory is handed over at once while somebody observes it.
+const OBSERVED_PIECE: usize = 64 << 10;
 
 /// The body of a request or of a response: bytes in memory, or a stream of them.
 ///
@@ -22,7 +29,10 @@ use crate::{BoxError, Error, ErrorKind, Result};
 /// assert_eq!(Body::from("hello").as_bytes().map(|bytes| bytes.len()), Some(5));
 /// ```
 #[derive(Default)]
-pub struct Body(Inner);
+pub struct Body {
+    inner: Inner,
+    progress: Option<Progress>,
+}
 
 #[derive(Default)]
 enum Inner {
@@ -37,7 +47,7 @@ enum Inner {
 impl Body {
     /// A body of nothing.
     pub const fn empty() -> Self {
-        Self(Inner::Empty)
+        Self::of(Inner::Empty)
     }
 
     /// A body that streams from another one; its errors become
@@ -47,23 +57,129 @@ impl Body {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self(Inner::Stream(Mutex::new(Box::pin(Mapped(Box::pin(body))))))
+        Self::of(Inner::Stream(Mutex::new(Box::pin(Mapped(Box::pin(body))))))
     }
 
-    /// The bytes, if they are in memory as a whole.
+    /// A body that streams pieces of bytes; errors are as in [`streaming`](Self::streaming).
+    ///
+    /// Its length is unknown, so that HTTP/1.1 sends it in chunks, unless
+    /// [`with_length`](Self::with_length) says it.
+    ///
+    /// ```
+    /// use std::{convert::Infallible, pin::Pin, task::{Context, Poll}};
+    /// use drivetrain_engine::Body;
+    ///
+    /// struct Countdown(u8);
+    ///
+    /// impl futures_core::Stream for Countdown {
+    ///     type Item = Result<String, Infallible>;
+    ///
+    ///     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    ///         self.0 = self.0.saturating_sub(1);
+    ///         Poll::Ready((self.0 > 0).then(|| Ok(format!("{}\n", self.0))))
+    ///     }
+    /// }
+    ///
+    /// let body = Body::from_stream(Countdown(4)).with_length(6);
+    /// # let _ = body;
+    /// ```
+    pub fn from_stream<S, B, E>(stream: S) -> Self
+    where
+        S: Stream<Item = Result<B, E>> + Send + 'static,
+        B: Into<Bytes> + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        Self::streaming(Pieces(Box::pin(stream)))
+    }
+
+    /// Says how long a stream is, in bytes, so that it is sent with `Content-Length`. A body that turns out
+    /// shorter or longer ends in [`ErrorKind::InvalidInput`], and the request with it; only one that is said to
+    /// be empty may not be asked at all.
+    #[must_use]
+    pub fn with_length(self, length: u64) -> Self {
+        if http_body::Body::size_hint(&self).exact() == Some(length) {
+            return self;
+        }
+        Self::streaming(Exactly::new(self, length))
+    }
+
+    /// Calls `observer` with each piece that is taken from the body: the bytes taken so far, this piece
+    /// included, and the length of the whole if it is known. It is not called for an empty body, and it
+    /// starts anew for a [clone](Self::try_clone).
+    ///
+    /// A body in memory is handed over in pieces of 64 KiB from then on.
+    #[must_use]
+    pub fn observed(mut self, observer: impl Fn(u64, Option<u64>) + Send + Sync + 'static) -> Self {
+        let total = http_body::Body::size_hint(&self).exact();
+        let observer: Arc<Observer> = match self.progress.take() {
+            None => Arc::new(observer),
+            Some(Progress { observer: before, .. }) => Arc::new(move |taken, total| {
+                before(taken, total);
+                observer(taken, total);
+            }),
+        };
+        Self { inner: self.inner, progress: Some(Progress { taken: 0, total, observer }) }
+    }
+
+    /// The bytes, if they are in memory as a whole and nobody [observes](Self::observed) how they are
+    /// taken.
     pub fn as_bytes(&self) -> Option<&Bytes> {
+        if self.progress.is_some() { None } else { self.in_memory() }
+    }
+
+    /// The same body again, for repeating a request; `None` for a stream, which cannot be repeated.
+    pub fn try_clone(&self) -> Option<Self> {
+        let bytes = self.in_memory()?.clone();
+        let total = Some(bytes.len() as u64);
+        let progress = self.progress.as_ref().map(|Progress { observer, .. }| Progress {
+            taken: 0,
+            total,
+            observer: Arc::clone(observer),
+        });
+        Some(Self { progress, ..Self::from(bytes) })
+    }
+
+    const fn of(inner: Inner) -> Self {
+        Self { inner, progress: None }
+    }
+
+    fn in_memory(&self) -> Option<&Bytes> {
         static EMPTY: Bytes = Bytes::new();
-        match &self.0 {
+        match &self.inner {
             Inner::Empty => Some(&EMPTY),
             Inner::Full(bytes) => Some(bytes),
             Inner::Stream(_) => None,
         }
     }
 
-    /// The same body again, for repeating a request; `None` for a stream, which cannot be repeated.
-    pub fn try_clone(&self) -> Option<Self> {
-        self.as_bytes().map(|bytes| Self::from(bytes.clone()))
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        match &mut self.inner {
+            Inner::Empty => Poll::Ready(None),
+            Inner::Full(bytes) => {
+                let piece = match &self.progress {
+                    Some(_) if bytes.len() > OBSERVED_PIECE => bytes.split_to(OBSERVED_PIECE),
+                    _ => std::mem::take(bytes),
+                };
+                if bytes.is_empty() {
+                    self.inner = Inner::Empty;
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            Inner::Stream(body) => match body.get_mut() {
+                Ok(body) => body.as_mut().poll_frame(cx),
+                Err(_) => Poll::Ready(Some(Err(Error::new(ErrorKind::Io, "the body panicked")))),
+            },
+        }
     }
+}
+
+type Observer = dyn Fn(u64, Option<u64>) + Send + Sync;
+
+/// How much of a body was taken, and who wants to know.
+struct Progress {
+    taken: u64,
+    total: Option<u64>,
+    observer: Arc<Observer>,
 }
 
 impl http_body::Body for Body {
@@ -74,26 +190,22 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>>>> {
-        match &mut self.0 {
-            Inner::Empty => Poll::Ready(None),
-            Inner::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.0 = Inner::Empty;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+        let frame = ready!(self.poll_piece(cx));
+        if let (Some(progress), Some(Ok(frame))) = (&mut self.progress, &frame) {
+            if let Some(piece) = frame.data_ref().filter(|piece| !piece.is_empty()) {
+                progress.taken += piece.len() as u64;
+                (progress.observer)(progress.taken, progress.total);
             }
-            Inner::Stream(body) => match body.get_mut() {
-                Ok(body) => body.as_mut().poll_frame(cx),
-                Err(_) => Poll::Ready(Some(Err(Error::new(ErrorKind::Io, "the body panicked")))),
-            },
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.0, Inner::Empty)
+        matches!(&self.inner, Inner::Empty)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.inner {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Stream(body) => body.try_lock().map(|body| body.size_hint()).unwrap_or_default(),
@@ -103,7 +215,7 @@ impl http_body::Body for Body {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.as_bytes() {
+        match self.in_memory() {
             Some(bytes) => write!(f, "Body({} bytes)", bytes.len()),
             None => f.write_str("Body(stream)"),
         }
@@ -112,7 +224,7 @@ impl fmt::Debug for Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::empty() } else { Self(Inner::Full(bytes)) }
+        if bytes.is_empty() { Self::empty() } else { Self::of(Inner::Full(bytes)) }
     }
 }
 
@@ -143,37 +255,5 @@ impl From<&'static [u8]> for Body {
 impl From<()> for Body {
     fn from((): ()) -> Self {
         Self::empty()
-    }
-}
-
-struct Mapped<B>(Pin<Box<B>>);
-
-impl<B> http_body::Body for Mapped<B>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>>>> {
-        self.0.as_mut().poll_frame(cx).map_err(|error| {
-            let error: BoxError = error.into();
-            match error.downcast::<Error>() {
-                Ok(error) => *error,
-                Err(error) => Error::new(ErrorKind::Io, "the body failed").with_source(error),
-            }
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
     }
 }

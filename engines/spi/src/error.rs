@@ -29,11 +29,12 @@ pub enum ErrorKind {
     Tls,
     /// The server answered the handshake, but not with a WebSocket. See [`Error::response`].
     Rejected,
-    /// An HTTP response had an error status and the caller asked for that to be an error.
+    /// An HTTP response had an error status and the caller asked for that to be an error, or it is where
+    /// an event stream was expected. See [`Error::response`].
     Status,
     /// The peer broke HTTP's or WebSocket's rules.
     Protocol,
-    /// A frame or message is larger than the limit that was set.
+    /// A frame, a message, an event or a response is larger than the limit that was set.
     TooBig,
     /// Something did not happen in time.
     Timeout,

@@ -16,6 +16,7 @@
 //! | [`Handshake`] | the request to send and the check of its answer, done for you |
 
 mod body;
+mod body_stream;
 mod capability;
 mod close;
 mod connection;

@@ -1,10 +1,12 @@
 //! The cases, by topic. In each file the list comes first.
 
+mod bodies;
 mod cancel;
 mod closing;
 mod control;
 mod cookies;
 mod ending;
+mod forms;
 mod handshake;
 mod hostile;
 mod http;
@@ -18,6 +20,7 @@ mod raw;
 mod redirects;
 mod refusal;
 mod settings;
+mod sse;
 mod stats;
 mod tls;
 mod unauthorized;
@@ -42,6 +45,9 @@ pub(crate) fn all() -> Vec<Case> {
     [
         limitations::cases(),
         http::cases(),
+        bodies::cases(),
+        forms::cases(),
+        sse::cases(),
         tls::cases(),
         redirects::cases(),
         cookies::cases(),

@@ -1,0 +1,148 @@
+//! When to connect again: pure but for the random part of a delay.
+
+use std::time::Duration;
+
+/// A server cannot make a client go round without a pause.
+const SHORTEST_FROM_SERVER: Duration = Duration::from_millis(100);
+
+/// Whether and when an event stream connects again after its connection was lost or ended.
+///
+/// The first try comes after [`delay`](Self::delay), or after what the server said in `retry:`. As long as
+/// tries fail, the delay doubles up to [`max_delay`](Self::max_delay). Each one is up to a quarter longer
+/// at random, so that the clients of a server that restarts do not come back all at once.
+///
+/// # Example
+/// ```no_run
+/// # async fn example(client: drivetrain::HttpClient) -> drivetrain::Result<()> {
+/// use drivetrain::sse::Reconnect;
+///
+/// let request = client.sse("https://example.com/events").reconnect(Reconnect::new().max_tries(10));
+/// # request.connect().await?; Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconnect {
+    delay: Duration,
+    max_delay: Duration,
+    max_tries: Option<u32>,
+}
+
+impl Reconnect {
+    /// As a browser does: after 3 s, for ever.
+    pub fn new() -> Self {
+        Self { delay: Duration::from_secs(3), max_delay: Duration::from_secs(30), max_tries: None }
+    }
+
+    /// The delay until the server says another one; of the server's, 100 ms is the least. Default: 3 s.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// How far the delay may grow while tries fail. A longer one that was set, or that the server said,
+    /// stays as it is. Default: 30 s.
+    #[must_use]
+    pub fn max_delay(mut self, delay: Duration) -> Self {
+        self.max_delay = delay;
+        self
+    }
+
+    /// How many tries in a row may bring nothing from the server, before the stream ends as the last one
+    /// did. Default: no limit.
+    #[must_use]
+    pub fn max_tries(mut self, tries: u32) -> Self {
+        self.max_tries = Some(tries);
+        self
+    }
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How the tries have gone.
+#[derive(Debug)]
+pub(super) struct Tries {
+    policy: Reconnect,
+    from_server: Option<Duration>,
+    in_vain: u32,
+}
+
+impl Tries {
+    pub(super) fn new(policy: Reconnect) -> Self {
+        Self { policy, from_server: None, in_vain: 0 }
+    }
+
+    /// The server has sent something.
+    pub(super) fn succeeded(&mut self) {
+        self.in_vain = 0;
+    }
+
+    /// The server has said how long to wait.
+    pub(super) fn set_delay(&mut self, delay: Duration) {
+        self.from_server = Some(delay.max(SHORTEST_FROM_SERVER));
+    }
+
+    /// How long to wait for the next try; `None` if there is to be none.
+    pub(super) fn next(&mut self, random: u16) -> Option<Duration> {
+        let Reconnect { delay, max_delay, max_tries } = self.policy;
+        if max_tries.is_some_and(|most| self.in_vain >= most) {
+            return None;
+        }
+        let first = self.from_server.unwrap_or(delay);
+        let doubled = first.saturating_mul(1_u32.checked_shl(self.in_vain).unwrap_or(u32::MAX));
+        self.in_vain = self.in_vain.saturating_add(1);
+        let delay = doubled.min(max_delay.max(first));
+        Some(delay.saturating_add(delay / 4 / u32::from(u16::MAX) * u32::from(random)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn delays(tries: &mut Tries, count: usize) -> Vec<u64> {
+        std::iter::from_fn(|| tries.next(0)).take(count).map(|delay| delay.as_secs()).collect()
+    }
+
+    #[test]
+    fn the_delay_doubles_while_nothing_comes() {
+        let mut tries = Tries::new(Reconnect::new());
+        assert_eq!(delays(&mut tries, 6), [3, 6, 12, 24, 30, 30]);
+        tries.succeeded();
+        assert_eq!(delays(&mut tries, 2), [3, 6]);
+        assert_eq!(delays(&mut tries, 100).last(), Some(&30));
+    }
+
+    #[test]
+    fn the_server_sets_the_delay() {
+        let mut tries = Tries::new(Reconnect::new());
+        tries.set_delay(60 * SECOND);
+        assert_eq!(delays(&mut tries, 3), [60, 60, 60]);
+        tries.succeeded();
+        tries.set_delay(Duration::ZERO);
+        assert_eq!(tries.next(0), Some(SHORTEST_FROM_SERVER));
+    }
+
+    #[test]
+    fn tries_in_vain_are_counted() {
+        let mut tries = Tries::new(Reconnect::new().max_tries(2));
+        assert_eq!(delays(&mut tries, 9), [3, 6]);
+        tries.succeeded();
+        assert_eq!(delays(&mut tries, 9), [3, 6]);
+        assert_eq!(Tries::new(Reconnect::new().max_tries(0)).next(0), None);
+    }
+
+    #[test]
+    fn the_random_part_is_a_quarter_at_most() {
+        let longest = Tries::new(Reconnect::new().delay(100 * SECOND)).next(u16::MAX);
+        let longest = longest.expect("a try");
+        assert!(longest > 124 * SECOND && longest <= 125 * SECOND, "{longest:?}");
+        let most = Reconnect::new().delay(Duration::MAX).max_delay(Duration::MAX);
+        assert_eq!(Tries::new(most).next(u16::MAX), Some(Duration::MAX));
+    }
+}

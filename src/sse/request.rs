@@ -1,0 +1,188 @@
+//! Opening an event stream.
+
+use std::num::NonZeroUsize;
+
+use drivetrain_engine::{Error, ErrorKind, Result};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use super::{EventStream, Reconnect};
+use crate::{RequestBuilder, response_body::ResponseBody};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// An event stream to open.
+///
+/// Made by [`HttpClient::sse`](crate::HttpClient::sse) for a GET, and by [`RequestBuilder::sse`] for any
+/// other request. Nothing happens until [`connect`](Self::connect) is awaited; what was given wrongly
+/// before is its error, before any I/O.
+///
+/// `Accept: text/event-stream` and `Cache-Control: no-store` are sent unless the request sets them. Of
+/// [`HttpTimeout`](crate::HttpTimeout), `request` holds for each try until the response's head, and
+/// `socket` is how long the server may be silent, comments included, before the connection counts as lost.
+///
+/// # Example
+/// ```no_run
+/// # async fn example(client: drivetrain::HttpClient) -> drivetrain::Result<()> {
+/// let mut events = client
+///     .sse("https://example.com/events")
+///     .bearer_auth("token")
+///     .last_event_id("41")
+///     .connect()
+///     .await?;
+/// while let Some(event) = events.next().await? {
+///     println!("{:?} {}: {}", event.id, event.event, event.data);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing happens until it is connected"]
+pub struct SseRequest {
+    request: RequestBuilder,
+    last_event_id: Option<String>,
+    reconnect: Option<Reconnect>,
+    max_event_size: usize,
+}
+
+impl SseRequest {
+    pub(crate) fn new(request: RequestBuilder) -> Self {
+        Self {
+            request,
+            last_event_id: None,
+            reconnect: Some(Reconnect::new()),
+            max_event_size: 16 << 20,
+        }
+    }
+
+    /// Adds a header.
+    pub fn header(
+        mut self,
+        name: impl TryInto<HeaderName, Error: Into<http::Error>>,
+        value: impl TryInto<HeaderValue, Error: Into<http::Error>>,
+    ) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    /// Adds pairs to the query: see [`RequestBuilder::query`].
+    pub fn query(mut self, pairs: &(impl Serialize + ?Sized)) -> Self {
+        self.request = self.request.query(pairs);
+        self
+    }
+
+    /// Sends basic auth (RFC 7617). A URL's userinfo does the same.
+    pub fn basic_auth(mut self, user: impl AsRef<str>, password: Option<&str>) -> Self {
+        self.request = self.request.basic_auth(user, password);
+        self
+    }
+
+    /// Sends a bearer token (RFC 6750).
+    pub fn bearer_auth(mut self, token: impl AsRef<str>) -> Self {
+        self.request = self.request.bearer_auth(token);
+        self
+    }
+
+    /// The id of the last event that is known already, from an earlier stream: the server goes on after it.
+    /// Sent as `Last-Event-ID`. Default: none.
+    pub fn last_event_id(mut self, id: impl Into<String>) -> Self {
+        self.last_event_id = Some(id.into()).filter(|id| !id.is_empty());
+        self
+    }
+
+    /// Whether and when to connect again; `None` is never. Default: [`Reconnect::new`].
+    pub fn reconnect(mut self, policy: impl Into<Option<Reconnect>>) -> Self {
+        self.reconnect = policy.into();
+        self
+    }
+
+    /// The limit for the data, the type and the id of an event, each, in bytes. A larger one ends the
+    /// stream with [`ErrorKind::TooBig`]. Default: 16 MiB.
+    pub fn max_event_size(mut self, bytes: usize) -> Self {
+        self.max_event_size = bytes;
+        self
+    }
+
+    /// Opens the stream. This first try is one: if it fails, that is the error.
+    ///
+    /// # Errors
+    /// Before any I/O: [`ErrorKind::InvalidInput`], also for a body that is a stream and so cannot be sent
+    /// again (switch reconnecting off); [`ErrorKind::Unsupported`]. Then those of
+    /// [`send`](RequestBuilder::send); [`ErrorKind::Status`] with the response's head for a status other than
+    /// 200 and 204; [`ErrorKind::Protocol`] if what comes is no event stream.
+    ///
+    /// With 204 the server says that there is nothing: the stream is empty.
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, the attempt ends.
+    pub async fn connect(self) -> Result<EventStream> {
+        let client = self.request.client().clone();
+        self.open().await.map_err(|error| client.named(error))
+    }
+
+    async fn open(self) -> Result<EventStream> {
+        let Self { request, last_event_id, reconnect, max_event_size } = self;
+        let last_event_id = last_event_id.or_else(|| request.header_text(&LAST_EVENT_ID));
+        let limit = NonZeroUsize::new(max_event_size).ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "a max_event_size of zero is not possible: usize::MAX is no limit",
+            )
+        })?;
+        // An event stream has no end, and so has a limit for each event instead.
+        let mut request = request
+            .header_unless_set(header::ACCEPT, "text/event-stream")
+            .header_unless_set(header::CACHE_CONTROL, "no-store")
+            .max_response_size(u64::MAX);
+        if last_event_id.is_some() {
+            request = after(request, last_event_id.as_deref())?;
+        }
+        let again = reconnect.map(|policy| match request.try_clone() {
+            Some(request) => Ok((request, policy)),
+            None => Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a body that is a stream cannot be sent again: call .reconnect(None)",
+            )),
+        });
+        let again = again.transpose()?;
+        let body = attempt(request).await?;
+        Ok(EventStream::new(body, again, last_event_id, limit))
+    }
+}
+
+/// The same request for what comes after this event, or for everything.
+pub(super) fn after(request: RequestBuilder, id: Option<&str>) -> Result<RequestBuilder> {
+    let id = id.map(|id| HeaderValue::from_bytes(id.as_bytes())).transpose().map_err(|error| {
+        Error::new(ErrorKind::InvalidInput, "an event's id with control bytes cannot be sent")
+            .with_source(error)
+    })?;
+    Ok(request.header_instead(LAST_EVENT_ID, id))
+}
+
+/// One try; `None` if the server says that there is nothing.
+pub(super) async fn attempt(request: RequestBuilder) -> Result<Option<ResponseBody>> {
+    let client = request.client().clone();
+    let response = request.send().await?;
+    let (kind, what) = match response.status() {
+        StatusCode::OK if is_event_stream(response.headers()) => {
+            return Ok(Some(response.into_body()));
+        }
+        StatusCode::OK => (
+            ErrorKind::Protocol,
+            format!("with the content type {:?}", content_type(response.headers())),
+        ),
+        StatusCode::NO_CONTENT => return Ok(None),
+        status => (ErrorKind::Status, status.to_string()),
+    };
+    let message = format!("the server answered {what}, where an event stream was expected");
+    Err(client.named(Error::new(kind, message).with_response(response.into_head())))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let essence = content_type(headers).split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("text/event-stream")
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE);
+    value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+}

@@ -1,0 +1,241 @@
+//! An open event stream.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use drivetrain_engine::{Error, ErrorKind, Result, Timer};
+use futures_core::Stream;
+use sse_core::{MessageEvent, SseDecoder, SseEvent};
+
+use super::{
+    Event, Reconnect,
+    reconnect::Tries,
+    request::{after, attempt},
+};
+use crate::{RequestBuilder, response_body::ResponseBody};
+
+/// A server that always has something does not keep other tasks waiting for more than this.
+const WITHOUT_WAITING: u32 = 256;
+
+/// An open event stream, which connects again by itself: see [`Reconnect`].
+///
+/// It has no task: reading, waiting and connecting happen while [`next`](Self::next) is awaited, or the
+/// `Stream` polled. Dropped, it closes its connection.
+///
+/// | what happens | what [`next`](Self::next) gives |
+/// |---|---|
+/// | an event | `Ok(Some(event))` |
+/// | the connection is lost ([`ErrorKind::Io`], [`ErrorKind::Timeout`], [`ErrorKind::Connect`]), or the response ends | it connects again and goes on, with `Last-Event-ID` |
+/// | the same with reconnecting off, or after the last try | the error; `Ok(None)` if the response ended properly |
+/// | status 204 | `Ok(None)` |
+/// | another status, another content type | [`ErrorKind::Status`], [`ErrorKind::Protocol`] |
+/// | an event above [`max_event_size`](super::SseRequest::max_event_size) | [`ErrorKind::TooBig`] |
+///
+/// An event whose end is missing when its connection ends is dropped (WHATWG HTML section 9.2.6): the server
+/// sends it again to who comes with the `Last-Event-ID` before it.
+pub struct EventStream {
+    state: State,
+    decoder: SseDecoder,
+    /// What the server has said since the last event.
+    retry: Option<Duration>,
+    again: Option<Again>,
+    busy: u32,
+}
+
+/// How to connect again.
+struct Again {
+    request: RequestBuilder,
+    tries: Tries,
+}
+
+enum State {
+    Open { body: Box<ResponseBody>, unread: Bytes },
+    Waiting(Box<dyn Timer>),
+    Connecting(Pin<Box<dyn Future<Output = Result<Option<ResponseBody>>> + Send>>),
+    Ended { error: Option<Error>, told: bool },
+}
+
+impl EventStream {
+    pub(super) fn new(
+        body: Option<ResponseBody>,
+        again: Option<(RequestBuilder, Reconnect)>,
+        last_event_id: Option<String>,
+        limit: NonZeroUsize,
+    ) -> Self {
+        let mut decoder = SseDecoder::with_limit(limit);
+        decoder.reconnect_with_id(last_event_id.map(Arc::from));
+        let again = again.map(|(request, policy)| Again { request, tries: Tries::new(policy) });
+        Self { state: State::opened(body), decoder, retry: None, again, busy: 0 }
+    }
+
+    /// The next event; `None` at the end of the stream, and from then on.
+    ///
+    /// # Errors
+    /// See the table [above](EventStream). It is repeated by later calls.
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, nothing is lost: what has come so far, and a try that runs, are the stream's.
+    pub async fn next(&mut self) -> Result<Option<Event>> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// The id of the last event that had one, for [`last_event_id`](super::SseRequest::last_event_id) of a
+    /// later stream.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.decoder.last_event_id().map(|id| &**id)
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>>> {
+        loop {
+            if self.busy >= WITHOUT_WAITING {
+                self.busy = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.busy += 1;
+            let Poll::Ready(step) = self.poll_step(cx) else {
+                self.busy = 0;
+                return Poll::Pending;
+            };
+            if let Some(event) = step {
+                return Poll::Ready(Ok(Some(event)));
+            }
+            if let State::Ended { error, told } = &mut self.state {
+                *told = true;
+                return Poll::Ready(error.clone().map_or(Ok(None), Err));
+            }
+        }
+    }
+
+    /// Gets on by an event or by a change of the state.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        match &mut self.state {
+            State::Open { body, unread } => match self.decoder.next(unread) {
+                Some(Ok(SseEvent::Message(message))) => {
+                    return Poll::Ready(Some(self.event(message)));
+                }
+                Some(Ok(SseEvent::Retry(millis))) => self.set_delay(millis),
+                Some(Err(error)) => self.end(Some(
+                    Error::new(ErrorKind::TooBig, "an event is larger than max_event_size")
+                        .with_source(error),
+                )),
+                None => match ready!(Pin::new(&mut **body).poll_next(cx)).transpose() {
+                    Ok(Some(piece)) => {
+                        *unread = piece;
+                        if let Some(again) = &mut self.again {
+                            again.tries.succeeded();
+                        }
+                    }
+                    Ok(None) => self.lost(None),
+                    Err(error) => self.lost(Some(error)),
+                },
+            },
+            State::Waiting(timer) => {
+                ready!(timer.poll(cx));
+                self.connect();
+            }
+            State::Connecting(attempt) => match ready!(attempt.as_mut().poll(cx)) {
+                Ok(body) => {
+                    self.decoder.reconnect();
+                    self.state = State::opened(body);
+                }
+                Err(error) => self.lost(Some(error)),
+            },
+            State::Ended { .. } => {}
+        }
+        Poll::Ready(None)
+    }
+
+    fn event(&mut self, message: MessageEvent) -> Event {
+        let MessageEvent { event, data, last_event_id: id } = message;
+        Event { event, data, id, retry: self.retry.take() }
+    }
+
+    fn set_delay(&mut self, millis: u32) {
+        let delay = Duration::from_millis(millis.into());
+        self.retry = Some(delay);
+        if let Some(again) = &mut self.again {
+            again.tries.set_delay(delay);
+        }
+    }
+
+    /// The connection has ended, or there was none.
+    fn lost(&mut self, error: Option<Error>) {
+        let may_be_back = error.as_ref().is_none_or(|error| {
+            matches!(error.kind(), ErrorKind::Connect | ErrorKind::Io | ErrorKind::Timeout)
+        });
+        let Some(again) = self.again.as_mut().filter(|_| may_be_back) else {
+            return self.end(error);
+        };
+        let Some(delay) = again.tries.next(random()) else { return self.end(error) };
+        match again.request.client().engine().runtime() {
+            Ok(runtime) => self.state = State::Waiting(runtime.timer(runtime.now() + delay)),
+            Err(error) => self.end(Some(error)),
+        }
+    }
+
+    fn connect(&mut self) {
+        let Some(request) = self.again.as_ref().and_then(|again| again.request.try_clone()) else {
+            return self.end(None);
+        };
+        match after(request, self.last_event_id()) {
+            Ok(request) => self.state = State::Connecting(Box::pin(attempt(request))),
+            Err(error) => self.end(Some(error)),
+        }
+    }
+
+    fn end(&mut self, error: Option<Error>) {
+        self.state = State::Ended { error, told: false };
+    }
+}
+
+impl State {
+    /// Without a body, there is nothing and there will be nothing.
+    fn opened(body: Option<ResponseBody>) -> Self {
+        match body {
+            Some(body) => Self::Open { body: Box::new(body), unread: Bytes::new() },
+            None => Self::Ended { error: None, told: false },
+        }
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Event>;
+
+    /// As [`next`](EventStream::next), but an error comes once and is the end.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let State::Ended { told: true, .. } = self.state {
+            return Poll::Ready(None);
+        }
+        self.poll_event(cx).map(Result::transpose)
+    }
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Open { .. } => "open",
+            State::Waiting(_) => "waiting",
+            State::Connecting(_) => "connecting",
+            State::Ended { .. } => "ended",
+        };
+        f.debug_struct("EventStream")
+            .field("state", &state)
+            .field("last_event_id", &self.last_event_id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Any number. A system without random numbers gives 0, which only means that clients come back together.
+fn random() -> u16 {
+    let mut bytes = [0; 2];
+    getrandom::fill(&mut bytes).map_or(0, |()| u16::from_ne_bytes(bytes))
+}
