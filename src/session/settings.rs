@@ -30,7 +30,7 @@ pub struct Setting {
 pub enum SetBy {
     /// Nobody: it is the default.
     Default,
-    /// The client's builder.
+    /// The builder of the client.
     Client,
     /// A plugin installed on the client.
     Plugin,
