@@ -67,6 +67,43 @@ impl RequestBuilder {
         }
     }
 
+    pub(crate) fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    /// The same request again, unless its body is a stream.
+    pub(crate) fn try_clone(&self) -> Option<Self> {
+        Some(Self {
+            client: self.client.clone(),
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            body: self.body.try_clone()?,
+            timeout: self.timeout,
+            max_response_size: self.max_response_size,
+            on_upload: self.on_upload.clone(),
+            on_download: self.on_download.clone(),
+        })
+    }
+
+    pub(crate) fn header_text(&self, name: &HeaderName) -> Option<String> {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    }
+
+    pub(crate) fn header_unless_set(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.entry(name).or_insert(HeaderValue::from_static(value));
+        self
+    }
+
+    /// Sets a header in place of one that is set, or removes it.
+    pub(crate) fn header_instead(mut self, name: HeaderName, value: Option<HeaderValue>) -> Self {
+        match value {
+            Some(value) => drop(self.headers.insert(name, value)),
+            None => drop(self.headers.remove(name)),
+        }
+        self
+    }
+
     /// Adds a header.
     pub fn header(
         self,
@@ -257,43 +294,6 @@ impl RequestBuilder {
         let max_size = self.max_response_size.or(client.installed().max_response_size);
         let pause = limits.socket.map(|limit| (limit, runtime));
         Ok(Response::new(response, url, pause).at_most(max_size))
-    }
-
-    pub(crate) fn client(&self) -> &HttpClient {
-        &self.client
-    }
-
-    /// The same request again, unless its body is a stream.
-    pub(crate) fn try_clone(&self) -> Option<Self> {
-        Some(Self {
-            client: self.client.clone(),
-            method: self.method.clone(),
-            target: self.target.clone(),
-            headers: self.headers.clone(),
-            body: self.body.try_clone()?,
-            timeout: self.timeout,
-            max_response_size: self.max_response_size,
-            on_upload: self.on_upload.clone(),
-            on_download: self.on_download.clone(),
-        })
-    }
-
-    pub(crate) fn header_text(&self, name: &HeaderName) -> Option<String> {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-    }
-
-    pub(crate) fn header_unless_set(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.entry(name).or_insert(HeaderValue::from_static(value));
-        self
-    }
-
-    /// Sets a header in place of one that is set, or removes it.
-    pub(crate) fn header_instead(mut self, name: HeaderName, value: Option<HeaderValue>) -> Self {
-        match value {
-            Some(value) => drop(self.headers.insert(name, value)),
-            None => drop(self.headers.remove(name)),
-        }
-        self
     }
 
     fn authorization(self, value: Result<HeaderValue>) -> Self {
