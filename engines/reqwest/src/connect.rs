@@ -1,12 +1,6 @@
 //! The hop: HTTP requests and WebSocket handshakes for engines on tokio.
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use drivetrain_engine::{
@@ -14,7 +8,6 @@ use drivetrain_engine::{
     ErrorKind, Handshake, NativeSetting, Result, Runtime, Support, Transport,
 };
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body::{Frame, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +16,7 @@ use crate::{
     Reqwest,
     brought::{BoxStream, Brought, Stream},
     clients::Purpose,
+    driver::{Driven, Driver},
     map::{self, During},
     runtime::{self, Tokio, Within},
 };
@@ -399,66 +393,4 @@ fn by_hand(handshake: &Handshake) -> Request<Body> {
         }
     }
     request
-}
-
-/// The connection's own work, which is done by whoever waits for something of it: there is no task
-/// that could outlive its owner.
-enum Driver {
-    // hyper's type has no name outside of hyper.
-    Running(Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>),
-    Ended(Option<hyper::Error>),
-}
-
-impl Driver {
-    fn poll(&mut self, cx: &mut Context<'_>) {
-        if let Self::Running(connection) = self {
-            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-                *self = Self::Ended(result.err());
-            }
-        }
-    }
-
-    async fn until<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        poll_fn(|cx| {
-            self.poll(cx);
-            future.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    fn take_error(&mut self) -> Option<hyper::Error> {
-        match self {
-            Self::Running(_) => None,
-            Self::Ended(error) => error.take(),
-        }
-    }
-}
-
-/// A body together with the connection that it comes from.
-struct Driven {
-    driver: Driver,
-    body: hyper::body::Incoming,
-}
-
-impl http_body::Body for Driven {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        this.driver.poll(cx);
-        Pin::new(&mut this.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -16,6 +16,7 @@
 mod brought;
 mod clients;
 mod connect;
+mod driver;
 mod map;
 mod runtime;
 mod tls;
