@@ -147,7 +147,9 @@ impl Engine for FastWebSockets {
             | Capability::Http2
             | Capability::Tls
             | Capability::ClientCertificates
-            | Capability::ConnectTimeout => self.hop.support(capability),
+            | Capability::ConnectTimeout
+            | Capability::Proxies
+            | Capability::SocksProxies => self.hop.support(capability),
             Capability::RsvBits => Support::missing(map::NO_RSV),
             Capability::WebSockets
             | Capability::HandshakeHeaders

@@ -1,11 +1,11 @@
 //! The hop: HTTP requests and WebSocket handshakes for engines on tokio.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use drivetrain_engine::{
     Accepted, Answer, Body, Capability, ConnectTimeout, Connection, Duties, Engine as _, Error,
-    ErrorKind, Handshake, NativeSetting, Result, Runtime, Support, Transport,
+    ErrorKind, Handshake, NativeSetting, Proxy, ProxyScheme, Result, Runtime, Support, Transport,
 };
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper::client::conn::http1;
@@ -18,6 +18,7 @@ use crate::{
     clients::Purpose,
     driver::{Driven, Driver},
     map::{self, During},
+    proxied,
     runtime::{self, Tokio, Within},
 };
 
@@ -67,7 +68,7 @@ pub enum Opened<S = Upgrade> {
         /// The stream, in the state after the answer.
         stream: S,
         /// What the server sent right behind its answer and is not in `stream` any more: it comes
-        /// first. Always empty for an [`Upgrade`], which yields it by itself.
+        /// first. Empty where the stream yields it by itself.
         read_ahead: Bytes,
         /// The head of the answer.
         response: Response<()>,
@@ -127,8 +128,9 @@ impl Hop {
     }
 
     /// Whether it offers one of [`Http1`](Capability::Http1), [`Http2`](Capability::Http2),
-    /// [`Tls`](Capability::Tls), [`ClientCertificates`](Capability::ClientCertificates) and
-    /// [`ConnectTimeout`](Capability::ConnectTimeout). All others are missing: they are the engine's
+    /// [`Tls`](Capability::Tls), [`ClientCertificates`](Capability::ClientCertificates),
+    /// [`ConnectTimeout`](Capability::ConnectTimeout), [`Proxies`](Capability::Proxies) and
+    /// [`SocksProxies`](Capability::SocksProxies). All others are missing: they are the engine's
     /// to answer.
     pub fn support(&self, capability: Capability) -> Support {
         match &self.brought {
@@ -204,6 +206,10 @@ impl Hop {
     ) -> Result<Answer> {
         match &self.brought {
             Some(brought) => {
+                if let Some(proxy) = handshake.extensions().get::<Proxy>() {
+                    let reason = Brought::NOTHING_TO_DIAL;
+                    return Err(Error::unsupported(self.engine, proxy.capability(), reason));
+                }
                 let opened = self.open_over(brought.take(self.engine)?, handshake).await?;
                 Ok(opened.into_answer(duties, frame))
             }
@@ -230,12 +236,18 @@ impl Hop {
         let exchange = async {
             let request = handshake.request();
             let secure = is_secure(self.engine, &self.http, request.uri())?;
-            let client = self.http.client(
-                self.engine,
-                Purpose { handshake: true, secure, connect_timeout: timeout(request.extensions()) },
-            )?;
-            let failed =
-                |error| map::failed(self.engine, During::Handshake, Some(handshake.uri()), error);
+            let connect_timeout = timeout(request.extensions());
+            let proxy = request.extensions().get::<Proxy>().cloned();
+            if let Some(proxy) = proxy.as_ref().filter(|proxy| !secure && is_http(proxy)) {
+                return self.open_through(proxy, handshake, connect_timeout).await;
+            }
+            let during = During::Handshake;
+            let uri = Some(handshake.uri());
+            let by = proxy.as_ref();
+            let failed = |error| map::failed(self.engine, during, uri, by, error);
+            let purpose =
+                Purpose { handshake: true, secure, connect_timeout, proxy: proxy.clone() };
+            let client = self.http.client(self.engine, purpose)?;
             let request = reqwest::Request::try_from(request.map(|()| reqwest::Body::default()))
                 .map_err(failed)?;
             let mut response = Response::from(client.execute(request).await.map_err(failed)?);
@@ -255,6 +267,21 @@ impl Hop {
             })
         };
         Within::new(handle.clone(), exchange).await
+    }
+
+    /// Sends a handshake for `ws` through a tunnel of an HTTP proxy's.
+    async fn open_through(
+        &self,
+        proxy: &Proxy,
+        handshake: &Handshake,
+        limit: Option<Duration>,
+    ) -> Result<Opened> {
+        if let Some(reason) = self.http.no_tunnel() {
+            return Err(Error::unsupported(self.engine, Capability::Proxies, reason));
+        }
+        let options = self.http.options();
+        let tunnel = proxied::tunnel(self.engine, options, proxy, handshake.uri(), limit).await?;
+        self.open_over(tunnel, handshake).await
     }
 
     /// Sends a handshake over a stream that the caller brings and verifies the answer. The stream is
@@ -329,20 +356,30 @@ pub(crate) async fn execute(
     let exchange = async {
         let uri = request.uri().clone();
         let secure = is_secure(engine, http, &uri)?;
-        let client = match (http.preconfigured_client(), timeout(request.extensions())) {
-            (Some(_), Some(_)) => {
-                return Err(Error::unsupported(
-                    engine,
-                    Capability::ConnectTimeout,
-                    Reqwest::PRECONFIGURED_TIMEOUT,
-                ));
+        let connect_timeout = timeout(request.extensions());
+        let proxy = request.extensions().get::<Proxy>().cloned();
+        let client = match http.preconfigured_client() {
+            Some(client) => {
+                for (capability, is_asked_for) in [
+                    (Capability::ConnectTimeout, connect_timeout.is_some()),
+                    (Capability::Proxies, proxy.as_ref().is_some_and(is_http)),
+                    (Capability::SocksProxies, proxy.is_some()),
+                ] {
+                    if let (true, Support::Missing(reason)) =
+                        (is_asked_for, http.support(capability))
+                    {
+                        return Err(Error::unsupported(engine, capability, &reason));
+                    }
+                }
+                client.clone()
             }
-            (Some(client), None) => client.clone(),
-            (None, connect_timeout) => {
-                http.client(engine, Purpose { handshake: false, secure, connect_timeout })?
+            None => {
+                let proxy = proxy.clone();
+                http.client(engine, Purpose { handshake: false, secure, connect_timeout, proxy })?
             }
         };
-        let failed = |error| map::failed(engine, During::Request, Some(&uri), error);
+        let by = proxy.as_ref();
+        let failed = |error| map::failed(engine, During::Request, Some(&uri), by, error);
         let request = reqwest::Request::try_from(request.map(map::request_body)).map_err(failed)?;
         let response = client.execute(request).await.map_err(failed)?;
         Ok(map::response(engine, &handle, response.into()))
@@ -368,7 +405,11 @@ fn is_secure(engine: &'static str, http: &Reqwest, uri: &Uri) -> Result<bool> {
     }
 }
 
-fn timeout(extensions: &http::Extensions) -> Option<std::time::Duration> {
+fn is_http(proxy: &Proxy) -> bool {
+    proxy.scheme() == ProxyScheme::Http
+}
+
+fn timeout(extensions: &http::Extensions) -> Option<Duration> {
     extensions.get::<ConnectTimeout>().map(|limit| limit.0)
 }
 

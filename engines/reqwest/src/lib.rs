@@ -18,6 +18,7 @@ mod clients;
 mod connect;
 mod driver;
 mod map;
+mod proxied;
 mod runtime;
 mod tls;
 
@@ -53,7 +54,8 @@ use tls::Secure;
 /// `Accept: */*` where there is no `Accept`, and sends a request again that met a kept connection which
 /// had closed before a byte of it was sent.) A
 /// [`ConnectTimeout`](drivetrain_engine::ConnectTimeout) of a request is kept by a client per distinct
-/// duration, eight at most; connections are not reused across them.
+/// duration, and so is a [`Proxy`](drivetrain_engine::Proxy), eight at most; connections are not reused
+/// across them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -102,8 +104,12 @@ impl Reqwest {
     const NO_WEB_SOCKETS: &'static str =
         "reqwest speaks HTTP only: use Tungstenite or FastWebSockets";
 
-    pub(crate) const PRECONFIGURED_TIMEOUT: &'static str =
+    const PRECONFIGURED_TIMEOUT: &'static str =
         "the preconfigured client has its own: set connect_timeout on its builder";
+    const PRECONFIGURED_PROXY: &'static str =
+        "the preconfigured client has its own: set proxy on its builder";
+    const HOOK_AND_TUNNEL: &'static str = "a ws:// tunnel is not dialled by reqwest, so that what a configure hook sets would be lost: \
+         leave the hook out, or use wss:// or a SOCKS5 proxy";
 
     /// HTTP with reqwest's own defaults, the system's CA certificates, and no client certificate.
     pub fn new() -> Self {
@@ -115,7 +121,7 @@ impl Reqwest {
     ///
     /// It does not serve handshakes: those need HTTP/1.1 only, and a made client does not tell how it
     /// was made. They use a client of the engine's own, to which the options of this value apply.
-    /// A connect timeout that is set above is refused for requests.
+    /// A connect timeout and a proxy that are set above are refused.
     pub fn preconfigured(self, client: Client) -> Self {
         self.set("preconfigured", "a reqwest::Client", false, |options| {
             options.preconfigured = Some(client);
@@ -225,7 +231,8 @@ impl Reqwest {
     /// Changes reqwest's own builder, for what has no method here; called again for each client that is
     /// made, those for handshakes included. Default: nothing.
     ///
-    /// The hook's proxies are used. Its redirects, retries, `Referer`, decompression and, with rustls,
+    /// The hook's proxies are used where none was set above; `ws` through an HTTP proxy that was set above
+    /// is refused beside a hook, as reqwest cannot dial it. Its redirects, retries, `Referer`, decompression and, with rustls,
     /// TLS are overwritten by the engine's; a `timeout` or `read_timeout` also ends a handshake, but not
     /// the WebSocket it opened. Cookies are drivetrain's: leave reqwest's off.
     pub fn configure(
@@ -251,6 +258,15 @@ impl Reqwest {
 
     pub(crate) fn client(&self, engine: &'static str, purpose: Purpose) -> Result<Client> {
         self.clients.get(engine, &self.options, purpose)
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Why a tunnel for `ws` cannot be made with these options, if so.
+    pub(crate) fn no_tunnel(&self) -> Option<&'static str> {
+        (!self.options.hooks.is_empty()).then_some(Self::HOOK_AND_TUNNEL)
     }
 
     pub(crate) fn preconfigured_client(&self) -> Option<&Client> {
@@ -345,7 +361,14 @@ impl Engine for Reqwest {
             Capability::ConnectTimeout if self.options.preconfigured.is_some() => {
                 Support::missing(Self::PRECONFIGURED_TIMEOUT)
             }
-            Capability::ConnectTimeout => Support::Offered,
+            Capability::Proxies | Capability::SocksProxies
+                if self.options.preconfigured.is_some() =>
+            {
+                Support::missing(Self::PRECONFIGURED_PROXY)
+            }
+            Capability::ConnectTimeout | Capability::Proxies | Capability::SocksProxies => {
+                Support::Offered
+            }
             _ => Support::missing(Self::NO_WEB_SOCKETS),
         }
     }

@@ -123,7 +123,9 @@ impl Engine for Tungstenite {
             | Capability::Http2
             | Capability::Tls
             | Capability::ClientCertificates
-            | Capability::ConnectTimeout => self.hop.support(capability),
+            | Capability::ConnectTimeout
+            | Capability::Proxies
+            | Capability::SocksProxies => self.hop.support(capability),
             Capability::WebSockets
             | Capability::HandshakeHeaders
             | Capability::HandshakeResponse
