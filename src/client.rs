@@ -6,12 +6,12 @@ use std::{
 };
 
 use drivetrain_engine::{
-    Capability, ConnectTimeout, Engine, Error, ErrorKind, Result, Runtime, Support,
+    Capability, ConnectTimeout, Engine, Error, ErrorKind, Proxy, Result, Runtime, Support,
 };
-use http::Method;
+use http::{Method, Uri};
 
 use crate::{
-    Plugin, RequestBuilder, Settings, WebSocketRequest, WebSockets,
+    Plugin, Proxies, RequestBuilder, Settings, WebSocketRequest, WebSockets,
     options::{Effective, SessionOptions, require},
     plugin::Installed,
     session::{AppliedBy, SetBy, Setting},
@@ -124,6 +124,9 @@ impl HttpClient {
             };
             settings.push(Setting::new(name, value, set_by, applied_by));
         }
+        let proxies = &self.installed().proxies;
+        let set_by = if proxies.is_empty() { SetBy::Default } else { SetBy::Plugin };
+        settings.push(Setting::new("proxy", proxies.to_string(), set_by, AppliedBy::Engine));
         settings
     }
 
@@ -177,6 +180,11 @@ impl HttpClient {
         self.installed().timeout.connect.map(ConnectTimeout)
     }
 
+    /// The proxy to go through to this URL, in one hop.
+    pub(crate) fn proxy_for(&self, uri: &Uri) -> Option<Proxy> {
+        self.installed().proxies.proxy_for(uri).cloned()
+    }
+
     /// Names the engine in an error that does not yet.
     pub(crate) fn named(&self, error: Error) -> Error {
         if error.engine().is_some() {
@@ -210,6 +218,16 @@ impl HttpClientBuilder {
         self
     }
 
+    /// Sets the proxies to go through: a [`Proxy`](crate::Proxy) or its URL for everything, or
+    /// [`Proxies`] by scheme and with exceptions, such as [`Proxies::from_env`]. A second call replaces
+    /// the first. Default: none; the environment is not read. Needs the engine's capability
+    /// [`Proxies`](Capability::Proxies) or [`SocksProxies`](Capability::SocksProxies).
+    #[must_use]
+    pub fn proxy(mut self, proxies: impl Into<Proxies>) -> Self {
+        self.installed.proxies = proxies.into();
+        self
+    }
+
     /// Makes the client. No I/O, no runtime needed.
     ///
     /// # Errors
@@ -226,6 +244,7 @@ impl HttpClientBuilder {
         if installed.timeout.connect.is_some() {
             require(&*engine, Capability::ConnectTimeout)?;
         }
+        installed.proxies.check(&*engine)?;
         installed.defaults.check()?;
         Ok(HttpClient(Arc::new(Inner { engine, installed, effective: OnceLock::new() })))
     }

@@ -32,6 +32,7 @@
 //! | [`HttpClient`] | everything |
 //! | [`engine`] | the engines in this build, and what each has to configure |
 //! | [`WebSockets`], [`HttpTimeout`], [`DefaultRequest`] | what is installed on a client |
+//! | [`Proxies`] | which proxy is for which URL |
 //! | [`WebSocketRequest`] | opening a WebSocket: headers, subprotocols, options of one session |
 //! | [`Session`] | an open WebSocket |
 //! | [`RawSession`] | the same without any automatism |
@@ -64,6 +65,7 @@ mod http_timeout;
 mod json;
 mod options;
 mod plugin;
+mod proxy;
 mod request;
 mod response;
 mod session;
@@ -92,13 +94,14 @@ pub use client::{HttpClient, HttpClientBuilder};
 pub use default_request::DefaultRequest;
 pub use drivetrain_engine::{
     Body, Capability, CloseCode, CloseReason, Error, ErrorKind, Extension, Frame, OpCode, Outcome,
-    Protocol, RawFrame, Requirement, Result, Rsv, Support, Utf8Bytes,
+    Protocol, Proxy, ProxyScheme, RawFrame, Requirement, Result, Rsv, Support, Utf8Bytes,
 };
 pub use http;
 pub use http_timeout::HttpTimeout;
 #[cfg(feature = "json")]
 pub use json::Json;
 pub use plugin::Plugin;
+pub use proxy::Proxies;
 pub use request::RequestBuilder;
 pub use response::Response;
 pub use session::{

@@ -163,6 +163,9 @@ impl RequestBuilder {
         if let Some(timeout) = client.connect_timeout() {
             request.extensions_mut().insert(timeout);
         }
+        if let Some(proxy) = client.proxy_for(request.uri()) {
+            request.extensions_mut().insert(proxy);
+        }
         let limits = client.installed().timeout;
         let limit = timeout.or(limits.request);
         let response =

@@ -275,6 +275,9 @@ impl WebSocketRequest {
         if let Some(timeout) = self.client.connect_timeout() {
             handshake.extensions_mut().insert(timeout);
         }
+        if let Some(proxy) = self.client.proxy_for(handshake.uri()) {
+            handshake.extensions_mut().insert(proxy);
+        }
         Ok((handshake, secure))
     }
 
