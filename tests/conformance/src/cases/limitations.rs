@@ -10,7 +10,7 @@ use drivetrain_engine::Capability;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use super::{handshake, keepalive, limits, messages, outbox, raw, tls};
+use super::{handshake, keepalive, limits, messages, outbox, proxies, raw, tls};
 use crate::{
     CountedStream,
     case::{Case, case},
@@ -112,6 +112,8 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
             Ok(())
         }
         Capability::ConnectTimeout => a_connect_timeout_passes(cx).await,
+        Capability::Proxies => proxies::works(cx, proxies::Kind::Http).await,
+        Capability::SocksProxies => proxies::works(cx, proxies::Kind::Socks5).await,
         Capability::BatchedWrites => outbox::a_burst_costs_few_writes(cx).await,
         unknown => Err(Failure::new(format_args!("the suite does not know `{unknown}` yet"))),
     }
@@ -192,6 +194,11 @@ pub(crate) async fn refused(cx: &Context, capability: Capability) -> Verdict {
             let timeout = HttpTimeout::new().connect(SHORT);
             unsupported(HttpClient::builder(cx.engine()).install(timeout).build())?
         }
+        Capability::Proxies | Capability::SocksProxies => {
+            let scheme = if capability == Capability::Proxies { "http" } else { "socks5" };
+            let proxy = format!("{scheme}://{}", server.addr());
+            unsupported(HttpClient::builder(cx.engine()).proxy(proxy).build())?
+        }
         Capability::SendPing if cx.offers(Capability::WebSockets) => {
             let session = cx.client().web_socket(server.ws_url("/echo")).connect().await?;
             return ping_is_refused(&session).await;
@@ -216,7 +223,11 @@ pub(crate) async fn refused(cx: &Context, capability: Capability) -> Verdict {
 /// What else has to be there for a capability: its absence may be what is named.
 fn needs(capability: Capability) -> &'static [Capability] {
     match capability {
-        Capability::Http1 | Capability::WebSockets | Capability::ConnectTimeout => &[],
+        Capability::Http1
+        | Capability::WebSockets
+        | Capability::ConnectTimeout
+        | Capability::Proxies
+        | Capability::SocksProxies => &[],
         Capability::RsvBits => &[Capability::WebSockets, Capability::RawSessions],
         _ => &[Capability::WebSockets],
     }

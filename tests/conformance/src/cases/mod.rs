@@ -13,6 +13,7 @@ mod limitations;
 mod limits;
 mod messages;
 mod outbox;
+mod proxies;
 mod raw;
 mod refusal;
 mod settings;
@@ -38,6 +39,7 @@ pub(crate) fn all() -> Vec<Case> {
         limitations::cases(),
         http::cases(),
         tls::cases(),
+        proxies::cases(),
         handshake::cases(),
         refusal::cases(),
         hostile::cases(),

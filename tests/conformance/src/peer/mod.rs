@@ -25,10 +25,13 @@
 mod conn;
 mod echo;
 mod http;
+mod http_proxy;
 mod message;
 mod proxy;
+mod proxy_script;
 mod resources;
 mod server;
+mod socks;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -38,8 +41,11 @@ mod wire;
 pub use conn::Conn;
 pub use echo::EchoServer;
 pub use http::{Request, accept_key};
+pub use http_proxy::http_proxy;
 pub use message::Message;
 pub use proxy::{Fault, FaultProxy, SplitMix64};
+pub use proxy_script::{Asked, ProxyScript, Refusal};
 pub use server::Server;
+pub use socks::socks5_proxy;
 pub use tls::{TestCa, TlsSession};
 pub use wire::{LengthEncoding, WireFrame, frame_header, opcode};

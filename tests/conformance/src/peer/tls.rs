@@ -15,8 +15,8 @@ use rustls::{RootCertStore, ServerConfig, StreamOwned};
 use super::stream::{Socket, Stream};
 use super::wire::invalid;
 
-/// A certificate authority, a server certificate for `localhost`, `127.0.0.1` and `::1`, and a
-/// client certificate. Two of them do not trust each other.
+/// A certificate authority, a server certificate for `localhost`, `127.0.0.1`, `::1` and
+/// [`PRIVATE_NAME`](Self::PRIVATE_NAME), and a client certificate. Two of them do not trust each other.
 pub struct TestCa {
     ca_pem: String,
     client_certificate_pem: String,
@@ -26,6 +26,10 @@ pub struct TestCa {
 }
 
 impl TestCa {
+    /// A name that no resolver knows, as it cannot exist (RFC 6761 section 6.4): for what is resolved
+    /// elsewhere, such as by a proxy.
+    pub const PRIVATE_NAME: &'static str = "target.drivetrain.invalid";
+
     /// Makes new keys and certificates.
     #[allow(clippy::new_without_default)] // No two are equal, so there is no default one.
     pub fn new() -> Self {
@@ -39,7 +43,7 @@ impl TestCa {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
 
-        let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
+        let names = ["localhost", "127.0.0.1", "::1", Self::PRIVATE_NAME].map(String::from);
         let (server, server_key) =
             issue(&ca, "localhost", &names, ExtendedKeyUsagePurpose::ServerAuth)?;
         let names = ["client.test".into()];
