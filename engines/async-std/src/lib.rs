@@ -53,6 +53,7 @@ mod dial;
 mod exchange;
 mod map;
 mod pool;
+mod proxied;
 mod runtime;
 #[cfg(feature = "smol")]
 mod smol;
@@ -240,7 +241,11 @@ impl<R: Flavour> Engine for FuturesIo<R> {
         let is_over = self.caller.is_some();
         match capability {
             Capability::Http1 if is_over => Support::missing(Self::ONE_STREAM),
-            Capability::ConnectTimeout if is_over => Support::missing(Self::NOTHING_TO_DIAL),
+            Capability::ConnectTimeout | Capability::Proxies | Capability::SocksProxies
+                if is_over =>
+            {
+                Support::missing(Self::NOTHING_TO_DIAL)
+            }
             Capability::ClientCertificates if is_over => Support::missing(Self::OWN_TLS),
             Capability::Http2 => {
                 Support::missing("hyper over HTTP/1.1 only: use the Tungstenite engine for HTTP/2")
@@ -263,6 +268,8 @@ impl<R: Flavour> Engine for FuturesIo<R> {
             | Capability::RsvBits
             | Capability::CallerStream
             | Capability::ConnectTimeout
+            | Capability::Proxies
+            | Capability::SocksProxies
             | Capability::BatchedWrites => Support::Offered,
             _ => Support::missing("this version of the engine does not know it"),
         }
