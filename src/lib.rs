@@ -94,7 +94,8 @@ pub use client::{HttpClient, HttpClientBuilder};
 pub use default_request::DefaultRequest;
 pub use drivetrain_engine::{
     Body, Capability, CloseCode, CloseReason, Error, ErrorKind, Extension, Frame, OpCode, Outcome,
-    Protocol, Proxy, ProxyScheme, RawFrame, Requirement, Result, Rsv, Support, Utf8Bytes,
+    Protocol, Proxy, ProxyScheme, RawFrame, Requirement, Result, Rsv, Support, TlsVersion,
+    Utf8Bytes,
 };
 pub use http;
 pub use http_timeout::HttpTimeout;

@@ -62,6 +62,8 @@ mod tls;
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
+#[cfg(feature = "rustls")]
+use drivetrain_engine::TlsVersion;
 use drivetrain_engine::{
     Answer, Body, Capability, Engine, EngineSettings, Error, ErrorKind, Handshake, NativeSetting,
     Result, Runtime, Support, async_trait,
@@ -197,6 +199,20 @@ impl<R: Flavour> FuturesIo<R> {
     #[must_use]
     pub fn only_these_roots(self) -> Self {
         self.tls("only_these_roots", "true".into(), drivetrain_tls::Tls::only_these_roots)
+    }
+
+    /// Refuses servers that only speak an older TLS. Default: [`TlsVersion::V1_2`].
+    #[must_use]
+    pub fn min_tls_version(self, version: TlsVersion) -> Self {
+        self.tls("min_tls_version", version.to_string(), |tls| tls.min_version(version))
+    }
+
+    /// **Accepts whatever certificate a server shows, for any name: anybody in between can read and change
+    /// everything.** For tests alone. Default: certificates are verified. Roots cannot be set beside it.
+    #[must_use]
+    pub fn danger_accept_any_certificate(self) -> Self {
+        let with = drivetrain_tls::Tls::danger_accept_any_certificate;
+        self.tls("danger_accept_any_certificate", "true: NO VERIFICATION".into(), with)
     }
 
     /// Presents this certificate to a server that asks for one. Default: none.

@@ -29,6 +29,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+use drivetrain_engine::TlsVersion;
 use drivetrain_engine::{
     Answer, Body, Capability, Engine, EngineSettings, Error, ErrorKind, Handshake, NativeSetting,
     Result, Runtime, Support, async_trait,
@@ -199,6 +201,24 @@ impl Reqwest {
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     pub fn only_these_roots(self) -> Self {
         self.set("only_these_roots", true, true, |options| options.secure.only_these_roots())
+    }
+
+    /// Refuses servers that only speak an older TLS. Default: [`TlsVersion::V1_2`] with rustls, the library's
+    /// own with native-tls.
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    pub fn min_tls_version(self, version: TlsVersion) -> Self {
+        self.set("min_tls_version", version, true, |options| {
+            options.secure.min_version(version);
+        })
+    }
+
+    /// **Accepts whatever certificate a server shows, for any name: anybody in between can read and change
+    /// everything.** For tests alone. Default: certificates are verified. Roots cannot be set beside it.
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    pub fn danger_accept_any_certificate(self) -> Self {
+        self.set("danger_accept_any_certificate", "true: NO VERIFICATION", true, |options| {
+            options.secure.accept_any_certificate();
+        })
     }
 
     /// Presents this certificate to a server that asks for one. Default: none.

@@ -2,7 +2,7 @@
 
 use drivetrain_engine::Result;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
-use drivetrain_engine::{Error, ErrorKind};
+use drivetrain_engine::{Error, ErrorKind, TlsVersion};
 use reqwest::ClientBuilder;
 
 /// What to trust and who to be, for whichever TLS is used in the end.
@@ -41,6 +41,24 @@ impl Secure {
         #[cfg(feature = "native-tls")]
         {
             self.native.only_these_roots = true;
+        }
+    }
+
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    pub(crate) fn min_version(&mut self, version: TlsVersion) {
+        #[cfg(feature = "rustls")]
+        self.change(|tls| tls.min_version(version));
+        #[cfg(feature = "native-tls")]
+        self.native.min_version.replace(version);
+    }
+
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    pub(crate) fn accept_any_certificate(&mut self) {
+        #[cfg(feature = "rustls")]
+        self.change(drivetrain_tls::Tls::danger_accept_any_certificate);
+        #[cfg(feature = "native-tls")]
+        {
+            self.native.accepts_any = true;
         }
     }
 
@@ -129,7 +147,7 @@ fn trusting_nobody() -> Result<rustls::ClientConfig> {
 mod native {
     use std::borrow::Cow;
 
-    use super::{ClientBuilder, Error, ErrorKind, Result};
+    use super::{ClientBuilder, Error, ErrorKind, Result, TlsVersion};
 
     /// PEM as it was given; the system's library reads it when a client is made.
     #[derive(Clone, Default)]
@@ -137,10 +155,18 @@ mod native {
         pub(super) roots: Vec<Vec<u8>>,
         pub(super) client: Option<Vec<u8>>,
         pub(super) only_these_roots: bool,
+        pub(super) min_version: Option<TlsVersion>,
+        pub(super) accepts_any: bool,
     }
 
     impl Native {
         pub(super) fn check(&self) -> Result<()> {
+            if self.accepts_any && (!self.roots.is_empty() || self.only_these_roots) {
+                return Err(invalid(
+                    "root certificates have no effect beside danger_accept_any_certificate: leave one \
+                     of them out",
+                ));
+            }
             if self.only_these_roots && self.roots.is_empty() {
                 return Err(invalid(
                     "no CA certificates to trust, as only_these_roots was called: add one with \
@@ -163,6 +189,18 @@ mod native {
             }
             self.check()?;
             let roots = self.certificates()?;
+            let builder = match self.min_version {
+                Some(TlsVersion::V1_2) => builder.tls_version_min(reqwest::tls::Version::TLS_1_2),
+                Some(_) => builder.tls_version_min(reqwest::tls::Version::TLS_1_3),
+                None => builder,
+            };
+            let builder = if self.accepts_any {
+                builder
+                    .tls_danger_accept_invalid_certs(true)
+                    .tls_danger_accept_invalid_hostnames(true)
+            } else {
+                builder
+            };
             let builder = if self.only_these_roots {
                 builder.tls_certs_only(roots)
             } else {

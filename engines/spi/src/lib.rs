@@ -27,6 +27,7 @@ mod proxy;
 mod redact;
 mod runtime;
 mod settings;
+mod tls_version;
 mod transport;
 
 pub use async_trait::async_trait;
@@ -42,4 +43,5 @@ pub use proxy::{Proxy, ProxyScheme};
 pub use redact::redacted;
 pub use runtime::{Instant, Runtime, Timer};
 pub use settings::{EngineSettings, NativeSetting};
+pub use tls_version::TlsVersion;
 pub use transport::Transport;

@@ -6,11 +6,10 @@ use std::{
 };
 
 use drivetrain::{ErrorKind, HttpClient, HttpTimeout, Requirement, Session, WebSockets};
-use drivetrain_engine::Capability;
-use serde_json::Value;
+use drivetrain_engine::{Capability, TlsVersion};
 use socket2::{Domain, Socket, Type};
 
-use super::{handshake, keepalive, limits, messages, outbox, proxies, raw, tls};
+use super::{handshake, http2, keepalive, limits, messages, outbox, proxies, raw, tls};
 use crate::{
     CountedStream,
     case::{Case, case},
@@ -49,7 +48,14 @@ async fn a_claim_is_true(cx: Context, capability: Capability) -> Verdict {
 /// What a subject makes engines with is there if the engine offers it, and only then.
 fn subject_and_engine_agree(cx: &Context, capability: Capability) -> Verdict {
     let made = match capability {
-        Capability::Tls => cx.engine_with_root(&TestCa::new()).is_some(),
+        Capability::Tls => {
+            let made = cx.engine_with_root(&TestCa::new()).is_some();
+            let with_version = cx.engine_with_min_tls_version(&TestCa::new(), TlsVersion::V1_2);
+            assert_eq!(with_version.is_some(), made, "with_min_tls_version goes with TLS");
+            let accepting = cx.engine_accepting_any_certificate();
+            assert_eq!(accepting.is_some(), made, "accepting_any_certificate goes with TLS");
+            made
+        }
         Capability::ClientCertificates => {
             cx.engine_with_client_certificate(&TestCa::new()).is_some()
         }
@@ -71,10 +77,7 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
             assert_eq!(response.version(), drivetrain::http::Version::HTTP_11);
             Ok(())
         }
-        Capability::Http2 => {
-            assert!(offers_h2(&cx).await?, "no h2 in its ALPN");
-            Ok(())
-        }
+        Capability::Http2 => http2::requests_share_a_connection(cx).await,
         Capability::WebSockets => echoes(&mut cx.session("/echo").await?.1, "works").await,
         Capability::Tls if cx.offers(Capability::WebSockets) => {
             tls::wss_trusts_a_root_of_the_callers(cx).await
@@ -126,10 +129,7 @@ async fn is_absent(cx: Context, capability: Capability) -> Verdict {
     }
     match capability {
         Capability::Http2 if !cx.offers(Capability::Tls) => refused(&cx, Capability::Tls).await,
-        Capability::Http2 => {
-            assert!(!offers_h2(&cx).await?, "it says that it lacks HTTP/2, and offers it");
-            Ok(())
-        }
+        Capability::Http2 => http2::http_1_1_is_spoken(cx).await,
         Capability::HandshakeResponse => {
             let (_server, session) = cx.session("/echo").await?;
             assert!(session.response().is_none(), "it says that it lacks it, and shows it");
@@ -245,15 +245,6 @@ async fn ping_is_refused(session: &Session) -> Verdict {
 #[track_caller]
 fn unsupported<T>(result: drivetrain::Result<T>) -> Verdict<drivetrain::Error> {
     fails(result, ErrorKind::Unsupported)
-}
-
-/// Whether a request over TLS offers HTTP/2.
-async fn offers_h2(cx: &Context) -> Verdict<bool> {
-    let (ca, server) = tls::echo_tls(cx);
-    let client = HttpClient::new(tls::trusting(cx, &ca)?);
-    let seen: Value = client.get(server.http_url("/anything")).send().await?.json().await?;
-    let offered = seen["tls"]["offered_alpn"].as_array();
-    Ok(offered.is_some_and(|offered| offered.iter().any(|protocol| protocol == "h2")))
 }
 
 /// A host that does not answer is given up, for HTTP and for WebSockets.

@@ -7,6 +7,7 @@ mod ending;
 mod handshake;
 mod hostile;
 mod http;
+mod http2;
 mod input;
 mod keepalive;
 mod limitations;
@@ -38,6 +39,7 @@ pub(crate) fn all() -> Vec<Case> {
     [
         limitations::cases(),
         http::cases(),
+        http2::cases(),
         tls::cases(),
         proxies::cases(),
         handshake::cases(),

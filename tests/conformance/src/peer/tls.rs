@@ -10,7 +10,10 @@ use rcgen::{
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::{Acceptor, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig, StreamOwned};
+use rustls::version::TLS12;
+use rustls::{
+    ALL_VERSIONS as ALL, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion,
+};
 
 use super::stream::{Socket, Stream};
 use super::wire::invalid;
@@ -23,6 +26,7 @@ pub struct TestCa {
     client_key_pem: String,
     config: Arc<ServerConfig>,
     mutual_config: Arc<ServerConfig>,
+    old_config: Arc<ServerConfig>,
 }
 
 impl TestCa {
@@ -61,8 +65,9 @@ impl TestCa {
             ca_pem: ca.pem(),
             client_certificate_pem: client.pem(),
             client_key_pem: client_key.serialize_pem(),
-            config: server_config(&provider, None, &chain, &server_key)?,
-            mutual_config: server_config(&provider, Some(verifier), &chain, &server_key)?,
+            config: server_config(&provider, ALL, None, &chain, &server_key)?,
+            mutual_config: server_config(&provider, ALL, Some(verifier), &chain, &server_key)?,
+            old_config: server_config(&provider, &[&TLS12], None, &chain, &server_key)?,
         })
     }
 
@@ -94,6 +99,18 @@ impl TestCa {
     /// As [`server_config`](Self::server_config), and requires a client certificate of this authority.
     pub fn mutual_server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.mutual_config)
+    }
+
+    /// As [`server_config`](Self::server_config), for TLS 1.2 alone.
+    pub fn tls_1_2_server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.old_config)
+    }
+
+    /// As [`server_config`](Self::server_config), preferring HTTP/2; ALPN `h2` and `http/1.1`.
+    pub fn http2_server_config(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+        Arc::new(config)
     }
 }
 
@@ -134,12 +151,13 @@ fn issue(
 
 fn server_config(
     provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
     verifier: Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>,
     chain: &[CertificateDer<'static>],
     key: &KeyPair,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()?;
+        .with_protocol_versions(versions)?;
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
