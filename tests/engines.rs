@@ -49,6 +49,7 @@ struct Built {
     with_root: fn(&[u8]) -> Made,
     with_min_tls_version: fn(&[u8], TlsVersion) -> Made,
     accepting_any_certificate: fn() -> Made,
+    over_http2: fn(&[u8]) -> Made,
     with_client_certificate: fn(&[u8], &[u8]) -> Made,
     with_ping_interval: fn(Duration) -> Made,
     over: fn(CountedStream) -> Made,
@@ -62,6 +63,7 @@ const NOTHING: Built = Built {
     with_root: |_| None,
     with_min_tls_version: |_, _| None,
     accepting_any_certificate: || None,
+    over_http2: |_| None,
     with_client_certificate: |_, _| None,
     with_ping_interval: |_| None,
     over: |_| None,
@@ -128,6 +130,10 @@ const FAST_WEB_SOCKETS: Built = Built {
     },
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     accepting_any_certificate: || made(engine::FastWebSockets::new().http(accepting_any())),
+    #[cfg(feature = "rustls")]
+    over_http2: |root| {
+        made(engine::FastWebSockets::new().http(trusting(root).web_socket_over_http2()))
+    },
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     with_client_certificate: |root, client| {
         let http = trusting(root).client_certificate_pem(client);
@@ -151,6 +157,10 @@ const TUNGSTENITE: Built = Built {
     },
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     accepting_any_certificate: || made(engine::Tungstenite::new().http(accepting_any())),
+    #[cfg(feature = "rustls")]
+    over_http2: |root| {
+        made(engine::Tungstenite::new().http(trusting(root).web_socket_over_http2()))
+    },
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     with_client_certificate: |root, client| {
         let http = trusting(root).client_certificate_pem(client);
@@ -196,6 +206,10 @@ impl Subject for Built {
 
     fn with_min_tls_version(&self, root_pem: &[u8], version: TlsVersion) -> Made {
         (self.with_min_tls_version)(root_pem, version)
+    }
+
+    fn over_http2(&self, root_pem: &[u8]) -> Made {
+        (self.over_http2)(root_pem)
     }
 
     fn accepting_any_certificate(&self) -> Made {

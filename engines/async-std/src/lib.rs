@@ -263,6 +263,9 @@ impl<R: Flavour> Engine for FuturesIo<R> {
                 Support::missing(Self::NOTHING_TO_DIAL)
             }
             Capability::ClientCertificates if is_over => Support::missing(Self::OWN_TLS),
+            Capability::WebSocketOverHttp2 => {
+                Support::missing("hyper over HTTP/1.1 only: use the Tungstenite engine for it")
+            }
             Capability::Http2 => {
                 Support::missing("hyper over HTTP/1.1 only: use the Tungstenite engine for HTTP/2")
             }

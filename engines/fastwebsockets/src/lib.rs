@@ -149,7 +149,8 @@ impl Engine for FastWebSockets {
             | Capability::ClientCertificates
             | Capability::ConnectTimeout
             | Capability::Proxies
-            | Capability::SocksProxies => self.hop.support(capability),
+            | Capability::SocksProxies
+            | Capability::WebSocketOverHttp2 => self.hop.support(capability),
             Capability::RsvBits => Support::missing(map::NO_RSV),
             Capability::WebSockets
             | Capability::HandshakeHeaders

@@ -5,13 +5,16 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use drivetrain_engine::{
     Accepted, Answer, Body, Capability, ConnectTimeout, Connection, Duties, Engine as _, Error,
-    ErrorKind, Handshake, NativeSetting, Proxy, ProxyScheme, Result, Runtime, Support, Transport,
+    ErrorKind, Handshake, NativeSetting, Protocol, Proxy, ProxyScheme, Result, Runtime, Support,
+    Transport,
 };
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+#[cfg(feature = "rustls")]
+use crate::over_http2;
 use crate::{
     Reqwest,
     brought::{BoxStream, Brought, Stream},
@@ -96,6 +99,10 @@ impl<S> Opened<S> {
                     Connection::new(transport)
                         .with_subprotocol(subprotocol)
                         .with_extensions(extensions)
+                        .with_protocol(match response.version() {
+                            Version::HTTP_2 => Protocol::H2,
+                            _ => Protocol::H1,
+                        })
                         .with_response(response)
                         .with_duties(duties),
                 )
@@ -129,12 +136,14 @@ impl Hop {
 
     /// Whether it offers one of [`Http1`](Capability::Http1), [`Http2`](Capability::Http2),
     /// [`Tls`](Capability::Tls), [`ClientCertificates`](Capability::ClientCertificates),
-    /// [`ConnectTimeout`](Capability::ConnectTimeout), [`Proxies`](Capability::Proxies) and
-    /// [`SocksProxies`](Capability::SocksProxies). All others are missing: they are the engine's
+    /// [`ConnectTimeout`](Capability::ConnectTimeout), [`Proxies`](Capability::Proxies),
+    /// [`SocksProxies`](Capability::SocksProxies) and
+    /// [`WebSocketOverHttp2`](Capability::WebSocketOverHttp2). All others are missing: they are the engine's
     /// to answer.
     pub fn support(&self, capability: Capability) -> Support {
         match &self.brought {
             Some(_) => Brought::support(capability),
+            None if capability == Capability::WebSocketOverHttp2 => self.http.over_http2(),
             None => self.http.support(capability),
         }
     }
@@ -214,6 +223,12 @@ impl Hop {
                 Ok(opened.into_answer(duties, frame))
             }
             None => {
+                #[cfg(feature = "rustls")]
+                if let Some(opened) = self.open_over_http2(handshake).await? {
+                    return Ok(opened.into_answer(duties, |stream, read_ahead, accepted| {
+                        frame(Box::new(stream), read_ahead, accepted)
+                    }));
+                }
                 let opened = self.open(handshake).await?;
                 Ok(opened.into_answer(duties, |stream, read_ahead, accepted| {
                     frame(Box::new(stream), read_ahead, accepted)
@@ -267,6 +282,23 @@ impl Hop {
             })
         };
         Within::new(handle.clone(), exchange).await
+    }
+
+    /// Opens the socket over HTTP/2, if that is wanted and the server allows it.
+    #[cfg(feature = "rustls")]
+    async fn open_over_http2(
+        &self,
+        handshake: &Handshake,
+    ) -> Result<Option<Opened<over_http2::Socket>>> {
+        let Some(links) = self.http.http2_links() else { return Ok(None) };
+        let is_secure = is_secure(self.engine, &self.http, handshake.uri())?;
+        if !is_secure || handshake.extensions().get::<Proxy>().is_some() {
+            return Ok(None);
+        }
+        let handle = runtime::current(self.engine)?;
+        let limit = timeout(handshake.extensions());
+        let opening = links.open(self.engine, self.http.options(), handshake, limit, &handle);
+        Within::new(handle.clone(), opening).await.map_err(|error| error.with_engine(self.engine))
     }
 
     /// Sends a handshake for `ws` through a tunnel of an HTTP proxy's.

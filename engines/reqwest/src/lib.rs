@@ -16,8 +16,11 @@
 mod brought;
 mod clients;
 mod connect;
+mod dial;
 mod driver;
 mod map;
+#[cfg(feature = "rustls")]
+mod over_http2;
 mod proxied;
 mod runtime;
 mod tls;
@@ -71,6 +74,8 @@ use tls::Secure;
 pub struct Reqwest {
     options: Options,
     clients: Arc<Clients>,
+    #[cfg(feature = "rustls")]
+    http2: Arc<over_http2::Links>,
 }
 
 type Hook = Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
@@ -81,6 +86,7 @@ pub(crate) struct Options {
     pool_idle_timeout: Option<Option<Duration>>,
     pool_max_idle_per_host: Option<usize>,
     http1_only: bool,
+    web_socket_over_http2: bool,
     http2_keep_alive_interval: Option<Duration>,
     local_address: Option<IpAddr>,
     tcp_keepalive: Option<Option<Duration>>,
@@ -110,6 +116,8 @@ impl Reqwest {
         "the preconfigured client has its own: set connect_timeout on its builder";
     const PRECONFIGURED_PROXY: &'static str =
         "the preconfigured client has its own: set proxy on its builder";
+    const OVER_HTTP1: &'static str =
+        "handshakes use HTTP/1.1: Reqwest::web_socket_over_http2 switches it on";
     const HOOK_AND_TUNNEL: &'static str = "a ws:// tunnel is not dialled by reqwest, so that what a configure hook sets would be lost: \
          leave the hook out, or use wss:// or a SOCKS5 proxy";
 
@@ -149,6 +157,20 @@ impl Reqwest {
     /// never offer it.
     pub fn http1_only(self) -> Self {
         self.set("http1_only", true, false, |options| options.http1_only = true)
+    }
+
+    /// Opens `wss` over HTTP/2 where the server allows it (RFC 8441): the sockets of one host share one
+    /// connection, which is closed with the last of them. Default: off. Needs rustls, and goes without
+    /// [`configure`](Self::configure), as reqwest has no such handshake.
+    ///
+    /// A server that does not negotiate HTTP/2, or does not allow it there, gets HTTP/1.1, and is
+    /// remembered; so does `ws`, and whatever goes through a proxy. A socket's peer is slowed down by
+    /// HTTP/2's own windows, 256 KiB a socket.
+    #[cfg(feature = "rustls")]
+    pub fn web_socket_over_http2(self) -> Self {
+        self.set("web_socket_over_http2", true, true, |options| {
+            options.web_socket_over_http2 = true;
+        })
     }
 
     /// Pings an HTTP/2 connection in use this often, and gives it up when the answer takes longer than
@@ -273,6 +295,10 @@ impl Reqwest {
         with(&mut self.options);
         self.options.set.push(Set { name, value: value.to_string(), handshakes });
         self.clients = Arc::default();
+        #[cfg(feature = "rustls")]
+        {
+            self.http2 = Arc::default();
+        }
         self
     }
 
@@ -310,7 +336,43 @@ impl Reqwest {
                 .with_engine(engine));
             }
         }
+        self.check_http2(handshakes).map_err(|error| error.with_engine(engine))?;
         self.options.secure.check().map_err(|error| error.with_engine(engine))
+    }
+
+    fn check_http2(&self, handshakes: bool) -> Result<()> {
+        if !self.options.web_socket_over_http2 {
+            return Ok(());
+        }
+        #[cfg(feature = "native-tls")]
+        let is_native = self.options.secure.is_native();
+        #[cfg(not(feature = "native-tls"))]
+        let is_native = false;
+        let why = if !handshakes {
+            "this engine opens no WebSockets: use Tungstenite or FastWebSockets"
+        } else if !self.options.hooks.is_empty() {
+            "a configure hook beside it would be lost: leave one of them out"
+        } else if is_native {
+            "it needs rustls: leave native_tls out"
+        } else {
+            return Ok(());
+        };
+        let message = format!("web_socket_over_http2 is not possible: {why}");
+        Err(Error::new(ErrorKind::InvalidInput, message))
+    }
+
+    /// The connections for WebSockets over HTTP/2, if they are wanted.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn http2_links(&self) -> Option<&over_http2::Links> {
+        self.options.web_socket_over_http2.then_some(&*self.http2)
+    }
+
+    /// Whether WebSockets go over HTTP/2; only an engine that opens some offers it.
+    pub(crate) fn over_http2(&self) -> Support {
+        match self.options.web_socket_over_http2 {
+            true => Support::Offered,
+            false => Support::missing(Self::OVER_HTTP1),
+        }
     }
 
     pub(crate) fn native_settings(&self, handshakes: bool) -> Vec<NativeSetting> {

@@ -135,7 +135,7 @@ fn own(error: &(dyn StdError + 'static)) -> Option<Error> {
     not(any(feature = "rustls", feature = "native-tls")),
     expect(unused_variables, reason = "there is no TLS to fail")
 )]
-fn tls(error: &(dyn StdError + 'static)) -> Option<String> {
+pub(crate) fn tls(error: &(dyn StdError + 'static)) -> Option<String> {
     #[cfg(feature = "rustls")]
     if let Some(error) = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
         return Some(error.to_string());
@@ -160,7 +160,7 @@ fn chain<'a>(
 }
 
 /// The host and port, without credentials.
-fn place(uri: &Uri) -> String {
+pub(crate) fn place(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
     uri.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

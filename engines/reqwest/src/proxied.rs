@@ -2,33 +2,16 @@
 //! to a proxy in absolute form (RFC 6455 section 4.1 wants `CONNECT` here too). Everything else that goes
 //! through a proxy is reqwest's own doing.
 
-use std::{
-    error::Error as StdError,
-    future::Future,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-    vec,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use drivetrain_engine::{Body, Error, ErrorKind, Proxy, Result};
 use http::{Method, Request, Uri, header};
 use hyper::client::conn::http1;
-use hyper_util::{
-    client::legacy::connect::{
-        HttpConnector,
-        dns::{GaiResolver, Name},
-    },
-    rt::TokioIo,
-};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tower_service::Service;
 
-use crate::{Options, Upgrade, driver::Driver};
+use crate::{Options, Upgrade, dial::dial, driver::Driver};
 
 /// Opens a tunnel through the proxy to the host of this URI, within the limit, if there is one.
 pub(crate) async fn tunnel(
@@ -39,7 +22,9 @@ pub(crate) async fn tunnel(
     limit: Option<Duration>,
 ) -> Result<Upgrade> {
     let opening = async {
-        let stream = dial(options, proxy).await.map_err(|error| {
+        let address =
+            Uri::try_from(format!("http://{}/", proxy.authority())).map_err(Error::other)?;
+        let stream = dial(options, address).await.map_err(|error| {
             let message = format!("cannot connect to the proxy {}", proxy.authority());
             Error::new(ErrorKind::Connect, message).with_source(error)
         })?;
@@ -63,25 +48,6 @@ pub(crate) fn for_reqwest(proxy: &Proxy) -> reqwest::Result<reqwest::Proxy> {
         Some((user, password)) => made.basic_auth(user, password),
         None => made,
     })
-}
-
-/// Dials as reqwest does: with its connector, its defaults, and the options that were set.
-async fn dial(
-    options: &Options,
-    proxy: &Proxy,
-) -> Result<TcpStream, Box<dyn StdError + Send + Sync>> {
-    /// reqwest's own defaults.
-    const PROBES: Duration = Duration::from_secs(15);
-    let mut connector = HttpConnector::new_with_resolver(Resolver(options.resolve.clone().into()));
-    connector.set_nodelay(true);
-    connector.set_local_address(options.local_address);
-    connector.set_keepalive(options.tcp_keepalive.unwrap_or(Some(PROBES)));
-    connector.set_keepalive_interval(Some(PROBES));
-    connector.set_keepalive_retries(Some(3));
-    #[cfg(target_os = "linux")]
-    connector.set_tcp_user_timeout(Some(2 * PROBES));
-    let uri = Uri::try_from(format!("http://{}/", proxy.authority()))?;
-    Ok(connector.call(uri).await?.into_inner())
 }
 
 /// Asks for the tunnel (RFC 9110 section 9.3.6).
@@ -124,35 +90,4 @@ fn request(proxy: &Proxy, target: &Uri) -> Result<Request<Body>> {
         let message = "the URL's host cannot be asked of a proxy";
         Error::new(ErrorKind::InvalidInput, message).with_source(error)
     })
-}
-
-/// The system's resolver, but for the names that `Reqwest::resolve` was given.
-#[derive(Clone)]
-struct Resolver(Arc<[(String, Vec<SocketAddr>)]>);
-
-type Addresses = vec::IntoIter<SocketAddr>;
-
-impl Service<Name> for Resolver {
-    type Response = Addresses;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Addresses>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        // The one that was set last, as in reqwest.
-        let given = self.0.iter().rev().find(|(host, _)| host.eq_ignore_ascii_case(name.as_str()));
-        let given = given.map(|(_, addresses)| addresses.clone());
-        Box::pin(async move {
-            match given {
-                Some(addresses) => Ok(addresses.into_iter()),
-                None => {
-                    let addresses = GaiResolver::new().call(name).await?;
-                    Ok(addresses.collect::<Vec<_>>().into_iter())
-                }
-            }
-        })
-    }
 }

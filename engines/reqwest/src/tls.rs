@@ -95,6 +95,15 @@ impl Secure {
         Ok(())
     }
 
+    /// What rustls is to do on a connection of the engine's own.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn rustls_config(
+        &self,
+        alpn: &[&[u8]],
+    ) -> Result<std::sync::Arc<rustls::ClientConfig>> {
+        self.rustls.client_config(alpn).map_err(refused)
+    }
+
     /// Sets the TLS of a client. One that is not for `https` gets TLS that trusts nobody, so that it
     /// works on a machine without a CA store.
     #[cfg_attr(not(feature = "rustls"), expect(unused_variables, reason = "rustls takes them"))]

@@ -125,7 +125,8 @@ impl Engine for Tungstenite {
             | Capability::ClientCertificates
             | Capability::ConnectTimeout
             | Capability::Proxies
-            | Capability::SocksProxies => self.hop.support(capability),
+            | Capability::SocksProxies
+            | Capability::WebSocketOverHttp2 => self.hop.support(capability),
             Capability::WebSockets
             | Capability::HandshakeHeaders
             | Capability::HandshakeResponse

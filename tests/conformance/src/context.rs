@@ -79,6 +79,11 @@ impl Context {
         Some(self.watch(engine))
     }
 
+    /// The engine that trusts this authority and opens WebSockets over HTTP/2.
+    pub(crate) fn engine_over_http2(&self, ca: &TestCa) -> Option<Watched> {
+        self.0.subject.over_http2(ca.ca_pem().as_bytes()).map(|engine| self.watch(engine))
+    }
+
     /// The engine that accepts any certificate.
     pub(crate) fn engine_accepting_any_certificate(&self) -> Option<Watched> {
         self.0.subject.accepting_any_certificate().map(|engine| self.watch(engine))

@@ -42,6 +42,14 @@ pub trait Subject: Send + Sync + 'static {
         None
     }
 
+    /// The engine with one more root certificate, which opens WebSockets over HTTP/2; `Some` if it then
+    /// offers [`WebSocketOverHttp2`](drivetrain_engine::Capability::WebSocketOverHttp2), though it may not
+    /// with its default options.
+    fn over_http2(&self, root_pem: &[u8]) -> Option<Box<dyn Engine>> {
+        let _ = root_pem;
+        None
+    }
+
     /// The engine that accepts any certificate; `Some` if it offers
     /// [`Tls`](drivetrain_engine::Capability::Tls).
     fn accepting_any_certificate(&self) -> Option<Box<dyn Engine>> {
@@ -99,6 +107,10 @@ impl<S: Subject + ?Sized> Subject for Box<S> {
         version: TlsVersion,
     ) -> Option<Box<dyn Engine>> {
         (**self).with_min_tls_version(root_pem, version)
+    }
+
+    fn over_http2(&self, root_pem: &[u8]) -> Option<Box<dyn Engine>> {
+        (**self).over_http2(root_pem)
     }
 
     fn accepting_any_certificate(&self) -> Option<Box<dyn Engine>> {

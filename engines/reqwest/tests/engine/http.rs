@@ -364,6 +364,25 @@ async fn a_hook_and_a_tunnel_for_ws_exclude_each_other() -> Result {
     Ok(())
 }
 
+#[test]
+#[cfg(feature = "rustls")]
+fn web_sockets_over_http_2_are_refused_where_they_cannot_be() {
+    let over = || Reqwest::new().web_socket_over_http2();
+    let refused = |checked: drivetrain_engine::Result<()>, says: &str| {
+        let error = checked.expect_err(says);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(says), "{error}");
+    };
+    refused(over().check(), "opens no WebSockets");
+    refused(Hop::new("outer", over().configure(|builder| builder)).check(), "configure");
+    #[cfg(feature = "native-tls")]
+    refused(Hop::new("outer", over().native_tls()).check(), "native_tls");
+    let capability = Capability::WebSocketOverHttp2;
+    let hop = Hop::new("outer", over());
+    assert!(hop.check().is_ok() && hop.support(capability).is_offered());
+    assert!(!Hop::new("outer", Reqwest::new()).support(capability).is_offered());
+}
+
 #[tokio::test]
 async fn a_refused_tunnel_carries_the_proxys_answer() -> Result {
     let proxy = Server::plain(|stream| {

@@ -78,6 +78,9 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
             Ok(())
         }
         Capability::Http2 => http2::requests_share_a_connection(cx).await,
+        Capability::WebSocketOverHttp2 => {
+            http2::web_sockets_share_a_connection_where_that_is_switched_on(cx).await
+        }
         Capability::WebSockets => echoes(&mut cx.session("/echo").await?.1, "works").await,
         Capability::Tls if cx.offers(Capability::WebSockets) => {
             tls::wss_trusts_a_root_of_the_callers(cx).await
@@ -130,6 +133,10 @@ async fn is_absent(cx: Context, capability: Capability) -> Verdict {
     match capability {
         Capability::Http2 if !cx.offers(Capability::Tls) => refused(&cx, Capability::Tls).await,
         Capability::Http2 => http2::http_1_1_is_spoken(cx).await,
+        Capability::WebSocketOverHttp2 if !cx.offers(Capability::Tls) => {
+            refused(&cx, Capability::Tls).await
+        }
+        Capability::WebSocketOverHttp2 => http2::web_sockets_use_http_1_1(&cx).await,
         Capability::HandshakeResponse => {
             let (_server, session) = cx.session("/echo").await?;
             assert!(session.response().is_none(), "it says that it lacks it, and shows it");
