@@ -6,14 +6,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{
-    Body, Capability, ConnectTimeout, Engine, Error, ErrorKind, Result, Runtime, Support,
-};
+use drivetrain_engine::{Body, Capability, Engine, Error, ErrorKind, Result, Runtime, Support};
 use http::{HeaderValue, Method};
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
-    Plugin, RequestBuilder, Settings, WebSocketRequest, WebSockets,
+    Plugin, Proxies, RequestBuilder, Settings, WebSocketRequest, WebSockets,
     options::{Effective, SessionOptions, require},
     pipeline::{Hook, HttpService, Pipeline, Redirects, Unauthorized, Wrap, erase},
     plugin::Installed,
@@ -75,8 +73,7 @@ impl HttpClient {
 
     fn assembled(engine: Arc<dyn Engine>, installed: Installed, pipeline: Pipeline) -> Self {
         let described = pipeline.settings();
-        let connect_timeout = installed.timeout.connect.map(ConnectTimeout);
-        let stack = pipeline.over(Arc::clone(&engine), connect_timeout);
+        let stack = pipeline.over(Arc::clone(&engine), &installed);
         let effective = OnceLock::new();
         Self(Arc::new(Inner { engine, installed, stack, described, effective }))
     }
@@ -160,6 +157,9 @@ impl HttpClient {
             None => ("off".into(), SetBy::Default),
         };
         settings.push(Setting::new("max_response_size", value, set_by, AppliedBy::Client));
+        let proxies = &self.installed().proxies;
+        let set_by = if proxies.is_empty() { SetBy::Default } else { SetBy::Client };
+        settings.push(Setting::new("proxy", proxies.to_string(), set_by, AppliedBy::Engine));
         settings
     }
 
@@ -347,6 +347,16 @@ impl HttpClientBuilder {
         self
     }
 
+    /// Sets the proxies to go through: a [`Proxy`](crate::Proxy) or its URL for everything, or
+    /// [`Proxies`] by scheme and with exceptions, such as [`Proxies::from_env`]. A second call replaces
+    /// the first. Default: none; the environment is not read. Needs the engine's capability
+    /// [`Proxies`](Capability::Proxies) or [`SocksProxies`](Capability::SocksProxies).
+    #[must_use]
+    pub fn proxy(mut self, proxies: impl Into<Proxies>) -> Self {
+        self.installed.proxies = proxies.into();
+        self
+    }
+
     /// Makes the client. No I/O, no runtime needed.
     ///
     /// # Errors
@@ -363,6 +373,7 @@ impl HttpClientBuilder {
         if installed.timeout.connect.is_some() {
             require(&*engine, Capability::ConnectTimeout)?;
         }
+        installed.proxies.check(&*engine)?;
         installed.defaults.check()?;
         Ok(HttpClient::assembled(engine, installed, pipeline))
     }

@@ -32,6 +32,7 @@
 //! | [`HttpClient`] | everything |
 //! | [`engine`] | the engines in this build, and what each has to configure |
 //! | [`WebSockets`], [`HttpTimeout`], [`DefaultRequest`] | what is installed on a client |
+//! | [`Proxies`] | which proxy is for which URL |
 //! | [`WebSocketRequest`] | opening a WebSocket: headers, subprotocols, options of one session |
 //! | [`Session`] | an open WebSocket |
 //! | [`RawSession`] | the same without any automatism |
@@ -73,6 +74,7 @@ pub mod multipart;
 mod options;
 mod pipeline;
 mod plugin;
+mod proxy;
 mod request;
 mod response;
 mod response_body;
@@ -107,7 +109,8 @@ pub use client::{HttpClient, HttpClientBuilder};
 pub use default_request::DefaultRequest;
 pub use drivetrain_engine::{
     Body, Capability, CloseCode, CloseReason, Error, ErrorKind, Extension, Frame, OpCode, Outcome,
-    Protocol, RawFrame, Requirement, Result, Rsv, Support, Utf8Bytes,
+    Protocol, Proxy, ProxyScheme, RawFrame, Requirement, Result, Rsv, Support, TlsVersion,
+    Utf8Bytes,
 };
 pub use http;
 pub use http_timeout::HttpTimeout;
@@ -117,6 +120,7 @@ pub use json::Json;
 pub use pipeline::CookieJar;
 pub use pipeline::{HttpService, Redirects, Unauthorized};
 pub use plugin::Plugin;
+pub use proxy::Proxies;
 pub use request::RequestBuilder;
 pub use response::Response;
 pub use session::{

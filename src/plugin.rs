@@ -1,6 +1,6 @@
 //! What can be installed on a client.
 
-use crate::{DefaultRequest, HttpTimeout, WebSockets};
+use crate::{DefaultRequest, HttpTimeout, Proxies, WebSockets};
 
 /// Something for [`install`](crate::HttpClientBuilder::install): [`WebSockets`], [`HttpTimeout`] and
 /// [`DefaultRequest`]. Sealed: what needs no capability of an engine is no plugin.
@@ -16,6 +16,7 @@ pub struct Installed {
     pub(crate) web_sockets: Option<WebSockets>,
     pub(crate) timeout: HttpTimeout,
     pub(crate) defaults: DefaultRequest,
+    pub(crate) proxies: Proxies,
     /// No plugin: an option of the builder.
     pub(crate) max_response_size: Option<u64>,
 }

@@ -9,7 +9,10 @@
 
 use std::{future::Future, pin::Pin, process::ExitCode, time::Duration};
 
-use drivetrain::engine::{self, Engine};
+use drivetrain::{
+    TlsVersion,
+    engine::{self, Engine},
+};
 use drivetrain_conformance::{CountedStream, Subject, run};
 
 fn main() -> ExitCode {
@@ -44,6 +47,9 @@ struct Built {
     block_on: fn(Block),
     engine: fn() -> Made,
     with_root: fn(&[u8]) -> Made,
+    with_min_tls_version: fn(&[u8], TlsVersion) -> Made,
+    accepting_any_certificate: fn() -> Made,
+    over_http2: fn(&[u8]) -> Made,
     with_client_certificate: fn(&[u8], &[u8]) -> Made,
     with_ping_interval: fn(Duration) -> Made,
     over: fn(CountedStream) -> Made,
@@ -55,6 +61,9 @@ const NOTHING: Built = Built {
     block_on: |_| (),
     engine: || None,
     with_root: |_| None,
+    with_min_tls_version: |_, _| None,
+    accepting_any_certificate: || None,
+    over_http2: |_| None,
     with_client_certificate: |_, _| None,
     with_ping_interval: |_| None,
     over: |_| None,
@@ -67,6 +76,13 @@ const ASYNC_STD: Built = Built {
     engine: || made(engine::AsyncStd::new()),
     #[cfg(feature = "rustls")]
     with_root: |root| made(engine::AsyncStd::new().root_certificate_pem(root)),
+    #[cfg(feature = "rustls")]
+    with_min_tls_version: |root, version| {
+        let engine = engine::AsyncStd::new().root_certificate_pem(root);
+        made(engine.min_tls_version(version))
+    },
+    #[cfg(feature = "rustls")]
+    accepting_any_certificate: || made(engine::AsyncStd::new().danger_accept_any_certificate()),
     #[cfg(feature = "rustls")]
     with_client_certificate: |root, client| {
         let engine = engine::AsyncStd::new().root_certificate_pem(root);
@@ -85,6 +101,13 @@ const SMOL: Built = Built {
     #[cfg(feature = "rustls")]
     with_root: |root| made(engine::Smol::new().root_certificate_pem(root)),
     #[cfg(feature = "rustls")]
+    with_min_tls_version: |root, version| {
+        let engine = engine::Smol::new().root_certificate_pem(root);
+        made(engine.min_tls_version(version))
+    },
+    #[cfg(feature = "rustls")]
+    accepting_any_certificate: || made(engine::Smol::new().danger_accept_any_certificate()),
+    #[cfg(feature = "rustls")]
     with_client_certificate: |root, client| {
         let engine = engine::Smol::new().root_certificate_pem(root);
         made(engine.client_certificate_pem(client))
@@ -101,6 +124,16 @@ const FAST_WEB_SOCKETS: Built = Built {
     engine: || made(engine::FastWebSockets::new()),
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     with_root: |root| made(engine::FastWebSockets::new().http(trusting(root))),
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    with_min_tls_version: |root, version| {
+        made(engine::FastWebSockets::new().http(trusting(root).min_tls_version(version)))
+    },
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    accepting_any_certificate: || made(engine::FastWebSockets::new().http(accepting_any())),
+    #[cfg(feature = "rustls")]
+    over_http2: |root| {
+        made(engine::FastWebSockets::new().http(trusting(root).web_socket_over_http2()))
+    },
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     with_client_certificate: |root, client| {
         let http = trusting(root).client_certificate_pem(client);
@@ -119,6 +152,16 @@ const TUNGSTENITE: Built = Built {
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     with_root: |root| made(engine::Tungstenite::new().http(trusting(root))),
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    with_min_tls_version: |root, version| {
+        made(engine::Tungstenite::new().http(trusting(root).min_tls_version(version)))
+    },
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    accepting_any_certificate: || made(engine::Tungstenite::new().http(accepting_any())),
+    #[cfg(feature = "rustls")]
+    over_http2: |root| {
+        made(engine::Tungstenite::new().http(trusting(root).web_socket_over_http2()))
+    },
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
     with_client_certificate: |root, client| {
         let http = trusting(root).client_certificate_pem(client);
         made(engine::Tungstenite::new().http(http))
@@ -135,6 +178,10 @@ const REQWEST: Built = Built {
     engine: || made(engine::Reqwest::new()),
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     with_root: |root| made(trusting(root)),
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    with_min_tls_version: |root, version| made(trusting(root).min_tls_version(version)),
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    accepting_any_certificate: || made(accepting_any()),
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     with_client_certificate: |root, client| made(trusting(root).client_certificate_pem(client)),
     ..NOTHING
@@ -157,6 +204,18 @@ impl Subject for Built {
         (self.with_root)(pem)
     }
 
+    fn with_min_tls_version(&self, root_pem: &[u8], version: TlsVersion) -> Made {
+        (self.with_min_tls_version)(root_pem, version)
+    }
+
+    fn over_http2(&self, root_pem: &[u8]) -> Made {
+        (self.over_http2)(root_pem)
+    }
+
+    fn accepting_any_certificate(&self) -> Made {
+        (self.accepting_any_certificate)()
+    }
+
     fn with_client_certificate(&self, root_pem: &[u8], client_pem: &[u8]) -> Made {
         (self.with_client_certificate)(root_pem, client_pem)
     }
@@ -177,6 +236,11 @@ fn made(engine: impl Engine) -> Made {
 #[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "native-tls")))]
 fn trusting(root: &[u8]) -> engine::Reqwest {
     engine::Reqwest::new().root_certificate_pem(root)
+}
+
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "native-tls")))]
+fn accepting_any() -> engine::Reqwest {
+    engine::Reqwest::new().danger_accept_any_certificate()
 }
 
 /// One runtime for all cases, as a program has it.

@@ -14,6 +14,7 @@ use tower::Service;
 use url::Url;
 
 use crate::{
+    Proxies,
     options::require,
     target::{self, Target},
 };
@@ -23,6 +24,7 @@ use crate::{
 pub(super) struct Hop {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) connect_timeout: Option<ConnectTimeout>,
+    pub(super) proxies: Arc<Proxies>,
 }
 
 impl Service<Request<Body>> for Hop {
@@ -54,6 +56,7 @@ impl Hop {
                 let mut response = Response::new(Body::empty());
                 *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
                 if let Some(head) = connection.response() {
+                    *response.status_mut() = head.status();
                     *response.version_mut() = head.version();
                     *response.headers_mut() = head.headers().clone();
                 }
@@ -87,6 +90,11 @@ impl Hop {
         }
         if let Some(timeout) = self.connect_timeout {
             request.extensions_mut().insert(timeout);
+        }
+        // By the URI of this hop: a redirect may lead to where another proxy, or none, is to be used.
+        if let Some(proxy) = self.proxies.proxy_for(request.uri()) {
+            let proxy = proxy.clone();
+            request.extensions_mut().insert(proxy);
         }
         Ok(())
     }

@@ -14,8 +14,6 @@ mod unauthorized;
 
 use std::sync::Arc;
 
-use crate::session::{AppliedBy, SetBy, Setting};
-
 #[cfg(feature = "cookies")]
 pub use cookies::CookieJar;
 use drivetrain_engine::{ConnectTimeout, Engine};
@@ -23,10 +21,14 @@ pub use redirect::Redirects;
 pub use service::HttpService;
 pub(crate) use service::erase;
 use tower::Layer as _;
-
-use self::hop::Hop;
 pub(crate) use unauthorized::Hook;
 pub use unauthorized::Unauthorized;
+
+use self::hop::Hop;
+use crate::{
+    plugin::Installed,
+    session::{AppliedBy, SetBy, Setting},
+};
 
 /// The encodings that responses are decompressed from, by feature.
 const ENCODINGS: &str =
@@ -84,12 +86,12 @@ impl Pipeline {
     }
 
     /// The stack over an engine.
-    pub(crate) fn over(
-        self,
-        engine: Arc<dyn Engine>,
-        connect_timeout: Option<ConnectTimeout>,
-    ) -> HttpService {
-        let mut stack = HttpService::new(Hop { engine, connect_timeout });
+    pub(crate) fn over(self, engine: Arc<dyn Engine>, installed: &Installed) -> HttpService {
+        let mut stack = HttpService::new(Hop {
+            engine,
+            connect_timeout: installed.timeout.connect.map(ConnectTimeout),
+            proxies: Arc::new(installed.proxies.clone()),
+        });
         #[cfg(feature = "cookies")]
         if let Some(jar) = self.cookies {
             stack = erase(cookies::CookiesLayer(jar).layer(stack));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use drivetrain_engine::{
     Accepted, Answer, Body, Capability, ConnectTimeout, Connection, Duties, Error, ErrorKind,
-    Handshake, Result, Role,
+    Handshake, Proxy, Result, Role,
 };
 use drivetrain_tungstenite_common::Framer;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -15,6 +15,7 @@ use crate::{
     dial::{Place, dial},
     exchange::{Home, Link, answered},
     map::{self, During},
+    proxied::Way,
     runtime::Flavour,
 };
 
@@ -26,7 +27,7 @@ pub(crate) async fn execute<R: Flavour>(
     if engine.caller.is_some() {
         return Err(Error::unsupported(R::NAME, Capability::Http1, FuturesIo::<R>::ONE_STREAM));
     }
-    let place = place::<R>(&request)?;
+    let place = place::<R>(&request, false)?;
     let limit = request.extensions().get().copied();
     let mut request = on_the_wire(request, &place);
     loop {
@@ -56,6 +57,11 @@ pub(crate) async fn open<R: Flavour>(
 ) -> Result<Answer> {
     let request = handshake.request().map(|()| Body::empty());
     let mut link = match &engine.caller {
+        Some(_) if request.extensions().get::<Proxy>().is_some() => {
+            let capability =
+                request.extensions().get().map_or(Capability::Proxies, Proxy::capability);
+            return Err(Error::unsupported(R::NAME, capability, FuturesIo::<R>::NOTHING_TO_DIAL));
+        }
         Some(_) if request.extensions().get::<ConnectTimeout>().is_some() => {
             return Err(Error::unsupported(
                 R::NAME,
@@ -73,7 +79,7 @@ pub(crate) async fn open<R: Flavour>(
         }
         None => {
             let limit = request.extensions().get().copied();
-            fresh(engine, &place::<R>(&request)?, limit).await?
+            fresh(engine, &place::<R>(&request, true)?, limit).await?
         }
     };
     let place = Place::of(request.uri()).map_err(|error| error.with_engine(R::NAME))?;
@@ -116,20 +122,25 @@ fn failed<R: Flavour>(error: hyper::Error) -> Error {
 }
 
 /// Where a request goes; refuses what cannot be reached before anything is dialled.
-fn place<R: Flavour>(request: &Request<Body>) -> Result<Place> {
-    let place = Place::of(request.uri()).map_err(|error| error.with_engine(R::NAME))?;
+fn place<R: Flavour>(request: &Request<Body>, is_handshake: bool) -> Result<Place> {
+    let mut place = Place::of(request.uri()).map_err(|error| error.with_engine(R::NAME))?;
     if place.is_secure && !cfg!(feature = "rustls") {
         return Err(Error::unsupported(R::NAME, Capability::Tls, NO_TLS));
     }
+    place.way = Way::through(request.extensions().get(), place.is_secure, is_handshake);
     Ok(place)
 }
 
-/// The request as hyper is to write it: a path for a target, a `Host`, and a length where a server
-/// expects one.
+/// The request as hyper is to write it: a path for a target (or all of the URI, for a proxy that sends
+/// it on), a `Host`, and a length where a server expects one.
 fn on_the_wire(mut request: Request<Body>, place: &Place) -> Request<Body> {
     *request.version_mut() = Version::HTTP_11;
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    if let Ok(target) = target.parse() {
+    let target = match &place.way {
+        Way::Forwarded(_) => format!("http://{}{target}", place.authority()).parse(),
+        Way::Direct | Way::Tunnel(_) => target.parse(),
+    };
+    if let Ok(target) = target {
         *request.uri_mut() = target;
     }
     // RFC 9110 section 8.6: also for nothing, where the method expects something.
@@ -142,6 +153,11 @@ fn on_the_wire(mut request: Request<Body>, place: &Place) -> Request<Body> {
     // A URI's host has no character that a header may not have.
     if let Ok(host) = HeaderValue::try_from(place.authority()) {
         headers.entry(header::HOST).or_insert(host);
+    }
+    if let Way::Forwarded(proxy) = &place.way {
+        if let Some(credentials) = proxy.authorization() {
+            headers.insert(header::PROXY_AUTHORIZATION, credentials);
+        }
     }
     request
 }

@@ -10,11 +10,12 @@ use std::{
 };
 
 use async_io::{Async, Timer};
-use drivetrain_engine::{ConnectTimeout, Error, ErrorKind, Result};
+use drivetrain_engine::{ConnectTimeout, Error, ErrorKind, Proxy, Result};
 use http::{Uri, uri::Scheme};
 
 use crate::{
     map::{self, Stage},
+    proxied::{self, Way},
     runtime::Flavour,
     stream::Stream,
     tls::Secure,
@@ -30,6 +31,7 @@ pub(crate) struct Place {
     /// Without brackets around an IPv6 address.
     pub(crate) host: String,
     pub(crate) port: u16,
+    pub(crate) way: Way,
 }
 
 impl Place {
@@ -48,12 +50,18 @@ impl Place {
             host => host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase(),
         };
         let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-        Ok(Self { is_secure, host, port })
+        Ok(Self { is_secure, host, port, way: Way::Direct })
+    }
+
+    /// The host and the port, whatever it is.
+    pub(crate) fn full_authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
     /// What the `Host` header says: the port only where it is not the scheme's own.
     pub(crate) fn authority(&self) -> String {
-        let Self { is_secure, host, port } = self;
+        let Self { is_secure, host, port, .. } = self;
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let default = if *is_secure { 443 } else { 80 };
         if *port == default { host } else { format!("{host}:{port}") }
@@ -71,15 +79,23 @@ pub(crate) async fn dial<R: Flavour>(
     limit: Option<ConnectTimeout>,
 ) -> Result<Stream> {
     let dialling = async {
-        let addresses = match place.host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, place.port)],
-            Err(_) => R::resolve(&place.host, place.port)
+        let (host, port) = match place.way.proxy() {
+            None => (place.host.as_str(), place.port),
+            Some(proxy) => (proxy.host(), proxy.port()),
+        };
+        let addresses = match host.parse::<IpAddr>() {
+            Ok(address) => vec![SocketAddr::new(address, port)],
+            Err(_) => R::resolve(host, port)
                 .await
                 .map_err(|error| map::dialling(place, Stage::Resolve, error))?,
         };
         let failed = |error| map::dialling(place, Stage::Connect, error);
         let stream = race(addresses, Async::<TcpStream>::connect).await.map_err(failed)?;
         stream.get_ref().set_nodelay(true).map_err(failed)?;
+        let stream = match &place.way {
+            Way::Tunnel(proxy) => proxied::tunnel(stream, proxy, place).await?,
+            Way::Direct | Way::Forwarded(_) => stream,
+        };
         #[cfg(feature = "rustls")]
         if place.is_secure {
             return shake_hands(place, secure, stream).await;
@@ -91,12 +107,18 @@ pub(crate) async fn dial<R: Flavour>(
     let mut timer = Timer::after(limit);
     poll_fn(|cx| match dialling.as_mut().poll(cx) {
         Poll::Pending => Pin::new(&mut timer).poll(cx).map(|_| {
-            let message = format!("connecting to {} took too long", place.authority());
+            let message = format!("connecting to {}{} took too long", place.authority(), by(place));
             Err(Error::new(ErrorKind::Timeout, message))
         }),
         ready => ready,
     })
     .await
+}
+
+/// The proxy on the way, for a message.
+pub(crate) fn by(place: &Place) -> String {
+    let by = |proxy: &Proxy| format!(" through the proxy {}", proxy.authority());
+    place.way.proxy().map(by).unwrap_or_default()
 }
 
 #[cfg(feature = "rustls")]

@@ -53,6 +53,7 @@ mod dial;
 mod exchange;
 mod map;
 mod pool;
+mod proxied;
 mod runtime;
 #[cfg(feature = "smol")]
 mod smol;
@@ -61,6 +62,8 @@ mod tls;
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
+#[cfg(feature = "rustls")]
+use drivetrain_engine::TlsVersion;
 use drivetrain_engine::{
     Answer, Body, Capability, Engine, EngineSettings, Error, ErrorKind, Handshake, NativeSetting,
     Result, Runtime, Support, async_trait,
@@ -198,6 +201,20 @@ impl<R: Flavour> FuturesIo<R> {
         self.tls("only_these_roots", "true".into(), drivetrain_tls::Tls::only_these_roots)
     }
 
+    /// Refuses servers that only speak an older TLS. Default: [`TlsVersion::V1_2`].
+    #[must_use]
+    pub fn min_tls_version(self, version: TlsVersion) -> Self {
+        self.tls("min_tls_version", version.to_string(), |tls| tls.min_version(version))
+    }
+
+    /// **Accepts whatever certificate a server shows, for any name: anybody in between can read and change
+    /// everything.** For tests alone. Default: certificates are verified. Roots cannot be set beside it.
+    #[must_use]
+    pub fn danger_accept_any_certificate(self) -> Self {
+        let with = drivetrain_tls::Tls::danger_accept_any_certificate;
+        self.tls("danger_accept_any_certificate", "true: NO VERIFICATION".into(), with)
+    }
+
     /// Presents this certificate to a server that asks for one. Default: none.
     ///
     /// `chain_and_key` is one PEM text with the chain, leaf first, and the private key, not encrypted.
@@ -240,8 +257,15 @@ impl<R: Flavour> Engine for FuturesIo<R> {
         let is_over = self.caller.is_some();
         match capability {
             Capability::Http1 if is_over => Support::missing(Self::ONE_STREAM),
-            Capability::ConnectTimeout if is_over => Support::missing(Self::NOTHING_TO_DIAL),
+            Capability::ConnectTimeout | Capability::Proxies | Capability::SocksProxies
+                if is_over =>
+            {
+                Support::missing(Self::NOTHING_TO_DIAL)
+            }
             Capability::ClientCertificates if is_over => Support::missing(Self::OWN_TLS),
+            Capability::WebSocketOverHttp2 => {
+                Support::missing("hyper over HTTP/1.1 only: use the Tungstenite engine for it")
+            }
             Capability::Http2 => {
                 Support::missing("hyper over HTTP/1.1 only: use the Tungstenite engine for HTTP/2")
             }
@@ -263,6 +287,8 @@ impl<R: Flavour> Engine for FuturesIo<R> {
             | Capability::RsvBits
             | Capability::CallerStream
             | Capability::ConnectTimeout
+            | Capability::Proxies
+            | Capability::SocksProxies
             | Capability::BatchedWrites => Support::Offered,
             _ => Support::missing("this version of the engine does not know it"),
         }

@@ -25,16 +25,21 @@ pub(crate) enum During {
 
 /// A stream that could not be opened.
 pub(crate) fn dialling(place: &Place, stage: Stage, error: io::Error) -> Error {
+    // Before TLS it is the proxy that was dialled, if there is one.
+    let dialled = match place.way.proxy() {
+        Some(proxy) => format!("the proxy {}", proxy.authority()),
+        None => place.authority(),
+    };
     let authority = place.authority();
     let (kind, message) = match (tls(&error), stage) {
         (Some(tls), _) => (ErrorKind::Tls, format!("TLS with {authority} failed: {tls}")),
         (None, _) if error.kind() == io::ErrorKind::TimedOut => {
-            (ErrorKind::Timeout, format!("connecting to {authority} took too long"))
+            (ErrorKind::Timeout, format!("connecting to {dialled} took too long"))
         }
         (None, Stage::Resolve) => {
-            (ErrorKind::Connect, format!("the name of {authority} cannot be resolved"))
+            (ErrorKind::Connect, format!("the name of {dialled} cannot be resolved"))
         }
-        (None, Stage::Connect) => (ErrorKind::Connect, format!("cannot connect to {authority}")),
+        (None, Stage::Connect) => (ErrorKind::Connect, format!("cannot connect to {dialled}")),
         #[cfg(feature = "rustls")]
         (None, Stage::Tls) => {
             (ErrorKind::Tls, format!("{authority} ended the connection instead of speaking TLS"))

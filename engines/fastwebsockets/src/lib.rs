@@ -147,7 +147,10 @@ impl Engine for FastWebSockets {
             | Capability::Http2
             | Capability::Tls
             | Capability::ClientCertificates
-            | Capability::ConnectTimeout => self.hop.support(capability),
+            | Capability::ConnectTimeout
+            | Capability::Proxies
+            | Capability::SocksProxies
+            | Capability::WebSocketOverHttp2 => self.hop.support(capability),
             Capability::RsvBits => Support::missing(map::NO_RSV),
             Capability::WebSockets
             | Capability::HandshakeHeaders

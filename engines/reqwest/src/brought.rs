@@ -20,7 +20,8 @@ pub(crate) struct Brought(Arc<Mutex<Option<BoxStream>>>);
 impl Brought {
     pub(crate) const ONE_STREAM: &'static str =
         "it runs over one stream that the caller brought: it opens one WebSocket";
-    const NOTHING_TO_DIAL: &'static str = "a stream that the caller brings is connected already";
+    pub(crate) const NOTHING_TO_DIAL: &'static str =
+        "a stream that the caller brings is connected already";
     const OWN_TLS: &'static str =
         "a stream that the caller brings has its own TLS: present the certificate there";
 
@@ -39,7 +40,9 @@ impl Brought {
         match capability {
             // The stream already is the TLS stream: it is used as it is.
             Capability::Tls => Support::Offered,
-            Capability::ConnectTimeout => Support::missing(Self::NOTHING_TO_DIAL),
+            Capability::ConnectTimeout | Capability::Proxies | Capability::SocksProxies => {
+                Support::missing(Self::NOTHING_TO_DIAL)
+            }
             Capability::ClientCertificates => Support::missing(Self::OWN_TLS),
             _ => Support::missing(Self::ONE_STREAM),
         }

@@ -5,23 +5,24 @@ use std::{
     time::Duration,
 };
 
-use drivetrain_engine::Result;
+use drivetrain_engine::{Proxy, Result};
 use reqwest::{Client, redirect};
 
-use crate::{Options, map};
+use crate::{Options, map, proxied};
 
 /// How many clients are kept; the one used the longest ago goes first. More than one set is only needed
-/// where connect timeouts differ, as reqwest has one a client.
+/// where connect timeouts or proxies differ, as reqwest has them a client.
 const KEPT: usize = 8;
 
 /// What a client is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Purpose {
     /// Opening WebSockets: HTTP/1.1 only and nothing reused.
     pub(crate) handshake: bool,
     /// For `https`. The other kind never touches a CA store.
     pub(crate) secure: bool,
     pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) proxy: Option<Proxy>,
 }
 
 /// The clients made so far, the one used last at the end.
@@ -37,11 +38,11 @@ impl Clients {
         options: &Options,
         purpose: Purpose,
     ) -> Result<Client> {
-        if let Some(client) = self.kept(purpose) {
+        if let Some(client) = self.kept(&purpose) {
             return Ok(client);
         }
         // Made without the lock, as a hook of the caller's runs. Whoever is second uses the first's.
-        let made = build(engine, options, purpose)?;
+        let made = build(engine, options, &purpose)?;
         let mut clients = self.lock();
         if let Some((_, client)) = clients.iter().find(|(other, _)| *other == purpose) {
             return Ok(client.clone());
@@ -53,9 +54,9 @@ impl Clients {
         Ok(made)
     }
 
-    fn kept(&self, purpose: Purpose) -> Option<Client> {
+    fn kept(&self, purpose: &Purpose) -> Option<Client> {
         let mut clients = self.lock();
-        let index = clients.iter().position(|(other, _)| *other == purpose)?;
+        let index = clients.iter().position(|(other, _)| other == purpose)?;
         clients[index..].rotate_left(1);
         clients.last().map(|(_, client)| client.clone())
     }
@@ -66,7 +67,7 @@ impl Clients {
     }
 }
 
-fn build(engine: &'static str, options: &Options, purpose: Purpose) -> Result<Client> {
+fn build(engine: &'static str, options: &Options, purpose: &Purpose) -> Result<Client> {
     // First, so that a proxy the caller names in a hook stays: only the environment's are left out.
     let mut builder = options.apply(Client::builder().no_proxy());
     for hook in &options.hooks {
@@ -82,6 +83,12 @@ fn build(engine: &'static str, options: &Options, purpose: Purpose) -> Result<Cl
         .no_brotli()
         .no_zstd()
         .no_deflate();
+    if let Some(proxy) = &purpose.proxy {
+        let proxy = proxied::for_reqwest(proxy)
+            .map_err(|error| map::not_built(engine, error.without_url()))?;
+        // The one that was asked for is used alone, a hook's not beside it.
+        builder = builder.no_proxy().proxy(proxy);
+    }
     if let Some(limit) = purpose.connect_timeout {
         builder = builder.connect_timeout(limit);
     }

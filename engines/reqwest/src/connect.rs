@@ -1,29 +1,27 @@
 //! The hop: HTTP requests and WebSocket handshakes for engines on tokio.
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use drivetrain_engine::{
     Accepted, Answer, Body, Capability, ConnectTimeout, Connection, Duties, Engine as _, Error,
-    ErrorKind, Handshake, NativeSetting, Result, Runtime, Support, Transport,
+    ErrorKind, Handshake, NativeSetting, Protocol, Proxy, ProxyScheme, Result, Runtime, Support,
+    Transport,
 };
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body::{Frame, SizeHint};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+#[cfg(feature = "rustls")]
+use crate::over_http2;
 use crate::{
     Reqwest,
     brought::{BoxStream, Brought, Stream},
     clients::Purpose,
+    driver::{Driven, Driver},
     map::{self, During},
+    proxied,
     runtime::{self, Tokio, Within},
 };
 
@@ -73,7 +71,7 @@ pub enum Opened<S = Upgrade> {
         /// The stream, in the state after the answer.
         stream: S,
         /// What the server sent right behind its answer and is not in `stream` any more: it comes
-        /// first. Always empty for an [`Upgrade`], which yields it by itself.
+        /// first. Empty where the stream yields it by itself.
         read_ahead: Bytes,
         /// The head of the answer.
         response: Response<()>,
@@ -101,6 +99,10 @@ impl<S> Opened<S> {
                     Connection::new(transport)
                         .with_subprotocol(subprotocol)
                         .with_extensions(extensions)
+                        .with_protocol(match response.version() {
+                            Version::HTTP_2 => Protocol::H2,
+                            _ => Protocol::H1,
+                        })
                         .with_response(response)
                         .with_duties(duties),
                 )
@@ -133,12 +135,15 @@ impl Hop {
     }
 
     /// Whether it offers one of [`Http1`](Capability::Http1), [`Http2`](Capability::Http2),
-    /// [`Tls`](Capability::Tls), [`ClientCertificates`](Capability::ClientCertificates) and
-    /// [`ConnectTimeout`](Capability::ConnectTimeout). All others are missing: they are the engine's
+    /// [`Tls`](Capability::Tls), [`ClientCertificates`](Capability::ClientCertificates),
+    /// [`ConnectTimeout`](Capability::ConnectTimeout), [`Proxies`](Capability::Proxies),
+    /// [`SocksProxies`](Capability::SocksProxies) and
+    /// [`WebSocketOverHttp2`](Capability::WebSocketOverHttp2). All others are missing: they are the engine's
     /// to answer.
     pub fn support(&self, capability: Capability) -> Support {
         match &self.brought {
             Some(_) => Brought::support(capability),
+            None if capability == Capability::WebSocketOverHttp2 => self.http.over_http2(),
             None => self.http.support(capability),
         }
     }
@@ -210,10 +215,20 @@ impl Hop {
     ) -> Result<Answer> {
         match &self.brought {
             Some(brought) => {
+                if let Some(proxy) = handshake.extensions().get::<Proxy>() {
+                    let reason = Brought::NOTHING_TO_DIAL;
+                    return Err(Error::unsupported(self.engine, proxy.capability(), reason));
+                }
                 let opened = self.open_over(brought.take(self.engine)?, handshake).await?;
                 Ok(opened.into_answer(duties, frame))
             }
             None => {
+                #[cfg(feature = "rustls")]
+                if let Some(opened) = self.open_over_http2(handshake).await? {
+                    return Ok(opened.into_answer(duties, |stream, read_ahead, accepted| {
+                        frame(Box::new(stream), read_ahead, accepted)
+                    }));
+                }
                 let opened = self.open(handshake).await?;
                 Ok(opened.into_answer(duties, |stream, read_ahead, accepted| {
                     frame(Box::new(stream), read_ahead, accepted)
@@ -236,12 +251,18 @@ impl Hop {
         let exchange = async {
             let request = handshake.request();
             let secure = is_secure(self.engine, &self.http, request.uri())?;
-            let client = self.http.client(
-                self.engine,
-                Purpose { handshake: true, secure, connect_timeout: timeout(request.extensions()) },
-            )?;
-            let failed =
-                |error| map::failed(self.engine, During::Handshake, Some(handshake.uri()), error);
+            let connect_timeout = timeout(request.extensions());
+            let proxy = request.extensions().get::<Proxy>().cloned();
+            if let Some(proxy) = proxy.as_ref().filter(|proxy| !secure && is_http(proxy)) {
+                return self.open_through(proxy, handshake, connect_timeout).await;
+            }
+            let during = During::Handshake;
+            let uri = Some(handshake.uri());
+            let by = proxy.as_ref();
+            let failed = |error| map::failed(self.engine, during, uri, by, error);
+            let purpose =
+                Purpose { handshake: true, secure, connect_timeout, proxy: proxy.clone() };
+            let client = self.http.client(self.engine, purpose)?;
             let request = reqwest::Request::try_from(request.map(|()| reqwest::Body::default()))
                 .map_err(failed)?;
             let mut response = Response::from(client.execute(request).await.map_err(failed)?);
@@ -261,6 +282,38 @@ impl Hop {
             })
         };
         Within::new(handle.clone(), exchange).await
+    }
+
+    /// Opens the socket over HTTP/2, if that is wanted and the server allows it.
+    #[cfg(feature = "rustls")]
+    async fn open_over_http2(
+        &self,
+        handshake: &Handshake,
+    ) -> Result<Option<Opened<over_http2::Socket>>> {
+        let Some(links) = self.http.http2_links() else { return Ok(None) };
+        let is_secure = is_secure(self.engine, &self.http, handshake.uri())?;
+        if !is_secure || handshake.extensions().get::<Proxy>().is_some() {
+            return Ok(None);
+        }
+        let handle = runtime::current(self.engine)?;
+        let limit = timeout(handshake.extensions());
+        let opening = links.open(self.engine, self.http.options(), handshake, limit, &handle);
+        Within::new(handle.clone(), opening).await.map_err(|error| error.with_engine(self.engine))
+    }
+
+    /// Sends a handshake for `ws` through a tunnel of an HTTP proxy's.
+    async fn open_through(
+        &self,
+        proxy: &Proxy,
+        handshake: &Handshake,
+        limit: Option<Duration>,
+    ) -> Result<Opened> {
+        if let Some(reason) = self.http.no_tunnel() {
+            return Err(Error::unsupported(self.engine, Capability::Proxies, reason));
+        }
+        let options = self.http.options();
+        let tunnel = proxied::tunnel(self.engine, options, proxy, handshake.uri(), limit).await?;
+        self.open_over(tunnel, handshake).await
     }
 
     /// Sends a handshake over a stream that the caller brings and verifies the answer. The stream is
@@ -335,20 +388,30 @@ pub(crate) async fn execute(
     let exchange = async {
         let uri = request.uri().clone();
         let secure = is_secure(engine, http, &uri)?;
-        let client = match (http.preconfigured_client(), timeout(request.extensions())) {
-            (Some(_), Some(_)) => {
-                return Err(Error::unsupported(
-                    engine,
-                    Capability::ConnectTimeout,
-                    Reqwest::PRECONFIGURED_TIMEOUT,
-                ));
+        let connect_timeout = timeout(request.extensions());
+        let proxy = request.extensions().get::<Proxy>().cloned();
+        let client = match http.preconfigured_client() {
+            Some(client) => {
+                for (capability, is_asked_for) in [
+                    (Capability::ConnectTimeout, connect_timeout.is_some()),
+                    (Capability::Proxies, proxy.as_ref().is_some_and(is_http)),
+                    (Capability::SocksProxies, proxy.is_some()),
+                ] {
+                    if let (true, Support::Missing(reason)) =
+                        (is_asked_for, http.support(capability))
+                    {
+                        return Err(Error::unsupported(engine, capability, &reason));
+                    }
+                }
+                client.clone()
             }
-            (Some(client), None) => client.clone(),
-            (None, connect_timeout) => {
-                http.client(engine, Purpose { handshake: false, secure, connect_timeout })?
+            None => {
+                let proxy = proxy.clone();
+                http.client(engine, Purpose { handshake: false, secure, connect_timeout, proxy })?
             }
         };
-        let failed = |error| map::failed(engine, During::Request, Some(&uri), error);
+        let by = proxy.as_ref();
+        let failed = |error| map::failed(engine, During::Request, Some(&uri), by, error);
         let request = reqwest::Request::try_from(request.map(map::request_body)).map_err(failed)?;
         let response = client.execute(request).await.map_err(failed)?;
         Ok(map::response(engine, &handle, response.into()))
@@ -374,7 +437,11 @@ fn is_secure(engine: &'static str, http: &Reqwest, uri: &Uri) -> Result<bool> {
     }
 }
 
-fn timeout(extensions: &http::Extensions) -> Option<std::time::Duration> {
+fn is_http(proxy: &Proxy) -> bool {
+    proxy.scheme() == ProxyScheme::Http
+}
+
+fn timeout(extensions: &http::Extensions) -> Option<Duration> {
     extensions.get::<ConnectTimeout>().map(|limit| limit.0)
 }
 
@@ -399,66 +466,4 @@ fn by_hand(handshake: &Handshake) -> Request<Body> {
         }
     }
     request
-}
-
-/// The connection's own work, which is done by whoever waits for something of it: there is no task
-/// that could outlive its owner.
-enum Driver {
-    // hyper's type has no name outside of hyper.
-    Running(Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>),
-    Ended(Option<hyper::Error>),
-}
-
-impl Driver {
-    fn poll(&mut self, cx: &mut Context<'_>) {
-        if let Self::Running(connection) = self {
-            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-                *self = Self::Ended(result.err());
-            }
-        }
-    }
-
-    async fn until<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        poll_fn(|cx| {
-            self.poll(cx);
-            future.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    fn take_error(&mut self) -> Option<hyper::Error> {
-        match self {
-            Self::Running(_) => None,
-            Self::Ended(error) => error.take(),
-        }
-    }
-}
-
-/// A body together with the connection that it comes from.
-struct Driven {
-    driver: Driver,
-    body: hyper::body::Incoming,
-}
-
-impl http_body::Body for Driven {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        this.driver.poll(cx);
-        Pin::new(&mut this.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

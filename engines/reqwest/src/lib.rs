@@ -16,7 +16,12 @@
 mod brought;
 mod clients;
 mod connect;
+mod dial;
+mod driver;
 mod map;
+#[cfg(feature = "rustls")]
+mod over_http2;
+mod proxied;
 mod runtime;
 mod tls;
 
@@ -27,6 +32,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+use drivetrain_engine::TlsVersion;
 use drivetrain_engine::{
     Answer, Body, Capability, Engine, EngineSettings, Error, ErrorKind, Handshake, NativeSetting,
     Result, Runtime, Support, async_trait,
@@ -52,7 +59,8 @@ use tls::Secure;
 /// `Accept: */*` where there is no `Accept`, and sends a request again that met a kept connection which
 /// had closed before a byte of it was sent.) A
 /// [`ConnectTimeout`](drivetrain_engine::ConnectTimeout) of a request is kept by a client per distinct
-/// duration, eight at most; connections are not reused across them.
+/// duration, and so is a [`Proxy`](drivetrain_engine::Proxy), eight at most; connections are not reused
+/// across them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,6 +74,8 @@ use tls::Secure;
 pub struct Reqwest {
     options: Options,
     clients: Arc<Clients>,
+    #[cfg(feature = "rustls")]
+    http2: Arc<over_http2::Links>,
 }
 
 type Hook = Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
@@ -76,6 +86,7 @@ pub(crate) struct Options {
     pool_idle_timeout: Option<Option<Duration>>,
     pool_max_idle_per_host: Option<usize>,
     http1_only: bool,
+    web_socket_over_http2: bool,
     http2_keep_alive_interval: Option<Duration>,
     local_address: Option<IpAddr>,
     tcp_keepalive: Option<Option<Duration>>,
@@ -101,8 +112,14 @@ impl Reqwest {
     const NO_WEB_SOCKETS: &'static str =
         "reqwest speaks HTTP only: use Tungstenite or FastWebSockets";
 
-    pub(crate) const PRECONFIGURED_TIMEOUT: &'static str =
+    const PRECONFIGURED_TIMEOUT: &'static str =
         "the preconfigured client has its own: set connect_timeout on its builder";
+    const PRECONFIGURED_PROXY: &'static str =
+        "the preconfigured client has its own: set proxy on its builder";
+    const OVER_HTTP1: &'static str =
+        "handshakes use HTTP/1.1: Reqwest::web_socket_over_http2 switches it on";
+    const HOOK_AND_TUNNEL: &'static str = "a ws:// tunnel is not dialled by reqwest, so that what a configure hook sets would be lost: \
+         leave the hook out, or use wss:// or a SOCKS5 proxy";
 
     /// HTTP with reqwest's own defaults, the system's CA certificates, and no client certificate.
     pub fn new() -> Self {
@@ -114,7 +131,7 @@ impl Reqwest {
     ///
     /// It does not serve handshakes: those need HTTP/1.1 only, and a made client does not tell how it
     /// was made. They use a client of the engine's own, to which the options of this value apply.
-    /// A connect timeout that is set above is refused for requests.
+    /// A connect timeout and a proxy that are set above are refused.
     pub fn preconfigured(self, client: Client) -> Self {
         self.set("preconfigured", "a reqwest::Client", false, |options| {
             options.preconfigured = Some(client);
@@ -140,6 +157,20 @@ impl Reqwest {
     /// never offer it.
     pub fn http1_only(self) -> Self {
         self.set("http1_only", true, false, |options| options.http1_only = true)
+    }
+
+    /// Opens `wss` over HTTP/2 where the server allows it (RFC 8441): the sockets of one host share one
+    /// connection, which is closed with the last of them. Default: off. Needs rustls, and goes without
+    /// [`configure`](Self::configure), as reqwest has no such handshake.
+    ///
+    /// A server that does not negotiate HTTP/2, or does not allow it there, gets HTTP/1.1, and is
+    /// remembered; so does `ws`, and whatever goes through a proxy. A socket's peer is slowed down by
+    /// HTTP/2's own windows, 256 KiB a socket.
+    #[cfg(feature = "rustls")]
+    pub fn web_socket_over_http2(self) -> Self {
+        self.set("web_socket_over_http2", true, true, |options| {
+            options.web_socket_over_http2 = true;
+        })
     }
 
     /// Pings an HTTP/2 connection in use this often, and gives it up when the answer takes longer than
@@ -194,6 +225,24 @@ impl Reqwest {
         self.set("only_these_roots", true, true, |options| options.secure.only_these_roots())
     }
 
+    /// Refuses servers that only speak an older TLS. Default: [`TlsVersion::V1_2`] with rustls, the library's
+    /// own with native-tls.
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    pub fn min_tls_version(self, version: TlsVersion) -> Self {
+        self.set("min_tls_version", version, true, |options| {
+            options.secure.min_version(version);
+        })
+    }
+
+    /// **Accepts whatever certificate a server shows, for any name: anybody in between can read and change
+    /// everything.** For tests alone. Default: certificates are verified. Roots cannot be set beside it.
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    pub fn danger_accept_any_certificate(self) -> Self {
+        self.set("danger_accept_any_certificate", "true: NO VERIFICATION", true, |options| {
+            options.secure.accept_any_certificate();
+        })
+    }
+
     /// Presents this certificate to a server that asks for one. Default: none.
     ///
     /// `chain_and_key` is one PEM text with the chain, leaf first, and the private key, not encrypted;
@@ -224,7 +273,8 @@ impl Reqwest {
     /// Changes reqwest's own builder, for what has no method here; called again for each client that is
     /// made, those for handshakes included. Default: nothing.
     ///
-    /// The hook's proxies are used. Its redirects, retries, `Referer`, decompression and, with rustls,
+    /// The hook's proxies are used where none was set above; `ws` through an HTTP proxy that was set above
+    /// is refused beside a hook, as reqwest cannot dial it. Its redirects, retries, `Referer`, decompression and, with rustls,
     /// TLS are overwritten by the engine's; a `timeout` or `read_timeout` also ends a handshake, but not
     /// the WebSocket it opened. Cookies are drivetrain's: leave reqwest's off.
     pub fn configure(
@@ -245,11 +295,24 @@ impl Reqwest {
         with(&mut self.options);
         self.options.set.push(Set { name, value: value.to_string(), handshakes });
         self.clients = Arc::default();
+        #[cfg(feature = "rustls")]
+        {
+            self.http2 = Arc::default();
+        }
         self
     }
 
     pub(crate) fn client(&self, engine: &'static str, purpose: Purpose) -> Result<Client> {
         self.clients.get(engine, &self.options, purpose)
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Why a tunnel for `ws` cannot be made with these options, if so.
+    pub(crate) fn no_tunnel(&self) -> Option<&'static str> {
+        (!self.options.hooks.is_empty()).then_some(Self::HOOK_AND_TUNNEL)
     }
 
     pub(crate) fn preconfigured_client(&self) -> Option<&Client> {
@@ -273,7 +336,43 @@ impl Reqwest {
                 .with_engine(engine));
             }
         }
+        self.check_http2(handshakes).map_err(|error| error.with_engine(engine))?;
         self.options.secure.check().map_err(|error| error.with_engine(engine))
+    }
+
+    fn check_http2(&self, handshakes: bool) -> Result<()> {
+        if !self.options.web_socket_over_http2 {
+            return Ok(());
+        }
+        #[cfg(feature = "native-tls")]
+        let is_native = self.options.secure.is_native();
+        #[cfg(not(feature = "native-tls"))]
+        let is_native = false;
+        let why = if !handshakes {
+            "this engine opens no WebSockets: use Tungstenite or FastWebSockets"
+        } else if !self.options.hooks.is_empty() {
+            "a configure hook beside it would be lost: leave one of them out"
+        } else if is_native {
+            "it needs rustls: leave native_tls out"
+        } else {
+            return Ok(());
+        };
+        let message = format!("web_socket_over_http2 is not possible: {why}");
+        Err(Error::new(ErrorKind::InvalidInput, message))
+    }
+
+    /// The connections for WebSockets over HTTP/2, if they are wanted.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn http2_links(&self) -> Option<&over_http2::Links> {
+        self.options.web_socket_over_http2.then_some(&*self.http2)
+    }
+
+    /// Whether WebSockets go over HTTP/2; only an engine that opens some offers it.
+    pub(crate) fn over_http2(&self) -> Support {
+        match self.options.web_socket_over_http2 {
+            true => Support::Offered,
+            false => Support::missing(Self::OVER_HTTP1),
+        }
     }
 
     pub(crate) fn native_settings(&self, handshakes: bool) -> Vec<NativeSetting> {
@@ -344,7 +443,14 @@ impl Engine for Reqwest {
             Capability::ConnectTimeout if self.options.preconfigured.is_some() => {
                 Support::missing(Self::PRECONFIGURED_TIMEOUT)
             }
-            Capability::ConnectTimeout => Support::Offered,
+            Capability::Proxies | Capability::SocksProxies
+                if self.options.preconfigured.is_some() =>
+            {
+                Support::missing(Self::PRECONFIGURED_PROXY)
+            }
+            Capability::ConnectTimeout | Capability::Proxies | Capability::SocksProxies => {
+                Support::Offered
+            }
             _ => Support::missing(Self::NO_WEB_SOCKETS),
         }
     }

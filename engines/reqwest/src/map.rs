@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{Body, BoxError, Error, ErrorKind, Result};
+use drivetrain_engine::{Body, BoxError, Error, ErrorKind, Proxy, Result};
 use http::Uri;
 use http_body::{Frame, SizeHint};
 use tokio::runtime::Handle;
@@ -27,6 +27,7 @@ pub(crate) fn failed(
     engine: &'static str,
     during: During,
     uri: Option<&Uri>,
+    proxy: Option<&Proxy>,
     error: reqwest::Error,
 ) -> Error {
     // The URL may hold credentials, and whoever made the request knows it.
@@ -35,14 +36,22 @@ pub(crate) fn failed(
         return own.with_engine(engine);
     }
     let place = uri.map(place).unwrap_or_default();
+    let way = proxy.map(|proxy| format!(" through the proxy {}", proxy.authority()));
+    let way = way.unwrap_or_default();
     let (kind, message): (_, Cow<'static, str>) = if let Some(tls) = tls(&error) {
         (ErrorKind::Tls, format!("TLS with {place} failed: {tls}").into())
     } else if error.is_timeout() && error.is_connect() {
-        (ErrorKind::Timeout, format!("connecting to {place} took too long").into())
+        (ErrorKind::Timeout, format!("connecting to {place}{way} took too long").into())
     } else if error.is_timeout() {
         (ErrorKind::Timeout, "the server took too long".into())
+    } else if let (true, Some(proxy)) = (error.is_dns(), proxy) {
+        let message = format!("the name of the proxy {} cannot be resolved", proxy.authority());
+        (ErrorKind::Connect, message.into())
     } else if error.is_dns() {
         (ErrorKind::Connect, format!("the name of {place} cannot be resolved").into())
+    } else if error.is_connect() && proxy.is_some() {
+        let cause = chain(&error).last().map(ToString::to_string).unwrap_or_default();
+        (ErrorKind::Connect, format!("cannot connect to {place}{way}: {cause}").into())
     } else if error.is_connect() {
         (ErrorKind::Connect, format!("cannot connect to {place}").into())
     } else if error.is_builder() {
@@ -126,7 +135,7 @@ fn own(error: &(dyn StdError + 'static)) -> Option<Error> {
     not(any(feature = "rustls", feature = "native-tls")),
     expect(unused_variables, reason = "there is no TLS to fail")
 )]
-fn tls(error: &(dyn StdError + 'static)) -> Option<String> {
+pub(crate) fn tls(error: &(dyn StdError + 'static)) -> Option<String> {
     #[cfg(feature = "rustls")]
     if let Some(error) = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
         return Some(error.to_string());
@@ -151,7 +160,7 @@ fn chain<'a>(
 }
 
 /// The host and port, without credentials.
-fn place(uri: &Uri) -> String {
+pub(crate) fn place(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
     uri.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
@@ -180,7 +189,7 @@ where
         Pin::new(&mut this.body).poll_frame(cx).map_err(|error| {
             let error: BoxError = error.into();
             match error.downcast::<reqwest::Error>() {
-                Ok(error) => failed(this.engine, During::Body, None, *error),
+                Ok(error) => failed(this.engine, During::Body, None, None, *error),
                 Err(error) => {
                     let (kind, message) = exchange(&*error, During::Body);
                     Error::new(kind, message).with_engine(this.engine).with_source(error)

@@ -2,7 +2,7 @@
 
 use drivetrain_engine::Result;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
-use drivetrain_engine::{Error, ErrorKind};
+use drivetrain_engine::{Error, ErrorKind, TlsVersion};
 use reqwest::ClientBuilder;
 
 /// What to trust and who to be, for whichever TLS is used in the end.
@@ -44,6 +44,24 @@ impl Secure {
         }
     }
 
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    pub(crate) fn min_version(&mut self, version: TlsVersion) {
+        #[cfg(feature = "rustls")]
+        self.change(|tls| tls.min_version(version));
+        #[cfg(feature = "native-tls")]
+        self.native.min_version.replace(version);
+    }
+
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    pub(crate) fn accept_any_certificate(&mut self) {
+        #[cfg(feature = "rustls")]
+        self.change(drivetrain_tls::Tls::danger_accept_any_certificate);
+        #[cfg(feature = "native-tls")]
+        {
+            self.native.accepts_any = true;
+        }
+    }
+
     #[cfg(feature = "rustls")]
     pub(crate) fn change(&mut self, with: impl FnOnce(drivetrain_tls::Tls) -> drivetrain_tls::Tls) {
         self.rustls = with(std::mem::take(&mut self.rustls));
@@ -75,6 +93,15 @@ impl Secure {
         #[cfg(feature = "rustls")]
         self.rustls.check().map_err(refused)?;
         Ok(())
+    }
+
+    /// What rustls is to do on a connection of the engine's own.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn rustls_config(
+        &self,
+        alpn: &[&[u8]],
+    ) -> Result<std::sync::Arc<rustls::ClientConfig>> {
+        self.rustls.client_config(alpn).map_err(refused)
     }
 
     /// Sets the TLS of a client. One that is not for `https` gets TLS that trusts nobody, so that it
@@ -129,7 +156,7 @@ fn trusting_nobody() -> Result<rustls::ClientConfig> {
 mod native {
     use std::borrow::Cow;
 
-    use super::{ClientBuilder, Error, ErrorKind, Result};
+    use super::{ClientBuilder, Error, ErrorKind, Result, TlsVersion};
 
     /// PEM as it was given; the system's library reads it when a client is made.
     #[derive(Clone, Default)]
@@ -137,10 +164,18 @@ mod native {
         pub(super) roots: Vec<Vec<u8>>,
         pub(super) client: Option<Vec<u8>>,
         pub(super) only_these_roots: bool,
+        pub(super) min_version: Option<TlsVersion>,
+        pub(super) accepts_any: bool,
     }
 
     impl Native {
         pub(super) fn check(&self) -> Result<()> {
+            if self.accepts_any && (!self.roots.is_empty() || self.only_these_roots) {
+                return Err(invalid(
+                    "root certificates have no effect beside danger_accept_any_certificate: leave one \
+                     of them out",
+                ));
+            }
             if self.only_these_roots && self.roots.is_empty() {
                 return Err(invalid(
                     "no CA certificates to trust, as only_these_roots was called: add one with \
@@ -163,6 +198,18 @@ mod native {
             }
             self.check()?;
             let roots = self.certificates()?;
+            let builder = match self.min_version {
+                Some(TlsVersion::V1_2) => builder.tls_version_min(reqwest::tls::Version::TLS_1_2),
+                Some(_) => builder.tls_version_min(reqwest::tls::Version::TLS_1_3),
+                None => builder,
+            };
+            let builder = if self.accepts_any {
+                builder
+                    .tls_danger_accept_invalid_certs(true)
+                    .tls_danger_accept_invalid_hostnames(true)
+            } else {
+                builder
+            };
             let builder = if self.only_these_roots {
                 builder.tls_certs_only(roots)
             } else {

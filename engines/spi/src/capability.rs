@@ -103,6 +103,12 @@ capabilities! {
     CallerStream: Option, "streams the caller brings";
     /// A time limit for opening the connection.
     ConnectTimeout: Option, "connect timeout";
+    /// Going through an HTTP proxy, with and without basic auth: a tunnel for `https`, `ws` and `wss`.
+    Proxies: Option, "HTTP proxies";
+    /// Going through a SOCKS5 proxy, with and without a password, which resolves the target's name.
+    SocksProxies: Option, "SOCKS5 proxies";
+    /// WebSockets over HTTP/2 where the server allows it (RFC 8441): one connection, many sockets.
+    WebSocketOverHttp2: Behaviour, "WebSocket over HTTP/2";
     /// A burst of small messages costs fewer writes than messages.
     BatchedWrites: Behaviour, "batched writes";
 }

@@ -53,7 +53,8 @@ pub trait Engine: Send + Sync + fmt::Debug + 'static {
     fn runtime(&self) -> Result<Arc<dyn Runtime>>;
 
     /// Sends one HTTP request (scheme `http` or `https`) and returns the response's head, its body
-    /// still streaming. A [`ConnectTimeout`] in the request's extensions limits the dialling.
+    /// still streaming. A [`ConnectTimeout`] in the request's extensions limits the dialling; a
+    /// [`Proxy`](crate::Proxy) there is what is dialled, and never the host itself.
     ///
     /// # Errors
     /// Any kind that fits; any status is a response, not an error.
@@ -81,7 +82,7 @@ pub enum Answer {
     Refused(http::Response<Body>),
 }
 
-/// How long the dialling (name resolution, TCP, TLS) may take; in the extensions of a request and of a
+/// How long the dialling (name resolution, TCP, a proxy's tunnel, TLS) may take; in the extensions of a request and of a
 /// [`Handshake`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectTimeout(

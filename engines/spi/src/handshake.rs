@@ -5,8 +5,8 @@ use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-    uri::Scheme,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header, uri::Scheme,
 };
 use sha1::{Digest, Sha1};
 
@@ -212,6 +212,32 @@ impl Handshake {
         request.extensions().get::<Offer>().is_some()
     }
 
+    /// The request to send over HTTP/2 (RFC 8441 section 5): a CONNECT to the `https` URI with the caller's
+    /// headers and those of the handshake's own that are left there. The engine adds `:protocol`
+    /// (`websocket`) in its library's way.
+    pub fn http2_request(&self) -> Request<()> {
+        let mut request = self.request();
+        for name in [header::UPGRADE, header::CONNECTION, header::SEC_WEBSOCKET_KEY] {
+            request.headers_mut().remove(name);
+        }
+        *request.method_mut() = Method::CONNECT;
+        *request.version_mut() = Version::HTTP_2;
+        request
+    }
+
+    /// Checks the head of a 200 answer over HTTP/2, where no key is to be proven (RFC 8441 section 5).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] if it is not 200, or a subprotocol or extension was chosen that was not
+    /// offered. The error carries the response.
+    pub fn verify_http2<B>(&self, response: &Response<B>) -> Result<Accepted> {
+        let accepted = match response.status() {
+            StatusCode::OK => self.agreed(response.headers()),
+            other => Err(format!("the server answered {other} and not 200")),
+        };
+        accepted.map_err(|message| wrong(message, response))
+    }
+
     /// Checks the head of a 101 answer (RFC 6455 section 4.1, the client's second list).
     ///
     /// # Errors
@@ -219,12 +245,7 @@ impl Handshake {
     /// are missing or wrong, or a subprotocol or extension was chosen that was not offered. The error
     /// carries the response.
     pub fn verify<B>(&self, response: &Response<B>) -> Result<Accepted> {
-        self.accepted(response).map_err(|message| {
-            let mut seen = Response::new(bytes::Bytes::new());
-            *seen.status_mut() = response.status();
-            *seen.headers_mut() = response.headers().clone();
-            Error::new(ErrorKind::Protocol, message).with_response(seen)
-        })
+        self.accepted(response).map_err(|message| wrong(message, response))
     }
 
     fn accepted<B>(&self, response: &Response<B>) -> Result<Accepted, String> {
@@ -248,6 +269,10 @@ impl Handshake {
         {
             return Err("the server's Sec-WebSocket-Accept does not fit the key it was sent".into());
         }
+        self.agreed(headers)
+    }
+
+    fn agreed(&self, headers: &HeaderMap) -> Result<Accepted, String> {
         Ok(Accepted {
             subprotocol: self.accepted_subprotocol(headers)?,
             extensions: self.accepted_extensions(headers)?,
@@ -385,6 +410,13 @@ fn check_header(name: &HeaderName) -> Result<()> {
         return Err(invalid(format!("header `{name}` cannot be set: a handshake has no body")));
     }
     Ok(())
+}
+
+fn wrong<B>(message: String, response: &Response<B>) -> Error {
+    let mut seen = Response::new(bytes::Bytes::new());
+    *seen.status_mut() = response.status();
+    *seen.headers_mut() = response.headers().clone();
+    Error::new(ErrorKind::Protocol, message).with_response(seen)
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -48,6 +48,11 @@ pub enum TlsError {
         /// The method that was called as well.
         option: &'static str,
     },
+    /// Roots were set beside `danger_accept_any_certificate`, which looks at none.
+    #[error(
+        "root certificates have no effect beside danger_accept_any_certificate: leave one of them out"
+    )]
+    AnyCertificate,
     /// `only_these_roots` was called and no root certificate was given.
     #[error(
         "no CA certificates to trust, as only_these_roots was called: add one with root_certificate_pem"

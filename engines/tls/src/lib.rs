@@ -5,11 +5,13 @@
 //! so that nothing here depends on (or panics because of) what another crate installed. There is no runtime and no
 //! socket in this crate.
 
+mod any;
 mod error;
 
 use std::fmt;
 use std::sync::Arc;
 
+use drivetrain_engine::TlsVersion;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -37,6 +39,8 @@ pub struct Tls {
     roots: RootCertStore,
     roots_given: usize,
     only_these_roots: bool,
+    min_version: Option<TlsVersion>,
+    accepts_any: bool,
     client: Option<Arc<CertifiedKey>>,
     preconfigured: Option<Arc<ClientConfig>>,
     /// The first method called that a preconfigured configuration makes meaningless.
@@ -51,6 +55,8 @@ impl Default for Tls {
             roots: RootCertStore::empty(),
             roots_given: 0,
             only_these_roots: false,
+            min_version: None,
+            accepts_any: false,
             client: None,
             preconfigured: None,
             first_option: None,
@@ -108,6 +114,24 @@ impl Tls {
         }
     }
 
+    /// Refuses servers that only speak an older version. Default: [`TlsVersion::V1_2`], which is the oldest that
+    /// rustls has.
+    pub fn min_version(mut self, version: TlsVersion) -> Self {
+        self.first_option.get_or_insert("min_tls_version");
+        self.min_version = Some(version);
+        self
+    }
+
+    /// **Accepts whatever certificate a server shows: anybody in between can read and change everything.** For tests
+    /// against servers that have no certificate worth the name. Default: certificates are verified.
+    ///
+    /// Roots cannot be set beside it.
+    pub fn danger_accept_any_certificate(mut self) -> Self {
+        self.first_option.get_or_insert("danger_accept_any_certificate");
+        self.accepts_any = true;
+        self
+    }
+
     /// Uses `config` as it is, with its own crypto provider, roots and verifier; only its ALPN list is overwritten,
     /// as the engine must know which protocol it will speak. Default: none.
     ///
@@ -129,6 +153,9 @@ impl Tls {
         }
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
+        }
+        if self.accepts_any && (self.roots_given > 0 || self.only_these_roots) {
+            return Err(TlsError::AnyCertificate);
         }
         if self.only_these_roots && self.roots.is_empty() {
             return Err(TlsError::NoRoots);
@@ -155,14 +182,23 @@ impl Tls {
     }
 
     fn build(&self) -> Result<ClientConfig, TlsError> {
-        let mut roots = self.roots.clone();
-        if !self.only_these_roots {
-            add_system_roots(&mut roots)?;
-        }
+        let versions = match self.min_version {
+            Some(TlsVersion::V1_3) => &[&rustls::version::TLS13],
+            _ => rustls::DEFAULT_VERSIONS,
+        };
         let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|source| TlsError::Refused { source })?
-            .with_root_certificates(roots);
+            .with_protocol_versions(versions)
+            .map_err(|source| TlsError::Refused { source })?;
+        let config = if self.accepts_any {
+            let verifier = Arc::new(any::AnyCertificate(provider()));
+            config.dangerous().with_custom_certificate_verifier(verifier)
+        } else {
+            let mut roots = self.roots.clone();
+            if !self.only_these_roots {
+                add_system_roots(&mut roots)?;
+            }
+            config.with_root_certificates(roots)
+        };
         Ok(match &self.client {
             Some(client) => {
                 config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(client.clone())))
@@ -196,6 +232,8 @@ impl fmt::Debug for Tls {
         f.debug_struct("Tls")
             .field("roots", &self.roots.len())
             .field("only_these_roots", &self.only_these_roots)
+            .field("min_version", &self.min_version)
+            .field("accepts_any", &self.accepts_any)
             .field("client_certificate", &self.client.is_some())
             .field("preconfigured", &self.preconfigured.is_some())
             .field("fault", &self.fault)

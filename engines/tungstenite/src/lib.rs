@@ -123,7 +123,10 @@ impl Engine for Tungstenite {
             | Capability::Http2
             | Capability::Tls
             | Capability::ClientCertificates
-            | Capability::ConnectTimeout => self.hop.support(capability),
+            | Capability::ConnectTimeout
+            | Capability::Proxies
+            | Capability::SocksProxies
+            | Capability::WebSocketOverHttp2 => self.hop.support(capability),
             Capability::WebSockets
             | Capability::HandshakeHeaders
             | Capability::HandshakeResponse

@@ -11,7 +11,7 @@ use std::{
 };
 
 use drivetrain::{HttpClient, Session, WebSockets};
-use drivetrain_engine::{Capability, Engine, Runtime};
+use drivetrain_engine::{Capability, Engine, Runtime, TlsVersion};
 use futures_channel::oneshot;
 use futures_util::{
     FutureExt as _,
@@ -67,6 +67,26 @@ impl Context {
     /// The engine that trusts this authority; `None` says that it has no TLS.
     pub(crate) fn engine_with_root(&self, ca: &TestCa) -> Option<Watched> {
         self.0.subject.with_root(ca.ca_pem().as_bytes()).map(|engine| self.watch(engine))
+    }
+
+    /// The engine that trusts this authority and nothing older than this version of TLS.
+    pub(crate) fn engine_with_min_tls_version(
+        &self,
+        ca: &TestCa,
+        version: TlsVersion,
+    ) -> Option<Watched> {
+        let engine = self.0.subject.with_min_tls_version(ca.ca_pem().as_bytes(), version)?;
+        Some(self.watch(engine))
+    }
+
+    /// The engine that trusts this authority and opens WebSockets over HTTP/2.
+    pub(crate) fn engine_over_http2(&self, ca: &TestCa) -> Option<Watched> {
+        self.0.subject.over_http2(ca.ca_pem().as_bytes()).map(|engine| self.watch(engine))
+    }
+
+    /// The engine that accepts any certificate.
+    pub(crate) fn engine_accepting_any_certificate(&self) -> Option<Watched> {
+        self.0.subject.accepting_any_certificate().map(|engine| self.watch(engine))
     }
 
     /// The engine that trusts this authority and has a certificate of it.

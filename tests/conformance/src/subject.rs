@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use drivetrain_engine::Engine;
+use drivetrain_engine::{Engine, TlsVersion};
 
 use crate::CountedStream;
 
@@ -28,6 +28,31 @@ pub trait Subject: Send + Sync + 'static {
     /// [`Tls`](drivetrain_engine::Capability::Tls).
     fn with_root(&self, pem: &[u8]) -> Option<Box<dyn Engine>> {
         let _ = pem;
+        None
+    }
+
+    /// The engine with one more root certificate, and nothing older than this version of TLS; `Some` if it
+    /// offers [`Tls`](drivetrain_engine::Capability::Tls).
+    fn with_min_tls_version(
+        &self,
+        root_pem: &[u8],
+        version: TlsVersion,
+    ) -> Option<Box<dyn Engine>> {
+        let _ = (root_pem, version);
+        None
+    }
+
+    /// The engine with one more root certificate, which opens WebSockets over HTTP/2; `Some` if it then
+    /// offers [`WebSocketOverHttp2`](drivetrain_engine::Capability::WebSocketOverHttp2), though it may not
+    /// with its default options.
+    fn over_http2(&self, root_pem: &[u8]) -> Option<Box<dyn Engine>> {
+        let _ = root_pem;
+        None
+    }
+
+    /// The engine that accepts any certificate; `Some` if it offers
+    /// [`Tls`](drivetrain_engine::Capability::Tls).
+    fn accepting_any_certificate(&self) -> Option<Box<dyn Engine>> {
         None
     }
 
@@ -74,6 +99,22 @@ impl<S: Subject + ?Sized> Subject for Box<S> {
 
     fn with_root(&self, pem: &[u8]) -> Option<Box<dyn Engine>> {
         (**self).with_root(pem)
+    }
+
+    fn with_min_tls_version(
+        &self,
+        root_pem: &[u8],
+        version: TlsVersion,
+    ) -> Option<Box<dyn Engine>> {
+        (**self).with_min_tls_version(root_pem, version)
+    }
+
+    fn over_http2(&self, root_pem: &[u8]) -> Option<Box<dyn Engine>> {
+        (**self).over_http2(root_pem)
+    }
+
+    fn accepting_any_certificate(&self) -> Option<Box<dyn Engine>> {
+        (**self).accepting_any_certificate()
     }
 
     fn with_client_certificate(

@@ -12,7 +12,7 @@ use crate::server::{Result, Server, expect, header, is_closed, read_head};
 use ::http::Request;
 use bytes::Bytes;
 use drivetrain_engine::{
-    Body, Capability, ConnectTimeout, Engine, Error, ErrorKind, Handshake, Support,
+    Body, Capability, ConnectTimeout, Engine, Error, ErrorKind, Handshake, Proxy, Support,
 };
 use drivetrain_reqwest::{Hop, Reqwest};
 use http_body_util::BodyExt;
@@ -326,6 +326,14 @@ async fn a_preconfigured_client_serves_requests_and_refuses_a_connect_timeout() 
     assert_eq!(error.engine(), Some("reqwest"));
     assert_eq!(error.capability(), Some(Capability::ConnectTimeout));
     assert!(!engine.support(Capability::ConnectTimeout).is_offered());
+    for proxy in ["http://127.0.0.1:1", "socks5://127.0.0.1:1"] {
+        let proxy = Proxy::parse(proxy)?;
+        let mut request = get(&server.url("http"));
+        request.extensions_mut().insert(proxy.clone());
+        let error = engine.execute(request).await.expect_err("it cannot be applied");
+        assert_eq!(error.capability(), Some(proxy.capability()));
+        assert!(!engine.support(proxy.capability()).is_offered());
+    }
     assert_eq!(server.connections(), 1, "refused before anything was dialled");
 
     let both = engine.tcp_keepalive(None);
@@ -344,6 +352,57 @@ async fn a_preconfigured_client_serves_requests_and_refuses_a_connect_timeout() 
 }
 
 #[tokio::test]
+async fn a_hook_and_a_tunnel_for_ws_exclude_each_other() -> Result {
+    let proxy = Server::plain(|_| Ok(()));
+    let hop = Hop::new("outer", Reqwest::new().configure(|builder| builder.user_agent("mine")));
+    let mut handshake = Handshake::new("ws://127.0.0.1:1/".parse()?)?;
+    handshake.extensions_mut().insert(Proxy::http("localhost", proxy.address.port())?);
+    let error = hop.open(&handshake).await.err().ok_or("it connected")?;
+    assert_eq!(error.capability(), Some(Capability::Proxies));
+    assert!(error.to_string().contains("hook"), "{error}");
+    assert_eq!(proxy.connections(), 0, "refused before anything was dialled");
+    Ok(())
+}
+
+#[test]
+#[cfg(feature = "rustls")]
+fn web_sockets_over_http_2_are_refused_where_they_cannot_be() {
+    let over = || Reqwest::new().web_socket_over_http2();
+    let refused = |checked: drivetrain_engine::Result<()>, says: &str| {
+        let error = checked.expect_err(says);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(says), "{error}");
+    };
+    refused(over().check(), "opens no WebSockets");
+    refused(Hop::new("outer", over().configure(|builder| builder)).check(), "configure");
+    #[cfg(feature = "native-tls")]
+    refused(Hop::new("outer", over().native_tls()).check(), "native_tls");
+    let capability = Capability::WebSocketOverHttp2;
+    let hop = Hop::new("outer", over());
+    assert!(hop.check().is_ok() && hop.support(capability).is_offered());
+    assert!(!Hop::new("outer", Reqwest::new()).support(capability).is_offered());
+}
+
+#[tokio::test]
+async fn a_refused_tunnel_carries_the_proxys_answer() -> Result {
+    let proxy = Server::plain(|stream| {
+        read_head(stream)?;
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nx-why: policy\r\ncontent-length: 0\r\n\r\n")
+    });
+    // The proxy's name is resolved as any other: by what was set, first.
+    let addr = proxy.address;
+    let hop = Hop::new("outer", Reqwest::new().resolve("proxy.test", [addr]));
+    let mut handshake = Handshake::new("ws://127.0.0.1:1/".parse()?)?;
+    handshake.extensions_mut().insert(Proxy::http("proxy.test", addr.port())?);
+    let error = hop.open(&handshake).await.err().ok_or("it connected")?;
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(error.to_string().contains("403"), "{error}");
+    let response = error.response().ok_or("it has no response")?;
+    assert_eq!(response.headers()["x-why"], "policy");
+    Ok(())
+}
+
+#[tokio::test]
 async fn web_sockets_are_refused_by_name() -> Result {
     let engine = Reqwest::new();
     let error = engine.connect(Handshake::new("ws://127.0.0.1:1/".parse()?)?).await;
@@ -358,6 +417,8 @@ async fn web_sockets_are_refused_by_name() -> Result {
                 | Capability::Tls
                 | Capability::ClientCertificates
                 | Capability::ConnectTimeout
+                | Capability::Proxies
+                | Capability::SocksProxies
         );
         let tls = cfg!(any(feature = "rustls", feature = "native-tls"));
         let needs_tls = matches!(

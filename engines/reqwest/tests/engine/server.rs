@@ -196,12 +196,26 @@ impl Ca {
 
     /// A server for `localhost` that speaks these protocols.
     pub(crate) fn server(&self, asks_for_certificate: bool, alpn: &[&str]) -> ServerConfig {
+        self.versions(rustls::ALL_VERSIONS, asks_for_certificate, alpn)
+    }
+
+    /// The same for TLS 1.2 alone.
+    pub(crate) fn old_server(&self) -> ServerConfig {
+        self.versions(&[&rustls::version::TLS12], false, &["http/1.1"])
+    }
+
+    fn versions(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        asks_for_certificate: bool,
+        alpn: &[&str],
+    ) -> ServerConfig {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(["localhost".to_owned()]).unwrap();
         let leaf = leaf.signed_by(&key, &self.0).unwrap();
         let config = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap();
         let config = if asks_for_certificate {
             let mut roots = RootCertStore::empty();

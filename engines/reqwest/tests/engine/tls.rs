@@ -4,7 +4,7 @@ use std::{process::Command, sync::mpsc};
 
 use crate::server::{Ca, Result, Server, Stream, expect, header, read_head, switching};
 use ::http::Request;
-use drivetrain_engine::{Body, Engine, ErrorKind, Handshake};
+use drivetrain_engine::{Body, Engine, ErrorKind, Handshake, TlsVersion};
 use drivetrain_reqwest::{Hop, Opened, Reqwest};
 use http_body_util::BodyExt;
 
@@ -215,6 +215,61 @@ async fn child_without_store() -> Result {
         let error = engine.execute(get(&server.url("https"))).await.expect_err("no roots");
         assert_eq!((error.kind(), error.engine()), (ErrorKind::Tls, Some("reqwest")), "{error:?}");
         assert!(error.to_string().contains("root_certificate_pem"), "{error}");
+    }
+    Ok(())
+}
+
+/// Each TLS of this build, with this set on it.
+fn each(with: impl Fn(Reqwest) -> Reqwest) -> Vec<Reqwest> {
+    let engine = with(Reqwest::new());
+    #[cfg(all(feature = "rustls", feature = "native-tls"))]
+    return vec![engine.clone(), engine.native_tls()];
+    #[cfg(not(all(feature = "rustls", feature = "native-tls")))]
+    vec![engine]
+}
+
+#[tokio::test]
+async fn any_certificate_is_accepted_if_told_so_and_for_any_name() -> Result {
+    let ca = Ca::new();
+    let (server, _sees) = server(&ca, false, &["http/1.1"]);
+    let addr = server.address;
+    for engine in
+        each(|engine| engine.danger_accept_any_certificate().resolve("another.test", [addr]))
+    {
+        engine.check()?;
+        let url = server.url("https").replace("localhost", "another.test");
+        engine.execute(get(&url)).await?;
+        assert!(format!("{:?}", engine.settings()).contains("NO VERIFICATION"));
+        let both = engine.root_certificate_pem(ca.pem()).check().expect_err("roots beside it");
+        assert_eq!(both.kind(), ErrorKind::InvalidInput);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_minimum_version_is_kept() -> Result {
+    let ca = Ca::new();
+    let (new, _sees) = server(&ca, false, &["http/1.1"]);
+    for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
+        for engine in each(|engine| {
+            engine.root_certificate_pem(ca.pem()).only_these_roots().min_tls_version(version)
+        }) {
+            engine.check()?;
+            engine.execute(get(&new.url("https"))).await?;
+        }
+    }
+    let old = Server::tls(ca.old_server(), |stream: &mut dyn Stream| {
+        read_head(stream)?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+    });
+    for (version, works) in [(TlsVersion::V1_2, true), (TlsVersion::V1_3, false)] {
+        for engine in each(|engine| {
+            engine.root_certificate_pem(ca.pem()).only_these_roots().min_tls_version(version)
+        }) {
+            let answer = engine.execute(get(&old.url("https"))).await;
+            assert_eq!(answer.is_ok(), works, "{version}: {answer:?}");
+            assert!(answer.err().is_none_or(|error| error.kind() == ErrorKind::Tls));
+        }
     }
     Ok(())
 }

@@ -6,11 +6,10 @@ use std::{
 };
 
 use drivetrain::{ErrorKind, HttpClient, HttpTimeout, Requirement, Session, WebSockets};
-use drivetrain_engine::Capability;
-use serde_json::Value;
+use drivetrain_engine::{Capability, TlsVersion};
 use socket2::{Domain, Socket, Type};
 
-use super::{handshake, keepalive, limits, messages, outbox, raw, tls};
+use super::{handshake, http2, keepalive, limits, messages, outbox, proxies, raw, tls};
 use crate::{
     CountedStream,
     case::{Case, case},
@@ -49,7 +48,14 @@ async fn a_claim_is_true(cx: Context, capability: Capability) -> Verdict {
 /// What a subject makes engines with is there if the engine offers it, and only then.
 fn subject_and_engine_agree(cx: &Context, capability: Capability) -> Verdict {
     let made = match capability {
-        Capability::Tls => cx.engine_with_root(&TestCa::new()).is_some(),
+        Capability::Tls => {
+            let made = cx.engine_with_root(&TestCa::new()).is_some();
+            let with_version = cx.engine_with_min_tls_version(&TestCa::new(), TlsVersion::V1_2);
+            assert_eq!(with_version.is_some(), made, "with_min_tls_version goes with TLS");
+            let accepting = cx.engine_accepting_any_certificate();
+            assert_eq!(accepting.is_some(), made, "accepting_any_certificate goes with TLS");
+            made
+        }
         Capability::ClientCertificates => {
             cx.engine_with_client_certificate(&TestCa::new()).is_some()
         }
@@ -71,9 +77,9 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
             assert_eq!(response.version(), drivetrain::http::Version::HTTP_11);
             Ok(())
         }
-        Capability::Http2 => {
-            assert!(offers_h2(&cx).await?, "no h2 in its ALPN");
-            Ok(())
+        Capability::Http2 => http2::requests_share_a_connection(cx).await,
+        Capability::WebSocketOverHttp2 => {
+            http2::web_sockets_share_a_connection_where_that_is_switched_on(cx).await
         }
         Capability::WebSockets => echoes(&mut cx.session("/echo").await?.1, "works").await,
         Capability::Tls if cx.offers(Capability::WebSockets) => {
@@ -112,6 +118,8 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
             Ok(())
         }
         Capability::ConnectTimeout => a_connect_timeout_passes(cx).await,
+        Capability::Proxies => proxies::works(cx, proxies::Kind::Http).await,
+        Capability::SocksProxies => proxies::works(cx, proxies::Kind::Socks5).await,
         Capability::BatchedWrites => outbox::a_burst_costs_few_writes(cx).await,
         unknown => Err(Failure::new(format_args!("the suite does not know `{unknown}` yet"))),
     }
@@ -124,10 +132,11 @@ async fn is_absent(cx: Context, capability: Capability) -> Verdict {
     }
     match capability {
         Capability::Http2 if !cx.offers(Capability::Tls) => refused(&cx, Capability::Tls).await,
-        Capability::Http2 => {
-            assert!(!offers_h2(&cx).await?, "it says that it lacks HTTP/2, and offers it");
-            Ok(())
+        Capability::Http2 => http2::http_1_1_is_spoken(cx).await,
+        Capability::WebSocketOverHttp2 if !cx.offers(Capability::Tls) => {
+            refused(&cx, Capability::Tls).await
         }
+        Capability::WebSocketOverHttp2 => http2::web_sockets_use_http_1_1(&cx).await,
         Capability::HandshakeResponse => {
             let (_server, session) = cx.session("/echo").await?;
             assert!(session.response().is_none(), "it says that it lacks it, and shows it");
@@ -192,6 +201,11 @@ pub(crate) async fn refused(cx: &Context, capability: Capability) -> Verdict {
             let timeout = HttpTimeout::new().connect(SHORT);
             unsupported(HttpClient::builder(cx.engine()).install(timeout).build())?
         }
+        Capability::Proxies | Capability::SocksProxies => {
+            let scheme = if capability == Capability::Proxies { "http" } else { "socks5" };
+            let proxy = format!("{scheme}://{}", server.addr());
+            unsupported(HttpClient::builder(cx.engine()).proxy(proxy).build())?
+        }
         Capability::SendPing if cx.offers(Capability::WebSockets) => {
             let session = cx.client().web_socket(server.ws_url("/echo")).connect().await?;
             return ping_is_refused(&session).await;
@@ -216,7 +230,11 @@ pub(crate) async fn refused(cx: &Context, capability: Capability) -> Verdict {
 /// What else has to be there for a capability: its absence may be what is named.
 fn needs(capability: Capability) -> &'static [Capability] {
     match capability {
-        Capability::Http1 | Capability::WebSockets | Capability::ConnectTimeout => &[],
+        Capability::Http1
+        | Capability::WebSockets
+        | Capability::ConnectTimeout
+        | Capability::Proxies
+        | Capability::SocksProxies => &[],
         Capability::RsvBits => &[Capability::WebSockets, Capability::RawSessions],
         _ => &[Capability::WebSockets],
     }
@@ -234,15 +252,6 @@ async fn ping_is_refused(session: &Session) -> Verdict {
 #[track_caller]
 fn unsupported<T>(result: drivetrain::Result<T>) -> Verdict<drivetrain::Error> {
     fails(result, ErrorKind::Unsupported)
-}
-
-/// Whether a request over TLS offers HTTP/2.
-async fn offers_h2(cx: &Context) -> Verdict<bool> {
-    let (ca, server) = tls::echo_tls(cx);
-    let client = HttpClient::new(tls::trusting(cx, &ca)?);
-    let seen: Value = client.get(server.http_url("/anything")).send().await?.json().await?;
-    let offered = seen["tls"]["offered_alpn"].as_array();
-    Ok(offered.is_some_and(|offered| offered.iter().any(|protocol| protocol == "h2")))
 }
 
 /// A host that does not answer is given up, for HTTP and for WebSockets.

@@ -10,12 +10,14 @@ mod forms;
 mod handshake;
 mod hostile;
 mod http;
+mod http2;
 mod input;
 mod keepalive;
 mod limitations;
 mod limits;
 mod messages;
 mod outbox;
+mod proxies;
 mod raw;
 mod redirects;
 mod refusal;
@@ -52,6 +54,8 @@ pub(crate) fn all() -> Vec<Case> {
         redirects::cases(),
         cookies::cases(),
         unauthorized::cases(),
+        http2::cases(),
+        proxies::cases(),
         handshake::cases(),
         refusal::cases(),
         hostile::cases(),

@@ -1,6 +1,6 @@
 //! `https` and `wss`.
 
-use drivetrain::{Capability, ErrorKind, HttpClient};
+use drivetrain::{Capability, ErrorKind, HttpClient, TlsVersion};
 use serde_json::{Value, json};
 
 use super::{handshake::described, messages::pattern};
@@ -28,6 +28,11 @@ pub(super) fn cases() -> Vec<Case> {
         case(a_missing_client_certificate_is_an_error).needs(&[WebSockets, Tls]),
         case(large_and_many_messages_pass_through_tls).needs(&[WebSockets, Tls]),
         case(a_tls_session_closes_cleanly).needs(&[WebSockets, Tls]),
+        case(https_says_the_name_and_what_it_speaks).needs(&[Http1, Tls]),
+        case(https_keeps_the_minimum_version).needs(&[Http1, Tls]),
+        case(wss_keeps_the_minimum_version).needs(&[WebSockets, Tls]),
+        case(https_accepts_any_certificate_if_told_so).needs(&[Http1, Tls]),
+        case(wss_accepts_any_certificate_if_told_so).needs(&[WebSockets, Tls]),
     ]
 }
 
@@ -143,6 +148,88 @@ async fn a_tls_session_closes_cleanly(cx: Context) -> Verdict {
     assert!(outcome.clean, "{outcome:?}");
     let mut dropped = client.web_socket(server.ws_url("/echo")).connect().await?;
     echoes(&mut dropped, "works").await
+}
+
+/// SNI is the host's name; ALPN is HTTP/2 where the engine has it, and HTTP/1.1.
+async fn https_says_the_name_and_what_it_speaks(cx: Context) -> Verdict {
+    let (ca, server) = echo_tls(&cx);
+    let request = client(trusting(&cx, &ca)?).get(server.http_url("/anything"));
+    let seen: Value = request.send().await?.json().await?;
+    assert_eq!(seen["tls"]["server_name"], "localhost");
+    let offered = match cx.offers(Capability::Http2) {
+        true => json!(["h2", "http/1.1"]),
+        false => json!(["http/1.1"]),
+    };
+    assert_eq!(seen["tls"]["offered_alpn"], offered);
+    Ok(())
+}
+
+async fn https_keeps_the_minimum_version(cx: Context) -> Verdict {
+    for (version, is_old, works) in VERSIONS {
+        let (engine, server) = with_versions(&cx, version, is_old)?;
+        let answer = client(engine).get(server.http_url("/get")).send().await;
+        match works {
+            true => assert_eq!(answer?.text().await?, "get"),
+            false => drop(fails(answer, ErrorKind::Tls)?),
+        }
+        assert_eq!(server.requests(), usize::from(works));
+    }
+    Ok(())
+}
+
+async fn wss_keeps_the_minimum_version(cx: Context) -> Verdict {
+    for (version, is_old, works) in VERSIONS {
+        let (engine, server) = with_versions(&cx, version, is_old)?;
+        let answer = client(engine).web_socket(server.ws_url("/echo")).connect().await;
+        match works {
+            true => echoes(&mut answer?, "works").await?,
+            false => drop(fails(answer, ErrorKind::Tls)?),
+        }
+        assert_eq!(server.requests(), usize::from(works));
+    }
+    Ok(())
+}
+
+/// The least that the client takes, whether the server has TLS 1.2 alone, and whether they get on.
+const VERSIONS: [(TlsVersion, bool, bool); 4] = [
+    (TlsVersion::V1_2, true, true),
+    (TlsVersion::V1_2, false, true),
+    (TlsVersion::V1_3, true, false),
+    (TlsVersion::V1_3, false, true),
+];
+
+fn with_versions(
+    cx: &Context,
+    version: TlsVersion,
+    is_old: bool,
+) -> Verdict<(Watched, std::sync::Arc<Server>)> {
+    let ca = TestCa::new();
+    let config = if is_old { ca.tls_1_2_server_config() } else { ca.server_config() };
+    let server = cx.keep(Server::start_with_tls(EchoServer::serve, config));
+    let engine = cx.engine_with_min_tls_version(&ca, version);
+    let lacking = "it offers TLS, and with_min_tls_version lacks it";
+    Ok((engine.ok_or_else(|| Failure::new(lacking))?, server))
+}
+
+/// Also one of an authority that nobody knows; the settings say so.
+async fn https_accepts_any_certificate_if_told_so(cx: Context) -> Verdict {
+    let (_, server) = echo_tls(&cx);
+    let client = client(accepting_any(&cx)?);
+    assert_eq!(client.get(server.http_url("/get")).send().await?.text().await?, "get");
+    assert!(client.settings().get("danger_accept_any_certificate").is_some());
+    Ok(())
+}
+
+/// As for `https`.
+async fn wss_accepts_any_certificate_if_told_so(cx: Context) -> Verdict {
+    let (_, server) = echo_tls(&cx);
+    let client = client(accepting_any(&cx)?);
+    echoes(&mut client.web_socket(server.ws_url("/echo")).connect().await?, "works").await
+}
+
+fn accepting_any(cx: &Context) -> Verdict<Watched> {
+    let engine = cx.engine_accepting_any_certificate();
+    engine.ok_or_else(|| Failure::new("it offers TLS, and accepting_any_certificate lacks it"))
 }
 
 /// The ready-made server with TLS, and the authority that it has its certificate from.

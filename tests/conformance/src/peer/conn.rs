@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use super::server::Shared;
@@ -173,6 +174,22 @@ impl Conn {
         }
     }
 
+    /// Carries bytes both ways between the client and `upstream`, each way up to its end; if one fails,
+    /// both are over. For a connection without TLS.
+    pub fn relay(&mut self, upstream: &TcpStream) -> io::Result<()> {
+        self.flush()?;
+        upstream.set_nodelay(true)?;
+        let mut way_in = upstream;
+        way_in.write_all(self.buffered())?;
+        self.consume(self.buffered().len());
+        let client = &*self.stream.socket()?.0;
+        thread::scope(|scope| {
+            let back = scope.spawn(|| carry(upstream, client));
+            let there = carry(client, upstream);
+            there.and(back.join().unwrap_or_else(|_| Err(io::Error::other("a relay panicked"))))
+        })
+    }
+
     /// What has been read from the socket and not been taken yet.
     pub(super) fn buffered(&self) -> &[u8] {
         &self.input[self.start..self.end]
@@ -249,6 +266,16 @@ impl Conn {
             socket.linger();
         }
     }
+}
+
+fn carry(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
+    let result = io::copy(&mut from, &mut to).map(drop);
+    let how = if result.is_ok() { Shutdown::Write } else { Shutdown::Both };
+    for socket in [to, from].iter().take(if result.is_ok() { 1 } else { 2 }) {
+        // It fails where the socket is gone, which is what it is for.
+        let _ = socket.shutdown(how);
+    }
+    result
 }
 
 impl Drop for Conn {

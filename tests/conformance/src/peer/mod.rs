@@ -25,10 +25,14 @@
 mod conn;
 mod echo;
 mod http;
+mod http2;
+mod http_proxy;
 mod message;
 mod proxy;
+mod proxy_script;
 mod resources;
 mod server;
+mod socks;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -38,8 +42,12 @@ mod wire;
 pub use conn::Conn;
 pub use echo::EchoServer;
 pub use http::{Request, accept_key};
+pub use http_proxy::http_proxy;
+pub use http2::{Http2Sockets, serve_http2};
 pub use message::Message;
 pub use proxy::{Fault, FaultProxy, SplitMix64};
+pub use proxy_script::{Asked, ProxyScript, Refusal};
 pub use server::Server;
+pub use socks::socks5_proxy;
 pub use tls::{TestCa, TlsSession};
 pub use wire::{LengthEncoding, WireFrame, frame_header, opcode};

@@ -53,6 +53,15 @@ impl Server {
         Self::launch(Arc::new(handler), Some(ca.server_config()))
     }
 
+    /// As [`start_tls`](Self::start_tls), with a configuration such as
+    /// [`TestCa::tls_1_2_server_config`].
+    pub fn start_with_tls(
+        handler: impl Fn(&mut Conn) -> io::Result<()> + Send + Sync + 'static,
+        config: Arc<rustls::ServerConfig>,
+    ) -> Self {
+        Self::launch(Arc::new(handler), Some(config))
+    }
+
     /// As [`start_tls`](Self::start_tls), and refuses clients without a certificate of `ca`.
     pub fn start_mutual_tls(
         handler: impl Fn(&mut Conn) -> io::Result<()> + Send + Sync + 'static,

@@ -10,22 +10,30 @@ use rcgen::{
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::{Acceptor, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig, StreamOwned};
+use rustls::version::TLS12;
+use rustls::{
+    ALL_VERSIONS as ALL, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion,
+};
 
 use super::stream::{Socket, Stream};
 use super::wire::invalid;
 
-/// A certificate authority, a server certificate for `localhost`, `127.0.0.1` and `::1`, and a
-/// client certificate. Two of them do not trust each other.
+/// A certificate authority, a server certificate for `localhost`, `127.0.0.1`, `::1` and
+/// [`PRIVATE_NAME`](Self::PRIVATE_NAME), and a client certificate. Two of them do not trust each other.
 pub struct TestCa {
     ca_pem: String,
     client_certificate_pem: String,
     client_key_pem: String,
     config: Arc<ServerConfig>,
     mutual_config: Arc<ServerConfig>,
+    old_config: Arc<ServerConfig>,
 }
 
 impl TestCa {
+    /// A name that no resolver knows, as it cannot exist (RFC 6761 section 6.4): for what is resolved
+    /// elsewhere, such as by a proxy.
+    pub const PRIVATE_NAME: &'static str = "target.drivetrain.invalid";
+
     /// Makes new keys and certificates.
     #[allow(clippy::new_without_default)] // No two are equal, so there is no default one.
     pub fn new() -> Self {
@@ -39,7 +47,7 @@ impl TestCa {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
 
-        let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
+        let names = ["localhost", "127.0.0.1", "::1", Self::PRIVATE_NAME].map(String::from);
         let (server, server_key) =
             issue(&ca, "localhost", &names, ExtendedKeyUsagePurpose::ServerAuth)?;
         let names = ["client.test".into()];
@@ -57,8 +65,9 @@ impl TestCa {
             ca_pem: ca.pem(),
             client_certificate_pem: client.pem(),
             client_key_pem: client_key.serialize_pem(),
-            config: server_config(&provider, None, &chain, &server_key)?,
-            mutual_config: server_config(&provider, Some(verifier), &chain, &server_key)?,
+            config: server_config(&provider, ALL, None, &chain, &server_key)?,
+            mutual_config: server_config(&provider, ALL, Some(verifier), &chain, &server_key)?,
+            old_config: server_config(&provider, &[&TLS12], None, &chain, &server_key)?,
         })
     }
 
@@ -90,6 +99,18 @@ impl TestCa {
     /// As [`server_config`](Self::server_config), and requires a client certificate of this authority.
     pub fn mutual_server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.mutual_config)
+    }
+
+    /// As [`server_config`](Self::server_config), for TLS 1.2 alone.
+    pub fn tls_1_2_server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.old_config)
+    }
+
+    /// As [`server_config`](Self::server_config), preferring HTTP/2; ALPN `h2` and `http/1.1`.
+    pub fn http2_server_config(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+        Arc::new(config)
     }
 }
 
@@ -130,12 +151,13 @@ fn issue(
 
 fn server_config(
     provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
     verifier: Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>,
     chain: &[CertificateDer<'static>],
     key: &KeyPair,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()?;
+        .with_protocol_versions(versions)?;
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),

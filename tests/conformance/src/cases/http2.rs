@@ -1,0 +1,172 @@
+//! HTTP/2 where both sides have it, and HTTP/1.1 for WebSockets whatever they have.
+
+use std::sync::Arc;
+
+use drivetrain::{Capability, ErrorKind, HttpClient, Protocol, http::Version};
+use drivetrain_engine::Engine as _;
+
+use super::tls;
+use crate::{
+    case::{Case, case},
+    context::Context,
+    expect::{echoes, fails},
+    failure::Verdict,
+    peer::{Conn, EchoServer, Http2Sockets, Server, TestCa, serve_http2},
+};
+
+pub(super) fn cases() -> Vec<Case> {
+    use Capability::{Http1, Http2, Tls, WebSockets};
+    vec![
+        case(requests_share_a_connection).needs(&[Http2]),
+        case(a_body_is_sent_over_http_2).needs(&[Http2]),
+        case(a_server_without_it_gets_http_1_1).needs(&[Http1, Tls]),
+        case(a_web_socket_takes_http_1_1_beside_it).needs(&[Http1, Tls, WebSockets]),
+        case(web_sockets_share_a_connection_where_that_is_switched_on).needs(&[Tls, WebSockets]),
+        case(a_refusal_over_http_2_is_given).needs(&[Tls, WebSockets]),
+        case(a_server_without_web_sockets_over_http_2_gets_http_1_1).needs(&[Tls, WebSockets]),
+    ]
+}
+
+/// What is negotiated is spoken, and one connection carries several requests.
+pub(super) async fn requests_share_a_connection(cx: Context) -> Verdict {
+    let (client, server) = start(&cx)?;
+    for _ in 0..3 {
+        let response = client.get(server.http_url("/")).send().await?;
+        assert_eq!(response.version(), Version::HTTP_2);
+        assert_eq!(response.text().await?, "1", "the number of the connection");
+    }
+    assert_eq!((server.connections(), server.requests()), (1, 3));
+    Ok(())
+}
+
+/// An engine without it says so, and the same server answers in HTTP/1.1.
+pub(super) async fn http_1_1_is_spoken(cx: Context) -> Verdict {
+    let (client, server) = start(&cx)?;
+    let response = client.get(server.http_url("/get")).send().await?;
+    assert_eq!(response.version(), Version::HTTP_11);
+    assert_eq!(response.text().await?, "get");
+    Ok(())
+}
+
+/// A request with a body is one.
+async fn a_body_is_sent_over_http_2(cx: Context) -> Verdict {
+    let (client, server) = start(&cx)?;
+    let response = client.post(server.http_url("/")).body("a body").send().await?;
+    assert_eq!((response.version(), response.status().as_u16()), (Version::HTTP_2, 200));
+    assert_eq!(server.requests(), 1);
+    Ok(())
+}
+
+/// It is the server's choice.
+async fn a_server_without_it_gets_http_1_1(cx: Context) -> Verdict {
+    let (ca, server) = tls::echo_tls(&cx);
+    let client = HttpClient::new(tls::trusting(&cx, &ca)?);
+    let response = client.get(server.http_url("/get")).send().await?;
+    assert_eq!(response.version(), Version::HTTP_11);
+    Ok(())
+}
+
+/// The upgrade to a host whose requests go over HTTP/2 has a connection in HTTP/1.1.
+async fn a_web_socket_takes_http_1_1_beside_it(cx: Context) -> Verdict {
+    let (client, server) = start(&cx)?;
+    let version = |has: bool| if has { Version::HTTP_2 } else { Version::HTTP_11 };
+    for _ in 0..2 {
+        let response = client.get(server.http_url("/get")).send().await?;
+        assert_eq!(response.version(), version(cx.offers(Capability::Http2)));
+        response.text().await?;
+        let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
+        echoes(&mut session, "over HTTP/1.1").await?;
+    }
+    Ok(())
+}
+
+/// One connection carries them all, also if they are opened at once, and ends with the last of them. An
+/// engine that has no such switch says so, and uses HTTP/1.1.
+pub(super) async fn web_sockets_share_a_connection_where_that_is_switched_on(
+    cx: Context,
+) -> Verdict {
+    let (ca, server) = serve(&cx, Http2Sockets::Echoed);
+    let Some(engine) = cx.engine_over_http2(&ca) else {
+        assert!(!cx.offers(Capability::WebSocketOverHttp2));
+        return web_sockets_use_http_1_1(&cx).await;
+    };
+    assert!(engine.support(Capability::WebSocketOverHttp2).is_offered());
+    let client = HttpClient::new(engine);
+    let open = || client.web_socket(server.ws_url("/echo")).connect();
+    let (first, second) = futures_util::future::join(open(), open()).await;
+    let mut sessions = vec![first?, second?, open().await?];
+    for session in &mut sessions {
+        assert_eq!(session.protocol(), Protocol::H2);
+        assert_eq!(session.response().map(|response| response.status().as_u16()), Some(200));
+        for text in ["one", "two"] {
+            echoes(session, text).await?;
+        }
+        echoes(session, vec![7; 200_000]).await?;
+    }
+    assert_eq!((server.connections(), server.requests()), (1, 3));
+    for session in sessions {
+        let outcome = session.close(drivetrain::CloseReason::normal()).await?;
+        assert!(outcome.clean, "{outcome:?}");
+    }
+    cx.until("the connection ends with its last socket", || server.open() == 0).await?;
+    echoes(&mut open().await?, "over a new connection").await?;
+    assert_eq!(server.connections(), 2);
+    Ok(())
+}
+
+/// An answer that is not 200 is one like any other.
+async fn a_refusal_over_http_2_is_given(cx: Context) -> Verdict {
+    let (ca, server) = serve(&cx, Http2Sockets::Refused);
+    let Some(engine) = cx.engine_over_http2(&ca) else {
+        return web_sockets_use_http_1_1(&cx).await;
+    };
+    let connect = HttpClient::new(engine).web_socket(server.ws_url("/echo")).connect();
+    let error = fails(connect.await, ErrorKind::Rejected)?;
+    assert_eq!(error.response().map(|response| response.status().as_u16()), Some(404));
+    assert_eq!((server.connections(), server.requests()), (1, 1));
+    Ok(())
+}
+
+/// A server that does not say that it knows them is asked over HTTP/1.1, and so is one that has no HTTP/2.
+async fn a_server_without_web_sockets_over_http_2_gets_http_1_1(cx: Context) -> Verdict {
+    let (ca, without) = serve(&cx, Http2Sockets::Unknown);
+    let old = cx.keep(Server::start_tls(EchoServer::serve, &ca));
+    let Some(engine) = cx.engine_over_http2(&ca) else {
+        return web_sockets_use_http_1_1(&cx).await;
+    };
+    let client = HttpClient::new(engine);
+    for server in [without, old] {
+        for _ in 0..2 {
+            let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
+            assert_eq!(session.protocol(), Protocol::H1);
+            echoes(&mut session, "over HTTP/1.1").await?;
+        }
+        assert_eq!(server.connections(), 3, "what a server can is found out once");
+    }
+    Ok(())
+}
+
+/// With default options a WebSocket is an upgrade in HTTP/1.1, whatever the server could.
+pub(super) async fn web_sockets_use_http_1_1(cx: &Context) -> Verdict {
+    let (ca, server) = serve(cx, Http2Sockets::Echoed);
+    let client = HttpClient::new(tls::trusting(cx, &ca)?);
+    let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
+    assert_eq!(session.protocol(), Protocol::H1);
+    echoes(&mut session, "over HTTP/1.1").await
+}
+
+/// A server that prefers HTTP/2, and a client that trusts it.
+fn start(cx: &Context) -> Verdict<(HttpClient, Arc<Server>)> {
+    let (ca, server) = serve(cx, Http2Sockets::Unknown);
+    Ok((HttpClient::new(tls::trusting(cx, &ca)?), server))
+}
+
+fn serve(cx: &Context, sockets: Http2Sockets) -> (TestCa, Arc<Server>) {
+    let ca = TestCa::new();
+    let handler = move |conn: &mut Conn| match conn.tls().and_then(|tls| tls.alpn.as_deref()) {
+        Some("h2") => serve_http2(conn, sockets),
+        _ => EchoServer::serve(conn),
+    };
+    let server = cx.keep(Server::start_with_tls(handler, ca.http2_server_config()));
+    (ca, server)
+}

@@ -1,0 +1,158 @@
+//! The least of HTTP/2 (RFC 9113) that answers requests, frame by frame.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::conn::Conn;
+use super::wire::{WireFrame, invalid, opcode};
+
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+
+/// What any peer takes in a frame.
+const LONGEST: usize = 1 << 14;
+
+/// SETTINGS_ENABLE_CONNECT_PROTOCOL, set to 1 (RFC 8441 section 3).
+const ALLOWED: [u8; 6] = [0, 8, 0, 0, 0, 1];
+
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// `:status: 200` of HPACK's static table.
+const OK: [u8; 1] = [0x88];
+/// `:status: 404` of the same.
+const NOT_FOUND: [u8; 1] = [0x8d];
+/// `:method: POST` of the same: with a body. A head without an end that begins otherwise is a CONNECT.
+const POST: u8 = 0x83;
+
+/// What a server does about WebSockets over HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2Sockets {
+    /// It does not say that it knows them.
+    Unknown,
+    /// It echoes what comes, on each of them.
+    Echoed,
+    /// It says that it knows them, and answers 404.
+    Refused,
+}
+
+/// A handler for connections on which `h2` was negotiated: it answers each request with 200 and the
+/// number of the connection as its text.
+pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
+    let mut preface = [0; PREFACE.len()];
+    conn.read_exact(&mut preface)?;
+    if preface != *PREFACE {
+        return Err(invalid("it is not HTTP/2"));
+    }
+    let settings: &[u8] = if sockets == Http2Sockets::Unknown { &[] } else { &ALLOWED };
+    send(conn, SETTINGS, 0, 0, settings)?;
+    let mut open: HashMap<u32, Vec<u8>> = HashMap::new();
+    while let Some(frame) = receive(conn)? {
+        let Frame { kind, flags, stream, payload } = frame;
+        match (kind, flags & ACK != 0) {
+            (SETTINGS, false) => send(conn, SETTINGS, ACK, 0, &[])?,
+            (PING, false) => send(conn, PING, ACK, 0, &payload)?,
+            (HEADERS, _) if flags & END_HEADERS == 0 => {
+                return Err(invalid("the request's head is longer than a test's"));
+            }
+            (DATA, _) if open.contains_key(&stream) => {
+                let is_over = flags & END_STREAM != 0;
+                if echo(conn, stream, open.entry(stream).or_default(), &payload, is_over)? {
+                    open.remove(&stream);
+                }
+            }
+            (HEADERS, false) if payload.first() != Some(&POST) => {
+                conn.count_request();
+                if sockets != Http2Sockets::Echoed {
+                    send(conn, HEADERS, END_HEADERS | END_STREAM, stream, &NOT_FOUND)?;
+                    continue;
+                }
+                send(conn, HEADERS, END_HEADERS, stream, &OK)?;
+                open.insert(stream, Vec::new());
+            }
+            // A request's head or, behind its body, its trailers.
+            (HEADERS | DATA, _) if flags & END_STREAM != 0 => {
+                conn.count_request();
+                let text = conn.id().to_string();
+                send(conn, HEADERS, END_HEADERS, stream, &OK)?;
+                send(conn, DATA, END_STREAM, stream, text.as_bytes())?;
+            }
+            (GOAWAY, _) => return Ok(()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Echoes the frames that are whole by now; `true` if the stream is over.
+fn echo(
+    conn: &mut Conn,
+    stream: u32,
+    waiting: &mut Vec<u8>,
+    payload: &[u8],
+    is_over: bool,
+) -> io::Result<bool> {
+    if !payload.is_empty() {
+        let credit = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+        send(conn, WINDOW_UPDATE, 0, 0, &credit)?;
+        if !is_over {
+            send(conn, WINDOW_UPDATE, 0, stream, &credit)?;
+        }
+    }
+    waiting.extend_from_slice(payload);
+    while let Some((frame, length)) = WireFrame::decode(waiting)? {
+        waiting.drain(..length);
+        if !frame.masked {
+            return Err(invalid("a client's frame is masked over HTTP/2 too"));
+        }
+        let is_close = frame.opcode == opcode::CLOSE;
+        // Within the client's window, as a test's messages are.
+        for piece in (WireFrame { masked: false, ..frame }).encode(None).chunks(LONGEST) {
+            send(conn, DATA, 0, stream, piece)?;
+        }
+        if is_close {
+            send(conn, DATA, END_STREAM, stream, &[])?;
+            return Ok(true);
+        }
+    }
+    if is_over {
+        send(conn, DATA, END_STREAM, stream, &[])?;
+    }
+    Ok(is_over)
+}
+
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+/// The next frame; `None` at the end of the stream.
+fn receive(conn: &mut Conn) -> io::Result<Option<Frame>> {
+    let mut first = [0];
+    if conn.read_some(&mut first)? == 0 {
+        return Ok(None);
+    }
+    let mut rest = [0; 8];
+    conn.read_exact(&mut rest)?;
+    let [b, c, kind, flags, stream @ ..] = rest;
+    let mut payload = vec![0; u32::from_be_bytes([0, first[0], b, c]) as usize];
+    conn.read_exact(&mut payload)?;
+    Ok(Some(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload }))
+}
+
+fn send(conn: &mut Conn, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
+    let [_, a, b, c] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let mut frame = vec![a, b, c, kind, flags];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    conn.write_all(&frame)
+}
