@@ -249,9 +249,9 @@ impl Reqwest {
     /// made, those for handshakes included. Default: nothing.
     ///
     /// The hook's proxies are used where none was set above; `ws` through an HTTP proxy that was set above
-    /// is refused beside a hook, as reqwest cannot dial it. Its redirects, retries, `Referer`, decompression and, with rustls,
-    /// TLS are overwritten by the engine's; a `timeout` or `read_timeout` also ends a handshake, but not
-    /// the WebSocket it opened. Cookies are drivetrain's: leave reqwest's off.
+    /// is refused beside a hook, as reqwest cannot dial it. Its redirects, retries, `Referer`,
+    /// decompression and, with rustls, TLS are overwritten by the engine's; a `timeout` or `read_timeout`
+    /// also ends a handshake, but not the WebSocket it opened. Cookies are drivetrain's: leave reqwest's off.
     pub fn configure(
         self,
         hook: impl Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static,
