@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{Options, Upgrade, connect::Opened, dial::dial, map};
+use crate::{Upgrade, dial::dial, map, opened::Opened, options::Options};
 
 mod settings;
 
@@ -213,23 +213,34 @@ async fn drive(
             if ended.is_ready() || tell.is_none() {
                 return ended;
             }
-            if !is_seen {
+            let is_allowed = if is_seen {
+                connection.is_extended_connect_protocol_enabled().then_some(true)
+            } else {
                 match ready!(Pin::new(&mut seen).poll(cx)) {
-                    Ok(true) => is_seen = true,
-                    // Whoever waited may have given up, here and below.
-                    Ok(false) => drop(tell.take().map(|tell| tell.send(false))),
-                    // The stream is gone: whoever waits learns that something failed.
-                    Err(_) => tell = None,
+                    Ok(true) => {
+                        is_seen = true;
+                        continue;
+                    }
+                    Ok(false) => Some(false),
+                    Err(_) => {
+                        // The stream is gone: whoever waits learns that something failed.
+                        tell = None;
+                        continue;
+                    }
                 }
-                continue;
+            };
+            match (is_allowed, tell.take()) {
+                (Some(is_allowed), Some(tell)) => {
+                    // Whoever waited may have given up.
+                    let _ = tell.send(is_allowed);
+                }
+                (_, waiting) => {
+                    // The settings were read; the library's own task is about to apply them.
+                    tell = waiting;
+                    ready!(again.as_mut().poll(cx));
+                    again.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(1));
+                }
             }
-            // The server's settings were read; the library's own task is about to apply them.
-            if connection.is_extended_connect_protocol_enabled() {
-                let _ = tell.take().map(|tell| tell.send(true));
-                continue;
-            }
-            ready!(again.as_mut().poll(cx));
-            again.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(1));
         }
     })
     .await;

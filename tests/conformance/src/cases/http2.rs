@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drivetrain::{Capability, ErrorKind, HttpClient, Protocol, http::Version};
+use drivetrain::{Capability, ErrorKind, HttpClient, Protocol, WebSockets, http::Version};
 use drivetrain_engine::Engine as _;
 
 use super::tls;
@@ -11,11 +11,11 @@ use crate::{
     context::Context,
     expect::{echoes, fails},
     failure::Verdict,
-    peer::{Conn, EchoServer, Http2Sockets, Server, TestCa, serve_http2},
+    peer::{Conn, EchoServer, Http2Sockets, ProxyScript, Server, TestCa, http_proxy, serve_http2},
 };
 
 pub(super) fn cases() -> Vec<Case> {
-    use Capability::{Http1, Http2, Tls, WebSockets};
+    use Capability::{Http1, Http2, Proxies, Tls, WebSockets};
     vec![
         case(requests_share_a_connection).needs(&[Http2]),
         case(a_body_is_sent_over_http_2).needs(&[Http2]),
@@ -23,6 +23,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(a_web_socket_takes_http_1_1_beside_it).needs(&[Http1, Tls, WebSockets]),
         case(web_sockets_share_a_connection_where_that_is_switched_on).needs(&[Tls, WebSockets]),
         case(a_refusal_over_http_2_is_given).needs(&[Tls, WebSockets]),
+        case(a_web_socket_through_a_proxy_uses_http_1_1).needs(&[Tls, WebSockets, Proxies]),
         case(a_server_without_web_sockets_over_http_2_gets_http_1_1).needs(&[Tls, WebSockets]),
     ]
 }
@@ -143,6 +144,24 @@ async fn a_server_without_web_sockets_over_http_2_gets_http_1_1(cx: Context) -> 
         }
         assert_eq!(server.connections(), 3, "what a server can is found out once");
     }
+    Ok(())
+}
+
+/// Whatever is switched on: the proxy is not gone past.
+async fn a_web_socket_through_a_proxy_uses_http_1_1(cx: Context) -> Verdict {
+    let (ca, server) = serve(&cx, Http2Sockets::Echoed);
+    let script = ProxyScript::new();
+    let proxy = cx.server(http_proxy(&script));
+    let engine = match cx.engine_over_http2(&ca) {
+        Some(engine) => engine,
+        None => tls::trusting(&cx, &ca)?,
+    };
+    let builder = HttpClient::builder(engine).install(WebSockets::new());
+    let client = builder.proxy(format!("http://{}", proxy.addr())).build()?;
+    let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
+    assert_eq!(session.protocol(), Protocol::H1);
+    echoes(&mut session, "through the proxy").await?;
+    assert_eq!((proxy.connections(), server.connections()), (1, 1));
     Ok(())
 }
 
