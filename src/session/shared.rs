@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -86,20 +86,26 @@ impl Shared {
                 .with_engine(self.config.engine.to_string()));
         };
         let result = f(&mut state);
-        let after = state.after.take();
-        drop(state);
-        if let Some(after) = after {
-            if let Some(notes) = after.notes {
-                notes.tell();
-            }
-            if after.wake_keeper {
-                self.keeper.wake();
-            }
-            for waker in after.wake {
-                waker.wake();
-            }
+        if !state.after.is_empty() {
+            self.unlock(state);
         }
         Ok(result)
+    }
+
+    /// Frees the lock, and then does what is left to do.
+    #[cold]
+    fn unlock(&self, mut state: MutexGuard<'_, State>) {
+        let after = std::mem::take(&mut state.after);
+        drop(state);
+        if let Some(notes) = after.notes {
+            notes.tell();
+        }
+        if after.wake_keeper {
+            self.keeper.wake();
+        }
+        for waker in after.wake {
+            waker.wake();
+        }
     }
 
     /// The next message; `None` after a clean end.
@@ -117,8 +123,8 @@ impl Shared {
             }
             let wakes = self.receiving.wakes();
             loop {
-                if let Some(last_word) = state.last_word() {
-                    return Poll::Ready(last_word);
+                if state.end().is_some() {
+                    return Poll::Ready(state.last_word());
                 }
                 if state.received.is_exhausted() {
                     state.pump(true);
@@ -140,8 +146,8 @@ impl Shared {
                 }
             }
             state.pump(true);
-            if let Some(last_word) = state.last_word() {
-                return Poll::Ready(last_word);
+            if state.end().is_some() {
+                return Poll::Ready(state.last_word());
             }
             state.quiet = true;
             state.received.reset();
@@ -195,7 +201,9 @@ impl Shared {
             if urgency == Urgency::Send && std::mem::take(&mut state.quiet) {
                 state.pump(true);
             } else {
-                state.pump(false);
+                if !state.outbox.is_empty() {
+                    state.pump(false);
+                }
                 self.arm_flush(state);
             }
             Poll::Ready(Ok(()))

@@ -132,13 +132,13 @@ impl State {
         }
     }
 
-    /// What `receive` says once nothing more comes: `None` after a clean end.
-    pub(super) fn last_word(&self) -> Option<Result<Option<Frame>>> {
-        let end = self.end.as_ref()?;
-        Some(match &end.error {
+    /// What `receive` says once the session has ended: `None` after a clean end.
+    pub(super) fn last_word(&self) -> Result<Option<Frame>> {
+        let Some(end) = &self.end else { return Ok(None) };
+        match &end.error {
             None => Ok(None),
             Some(error) => Err(error.clone().with_outcome(end.clone())),
-        })
+        }
     }
 
     /// # Errors
@@ -157,6 +157,7 @@ impl State {
     }
 
     /// Takes a message that the keeper has read.
+    #[inline]
     pub(super) fn take_read(&mut self) -> Option<Frame> {
         if self.inbox.is_empty() {
             return None; // as it is while the application receives
