@@ -15,6 +15,7 @@ use tracing::Span;
 
 use super::{
     config::SessionConfig,
+    keepalive::Stagger,
     state::State,
     stats::SessionStats,
     trace::Trace,
@@ -54,6 +55,7 @@ impl Shared {
         connection: Connection,
         runtime: Arc<dyn Runtime>,
         config: Arc<SessionConfig>,
+        stagger: Stagger,
         span: &Span,
     ) -> Arc<Self> {
         let keeper = Arc::new(Keeper::default());
@@ -71,6 +73,7 @@ impl Shared {
             Arc::clone(&runtime),
             Arc::clone(&receiving),
             send_waker,
+            stagger,
             Trace::new(span),
         );
         Arc::new(Self { state: Mutex::new(state), keeper, receiving, runtime, config, facts })

@@ -17,7 +17,7 @@ use super::{
     config::SessionConfig,
     fairness::Fairness,
     inbox::Inbox,
-    keepalive::{Keepalive, Pings, Step},
+    keepalive::{Keepalive, Pings, Stagger, Step},
     outbox::Outbox,
     stats::{Counter, SessionStats},
     trace::{Note, Trace},
@@ -73,6 +73,7 @@ impl State {
         runtime: Arc<dyn Runtime>,
         receiving: Arc<Receiving>,
         send_waker: Waker,
+        stagger: Stagger,
         trace: Trace,
     ) -> Self {
         let duties = connection.duties();
@@ -86,7 +87,7 @@ impl State {
                 config.outgoing_capacity,
             ),
             closing: Closing::new(config.close_timeout),
-            keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, now),
+            keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, stagger, now),
             pings: Pings::default(),
             inbox: Inbox::new(config.incoming_capacity),
             counted_in: Counter::default(),
