@@ -12,6 +12,7 @@ use url::Url;
 use crate::{
     HttpClient, RawSession, Session, deadline,
     options::{Effective, SessionOptions, require},
+    session::Stagger,
     target::{self, Target},
     trace::Call,
 };
@@ -174,7 +175,7 @@ impl WebSocketRequest {
         let runtime = self.client.engine().runtime();
         let (connection, effective, call) = self.open().await?;
         let span = call.session(&connection);
-        Ok(Session::open(connection, runtime?, effective.session, span))
+        Ok(Session::open(connection, runtime?, effective.session, Stagger::random(), span))
     }
 
     /// Opens the session, runs a block on it, and closes it: Ktor's `webSocket { }`. Closes with 1000 if

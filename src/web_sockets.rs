@@ -31,7 +31,8 @@ impl WebSockets {
         Self::default()
     }
 
-    /// How often to ping the peer, from opening on. A peer that gives no sign of life within the interval
+    /// How often to ping the peer, from opening on; the first ping comes up to half an interval early, by
+    /// chance, so that sessions which were opened together do not ping in step. A peer that gives no sign of life within the interval
     /// and the [`ping_timeout`](Self::ping_timeout) is dead: the session ends with
     /// [`Timeout`](crate::ErrorKind::Timeout), whatever the application does meanwhile. `None` switches
     /// pings off. Default: off.

@@ -17,10 +17,9 @@ pub(super) struct AfterUnlock {
 }
 
 impl AfterUnlock {
-    /// What is to be done, if anything: after most messages there is nothing.
-    pub(super) fn take(&mut self) -> Option<Self> {
+    /// Whether there is nothing, as after most messages.
+    pub(super) fn is_empty(&self) -> bool {
         let Self { wake, wake_keeper, notes, dropped } = self;
-        let is_empty = wake.is_empty() && !*wake_keeper && notes.is_none() && dropped.is_none();
-        (!is_empty).then(|| std::mem::take(self))
+        wake.is_empty() && !*wake_keeper && notes.is_none() && dropped.is_none()
     }
 }

@@ -58,7 +58,21 @@ impl Assembler {
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] or [`ErrorKind::TooBig`], with the close code to send.
+    #[inline]
     pub(super) fn accept(&mut self, frame: RawFrame) -> Result<Event> {
+        let is_short = frame.payload.len() <= self.max_payload();
+        if frame.fin && frame.rsv.is_none() && self.partial.is_none() && is_short {
+            match frame.opcode {
+                OpCode::Text => return message(true, frame.payload).map(Event::Message),
+                OpCode::Binary => return message(false, frame.payload).map(Event::Message),
+                _ => {}
+            }
+        }
+        self.accept_part(frame)
+    }
+
+    /// Takes any frame: what is here is not a message in one frame, as most are, or breaks a rule.
+    fn accept_part(&mut self, frame: RawFrame) -> Result<Event> {
         if !frame.rsv.is_none() {
             return Err(violation("a frame has reserved bits set that no extension uses"));
         }

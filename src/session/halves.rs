@@ -149,10 +149,16 @@ impl Outgoing {
         &self.live.0
     }
 
-    async fn put(&self, frame: Frame, urgency: Urgency) -> Result<()> {
-        check(&frame, &self.shared().config)?;
+    /// No `async` block: it would keep the frame twice, and move it.
+    fn put(&self, frame: Frame, urgency: Urgency) -> impl Future<Output = Result<()>> + Send + '_ {
+        let shared = self.shared();
         let mut slot = Some(frame);
-        poll_fn(|cx| self.shared().poll_send(cx, &mut slot, urgency)).await
+        poll_fn(move |cx| {
+            if let Some(frame) = &slot {
+                check(frame, &shared.config)?;
+            }
+            shared.poll_send(cx, &mut slot, urgency)
+        })
     }
 
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {

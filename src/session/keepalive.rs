@@ -1,6 +1,10 @@
 //! When to ping, and when a peer is dead: pure, with time as an argument.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use drivetrain_engine::Instant;
@@ -13,9 +17,27 @@ use drivetrain_engine::Instant;
 pub(super) struct Keepalive {
     interval: Option<Duration>,
     timeout: Option<Duration>,
+    stagger: Stagger,
     next_ping: Instant,
     answer_due: Option<Instant>,
     life: bool,
+}
+
+/// How much less than an interval a session waits before its first ping, so that those which were opened
+/// together do not ping in step. Default: nothing, as a test's clock wants it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stagger(u16);
+
+impl Stagger {
+    /// Up to half of the interval. It need not be hard to guess.
+    pub(crate) fn random() -> Self {
+        // Each state has keys of its own, so that nothing has its own hash.
+        Self(RandomState::new().hash_one(()) as u16)
+    }
+
+    fn first(self, interval: Duration) -> Duration {
+        interval - interval / (2 << 16) * u32::from(self.0)
+    }
 }
 
 /// What is to be done now.
@@ -31,18 +53,30 @@ pub(super) enum Step {
 
 impl Keepalive {
     /// `interval` of `None` is off; `timeout` of `None` is twice the interval.
-    pub(super) fn new(interval: Option<Duration>, timeout: Option<Duration>, now: Instant) -> Self {
-        let mut keepalive =
-            Self { interval: None, timeout, next_ping: now, answer_due: None, life: false };
+    pub(super) fn new(
+        interval: Option<Duration>,
+        timeout: Option<Duration>,
+        stagger: Stagger,
+        now: Instant,
+    ) -> Self {
+        let mut keepalive = Self {
+            interval: None,
+            timeout,
+            stagger,
+            next_ping: now,
+            answer_due: None,
+            life: false,
+        };
         keepalive.set_interval(interval, now);
         keepalive
     }
 
-    /// Changes the interval; the next ping goes out one interval from now.
+    /// Changes the interval; the next ping goes out one interval from now, less what the session's
+    /// [`Stagger`] takes off.
     pub(super) fn set_interval(&mut self, interval: Option<Duration>, now: Instant) {
         self.interval = interval;
         self.answer_due = None;
-        self.next_ping = now + interval.unwrap_or_default();
+        self.next_ping = now + self.stagger.first(interval.unwrap_or_default());
     }
 
     /// The peer gave a sign of life since the last step: any frame is one.
@@ -164,14 +198,33 @@ mod tests {
 
     fn every(interval: u64, timeout: u64) -> Keepalive {
         let seconds = Duration::from_secs;
-        Keepalive::new(Some(seconds(interval)), Some(seconds(timeout)), at(0))
+        Keepalive::new(Some(seconds(interval)), Some(seconds(timeout)), Stagger::default(), at(0))
     }
 
     #[test]
     fn off_means_no_deadline_and_no_ping() {
-        let mut keepalive = Keepalive::new(None, None, at(0));
+        let mut keepalive = Keepalive::new(None, None, Stagger::default(), at(0));
         assert_eq!(keepalive.deadline(), None);
         assert_eq!(keepalive.step(at(1000)), Step::Wait);
+    }
+
+    #[test]
+    fn only_the_first_ping_comes_early_and_by_less_than_half_of_the_interval() {
+        for interval in [Duration::from_nanos(1), Duration::from_secs(20), Duration::MAX] {
+            for part in [0, 1, 1 << 15, u16::MAX] {
+                let first = Stagger(part).first(interval);
+                assert!(first <= interval && first > interval / 2, "{part} of {interval:?}");
+            }
+        }
+        let (interval, stagger) = (Duration::from_secs(20), Stagger(1 << 15));
+        let mut keepalive = Keepalive::new(Some(interval), None, stagger, at(0));
+        let first = at(0) + stagger.first(interval);
+        assert_eq!(first.since_origin().as_secs(), 15);
+        assert_eq!(keepalive.deadline(), Some(first));
+        assert_eq!(keepalive.step(first), Step::Ping);
+        keepalive.saw_life();
+        assert_eq!(keepalive.step(at(35)), Step::Wait);
+        assert_eq!(keepalive.step(first + interval), Step::Ping);
     }
 
     #[test]

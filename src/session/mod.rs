@@ -50,6 +50,7 @@ use tracing::{Instrument as _, Span};
 pub(crate) use config::SessionConfig;
 pub use converter::{ConvertError, Converter, erased_serde};
 pub use halves::{Incoming, Outgoing};
+pub(crate) use keepalive::Stagger;
 pub use raw::RawSession;
 pub use settings::{AppliedBy, SetBy, Setting, Settings};
 pub use stats::{SessionStats, Traffic};
@@ -92,9 +93,10 @@ impl Session {
         connection: Connection,
         runtime: Arc<dyn Runtime>,
         config: Arc<SessionConfig>,
+        stagger: Stagger,
         span: Span,
     ) -> Self {
-        let shared = Shared::new(connection, Arc::clone(&runtime), config, &span);
+        let shared = Shared::new(connection, Arc::clone(&runtime), config, stagger, &span);
         trace::opened(&span, &shared.facts);
         runtime.spawn(Box::pin(Driver::new(Arc::clone(&shared)).instrument(span)));
         let (outgoing, incoming) = halves::halves(shared);

@@ -6,7 +6,7 @@ use drivetrain_engine::{CloseCode, CloseReason, Error, ErrorKind, Instant};
 
 use super::{
     closing::Closing,
-    keepalive::{Keepalive, Step},
+    keepalive::{Keepalive, Stagger, Step},
 };
 
 const fn at(seconds: u64) -> Instant {
@@ -204,7 +204,8 @@ fn simulate(
     only_at_deadlines: bool,
 ) -> Seen {
     let duration = Duration::from_secs;
-    let mut keepalive = Keepalive::new(Some(duration(interval)), Some(duration(timeout)), at(0));
+    let (interval, timeout) = (Some(duration(interval)), Some(duration(timeout)));
+    let mut keepalive = Keepalive::new(interval, timeout, Stagger::default(), at(0));
     let mut seen = Seen::default();
     if lives(0) {
         keepalive.saw_life();

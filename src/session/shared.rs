@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -15,6 +15,7 @@ use tracing::Span;
 
 use super::{
     config::SessionConfig,
+    keepalive::Stagger,
     state::State,
     stats::SessionStats,
     trace::Trace,
@@ -54,6 +55,7 @@ impl Shared {
         connection: Connection,
         runtime: Arc<dyn Runtime>,
         config: Arc<SessionConfig>,
+        stagger: Stagger,
         span: &Span,
     ) -> Arc<Self> {
         let keeper = Arc::new(Keeper::default());
@@ -71,6 +73,7 @@ impl Shared {
             Arc::clone(&runtime),
             Arc::clone(&receiving),
             send_waker,
+            stagger,
             Trace::new(span),
         );
         Arc::new(Self { state: Mutex::new(state), keeper, receiving, runtime, config, facts })
@@ -86,20 +89,26 @@ impl Shared {
                 .with_engine(self.config.engine.to_string()));
         };
         let result = f(&mut state);
-        let after = state.after.take();
-        drop(state);
-        if let Some(after) = after {
-            if let Some(notes) = after.notes {
-                notes.tell();
-            }
-            if after.wake_keeper {
-                self.keeper.wake();
-            }
-            for waker in after.wake {
-                waker.wake();
-            }
+        if !state.after.is_empty() {
+            self.unlock(state);
         }
         Ok(result)
+    }
+
+    /// Frees the lock, and then does what is left to do.
+    #[cold]
+    fn unlock(&self, mut state: MutexGuard<'_, State>) {
+        let after = std::mem::take(&mut state.after);
+        drop(state);
+        if let Some(notes) = after.notes {
+            notes.tell();
+        }
+        if after.wake_keeper {
+            self.keeper.wake();
+        }
+        for waker in after.wake {
+            waker.wake();
+        }
     }
 
     /// The next message; `None` after a clean end.
@@ -117,8 +126,8 @@ impl Shared {
             }
             let wakes = self.receiving.wakes();
             loop {
-                if let Some(last_word) = state.last_word() {
-                    return Poll::Ready(last_word);
+                if state.end().is_some() {
+                    return Poll::Ready(state.last_word());
                 }
                 if state.received.is_exhausted() {
                     state.pump(true);
@@ -140,8 +149,8 @@ impl Shared {
                 }
             }
             state.pump(true);
-            if let Some(last_word) = state.last_word() {
-                return Poll::Ready(last_word);
+            if state.end().is_some() {
+                return Poll::Ready(state.last_word());
             }
             state.quiet = true;
             state.received.reset();
@@ -195,7 +204,9 @@ impl Shared {
             if urgency == Urgency::Send && std::mem::take(&mut state.quiet) {
                 state.pump(true);
             } else {
-                state.pump(false);
+                if !state.outbox.is_empty() {
+                    state.pump(false);
+                }
                 self.arm_flush(state);
             }
             Poll::Ready(Ok(()))

@@ -17,7 +17,7 @@ use super::{
     config::SessionConfig,
     fairness::Fairness,
     inbox::Inbox,
-    keepalive::{Keepalive, Pings, Step},
+    keepalive::{Keepalive, Pings, Stagger, Step},
     outbox::Outbox,
     stats::{Counter, SessionStats},
     trace::{Note, Trace},
@@ -73,6 +73,7 @@ impl State {
         runtime: Arc<dyn Runtime>,
         receiving: Arc<Receiving>,
         send_waker: Waker,
+        stagger: Stagger,
         trace: Trace,
     ) -> Self {
         let duties = connection.duties();
@@ -86,7 +87,7 @@ impl State {
                 config.outgoing_capacity,
             ),
             closing: Closing::new(config.close_timeout),
-            keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, now),
+            keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, stagger, now),
             pings: Pings::default(),
             inbox: Inbox::new(config.incoming_capacity),
             counted_in: Counter::default(),
@@ -132,13 +133,13 @@ impl State {
         }
     }
 
-    /// What `receive` says once nothing more comes: `None` after a clean end.
-    pub(super) fn last_word(&self) -> Option<Result<Option<Frame>>> {
-        let end = self.end.as_ref()?;
-        Some(match &end.error {
+    /// What `receive` says once the session has ended: `None` after a clean end.
+    pub(super) fn last_word(&self) -> Result<Option<Frame>> {
+        let Some(end) = &self.end else { return Ok(None) };
+        match &end.error {
             None => Ok(None),
             Some(error) => Err(error.clone().with_outcome(end.clone())),
-        })
+        }
     }
 
     /// # Errors
@@ -157,6 +158,7 @@ impl State {
     }
 
     /// Takes a message that the keeper has read.
+    #[inline]
     pub(super) fn take_read(&mut self) -> Option<Frame> {
         if self.inbox.is_empty() {
             return None; // as it is while the application receives

@@ -18,6 +18,7 @@ use drivetrain_engine::{Connection, Engine, Instant, Runtime, Timer};
 use crate::{
     Session, WebSockets,
     options::{Effective, SessionOptions},
+    session::Stagger,
     trace,
 };
 
@@ -56,12 +57,14 @@ impl TestRuntime {
         Self::default()
     }
 
-    /// Opens a session on a connection, with the options of the plugin, as a client would.
+    /// Opens a session on a connection, with the options of the plugin, as a client would; but the first
+    /// ping comes after the whole interval.
     pub fn session(&self, connection: Connection, plugin: WebSockets) -> Session {
         let engine = super::pipe::PipeEngine(self.clone());
         let effective = Effective::new(&engine, &plugin, &SessionOptions::default());
         let span = trace::session(engine.name(), &Default::default(), &connection);
-        Session::open(connection, Arc::new(self.clone()), effective.session, span)
+        let runtime = Arc::new(self.clone());
+        Session::open(connection, runtime, effective.session, Stagger::default(), span)
     }
 
     /// Runs a future to its end, and tasks beside it. Time stands still.

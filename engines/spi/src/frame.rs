@@ -256,6 +256,7 @@ impl TryFrom<Bytes> for Utf8Bytes {
 
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if the bytes are not UTF-8.
+    #[inline]
     fn try_from(bytes: Bytes) -> Result<Self, Error> {
         ByteString::try_from(bytes).map(Self).map_err(|error| {
             Error::new(ErrorKind::InvalidInput, "text is not UTF-8").with_source(error)

@@ -21,7 +21,7 @@ const KEPT: usize = 256 << 10;
 /// Frames are encoded behind `end`, with header, copy and mask in one pass, and written from `written`
 /// on. The vector stays initialised over its whole length, so that a frame that fits is not zero-filled.
 pub(crate) struct Output {
-    /// What frames are masked with; a server masks none (RFC 6455 section 5.1).
+    /// What frames are masked with; `None` for a server.
     masks: Option<Masks>,
     buffer: Vec<u8>,
     written: usize,
@@ -46,18 +46,49 @@ impl Output {
 
     /// Encodes a frame.
     pub(crate) fn push(&mut self, frame: &RawFrame) -> Result<(), Error> {
-        let RawFrame { fin, rsv, opcode, payload } = frame;
+        let RawFrame { fin, opcode, payload, .. } = frame;
         if opcode.is_control() && (!fin || payload.len() > 125) {
             let message = "a control frame has at most 125 bytes and is never fragmented";
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
+        // A server masks none (RFC 6455 section 5.1).
+        match self.masks.as_mut().map(Masks::draw) {
+            Some(mask) if payload.len() < 126 => {
+                self.push_short(frame, mask);
+                Ok(())
+            }
+            mask => self.push_any(frame, mask),
+        }
+    }
+
+    /// Encodes a client's frame with a head of six bytes, as most are: the library would write that head
+    /// in three pieces, for more than the payload costs.
+    fn push_short(&mut self, frame: &RawFrame, mask: [u8; 4]) {
+        const HEAD: usize = 6;
+        let RawFrame { fin, rsv, opcode, payload } = frame;
+        let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+        let first = u8::from(native(*opcode))
+            | flag(*fin, 0x80)
+            | flag(rsv.contains(Rsv::RSV1), 0x40)
+            | flag(rsv.contains(Rsv::RSV2), 0x20)
+            | flag(rsv.contains(Rsv::RSV3), 0x10);
+        let size = HEAD + payload.len();
+        let (head, body) = self.room(size).split_at_mut(HEAD);
+        let [a, b, c, d] = mask;
+        head.copy_from_slice(&[first, 0x80 | payload.len() as u8, a, b, c, d]);
+        mask::copy(payload, body, mask);
+        self.end += size;
+    }
+
+    fn push_any(&mut self, frame: &RawFrame, mask: Option<[u8; 4]>) -> Result<(), Error> {
+        let RawFrame { fin, rsv, opcode, payload } = frame;
         let header = FrameHeader {
             is_final: *fin,
             rsv1: rsv.contains(Rsv::RSV1),
             rsv2: rsv.contains(Rsv::RSV2),
             rsv3: rsv.contains(Rsv::RSV3),
             opcode: native(*opcode),
-            mask: self.masks.as_mut().map(Masks::draw),
+            mask,
         };
         let length = payload.len() as u64;
         let head = header.len(length);
@@ -67,7 +98,7 @@ impl Output {
             // Cannot happen: the header has the room that it asked for.
             Error::new(ErrorKind::Other, "a frame header was not encoded").with_source(error)
         })?;
-        match header.mask {
+        match mask {
             Some(mask) => mask::copy(payload, body, mask),
             None => body.copy_from_slice(payload),
         }

@@ -15,7 +15,7 @@ use drivetrain_engine::{
 };
 use loom::{future::block_on, thread};
 
-use crate::session::{Session, SessionConfig, Settings};
+use crate::session::{Session, SessionConfig, Settings, Stagger};
 
 /// A model with the session, a keeper thread and a peer thread; `app` is the application. Prints how many
 /// orders there were.
@@ -47,7 +47,13 @@ fn model(
         };
         let connection = Connection::new(Pipe(Arc::clone(&wire)));
         let session =
-            Session::open(connection, runtime.clone(), Arc::new(config), tracing::Span::none());
+            Session::open(
+                connection,
+                runtime.clone(),
+                Arc::new(config),
+                Stagger::default(),
+                tracing::Span::none(),
+            );
         let keeper = runtime.0.lock().unwrap().take().expect("the keeper was spawned");
         let keeper = thread::spawn(|| block_on(keeper));
         let peer = thread::spawn(move || peer(Peer(wire)));

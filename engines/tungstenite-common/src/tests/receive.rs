@@ -41,6 +41,24 @@ fn a_frame_may_be_split_at_every_byte() {
     }
 }
 
+/// A server's short frames are parsed by ourselves, a client's by the library: both must find the same.
+#[test]
+fn short_frames_are_what_the_library_finds() {
+    for first in 0..=u8::MAX {
+        for length in [0, 1, 7, 124, 125] {
+            let read = |role, mask: Option<[u8; 4]>| {
+                let mut bytes = wire(first, &payload(length), mask);
+                bytes.extend(wire(0x82, b"next", mask));
+                let mut framer = framer(role, [Step::Bytes(bytes)]);
+                let results = [receive(&mut framer), receive(&mut framer)];
+                results.map(|result| result.map_err(|error| (error.kind(), error.to_string())))
+            };
+            let ours = read(Role::Client, None);
+            assert_eq!(ours, read(Role::Server, Some([1, 2, 3, 4])), "{first:#x}, {length} bytes");
+        }
+    }
+}
+
 #[test]
 fn reserved_bits_are_passed_through() {
     let mut framer = client([0xC2, 0, 0xA2, 0, 0x92, 0]);
