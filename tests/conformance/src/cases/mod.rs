@@ -9,6 +9,7 @@ mod ending;
 mod forms;
 mod handshake;
 mod hostile;
+mod hostile_proxies;
 mod http;
 mod http2;
 mod input;
@@ -56,6 +57,7 @@ pub(crate) fn all() -> Vec<Case> {
         unauthorized::cases(),
         http2::cases(),
         proxies::cases(),
+        hostile_proxies::cases(),
         handshake::cases(),
         refusal::cases(),
         hostile::cases(),
