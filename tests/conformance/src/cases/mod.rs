@@ -26,6 +26,7 @@ mod settings;
 mod sse;
 mod stats;
 mod tls;
+mod together;
 mod unauthorized;
 
 use std::{
@@ -56,6 +57,7 @@ pub(crate) fn all() -> Vec<Case> {
         cookies::cases(),
         unauthorized::cases(),
         http2::cases(),
+        together::cases(),
         proxies::cases(),
         hostile_proxies::cases(),
         handshake::cases(),
