@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -58,12 +58,15 @@ struct Link {
     sender: http2::SendRequest<Body>,
     /// How many streams the server allows.
     most: Arc<AtomicUsize>,
+    /// It takes no more of them.
+    is_leaving: AtomicBool,
 }
 
 impl Link {
     /// Whether it can carry one more socket. Its sockets hold it, and so does who asks.
     fn has_room(self: &Arc<Self>) -> bool {
-        !self.sender.is_closed() && Arc::strong_count(self) <= self.most.load(Ordering::Relaxed)
+        let takes_more = !self.sender.is_closed() && !self.is_leaving.load(Ordering::Relaxed);
+        takes_more && Arc::strong_count(self) <= self.most.load(Ordering::Relaxed)
     }
 }
 
@@ -77,12 +80,26 @@ impl Links {
         limit: Option<Duration>,
         handle: &Handle,
     ) -> Result<Option<Opened<Socket>>> {
-        let uri = handshake.uri();
-        let Some(link) = self.link(options, uri, limit).await? else { return Ok(None) };
         let failed = |error| map::failed_over(engine, error);
-        let mut request = handshake.http2_request().map(|()| Body::empty());
-        request.extensions_mut().insert(Protocol::from_static("websocket"));
-        let mut response = link.sender.clone().send_request(request).await.map_err(failed)?;
+        let mut is_again = false;
+        let (link, mut response) = loop {
+            let link = self.link(options, handshake.uri(), limit).await?;
+            let Some(link) = link else { return Ok(None) };
+            let mut request = handshake.http2_request().map(|()| Body::empty());
+            request.extensions_mut().insert(Protocol::from_static("websocket"));
+            match link.sender.clone().try_send_request(request).await {
+                Ok(response) => break (link, response),
+                Err(mut error) => {
+                    let is_unsent = error.take_message().is_some();
+                    if is_again || !is_unsent {
+                        return Err(failed(error.into_error()));
+                    }
+                    // The server has said that the connection is going away.
+                    is_again = true;
+                    link.is_leaving.store(true, Ordering::Relaxed);
+                }
+            }
+        };
         if response.status() != StatusCode::OK {
             // The body keeps its stream, and so its connection.
             return Ok(Some(Opened::Refused(map::response(engine, handle, response))));
@@ -189,7 +206,7 @@ async fn link(options: &Options, uri: &Uri, place: &str) -> Result<Option<Link>>
     let is_allowed = told.await.map_err(|_| {
         Error::new(ErrorKind::Io, format!("{place} ended the connection before HTTP/2 began"))
     })?;
-    Ok(is_allowed.then_some(Link { sender, most }))
+    Ok(is_allowed.then_some(Link { sender, most, is_leaving: AtomicBool::new(false) }))
 }
 
 /// A connection of the library's, to be polled.
