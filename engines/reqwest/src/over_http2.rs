@@ -3,13 +3,12 @@
 use std::{
     collections::HashMap,
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::ready,
     time::Duration,
 };
 
@@ -20,7 +19,6 @@ use hyper::{client::conn::http2, ext::Protocol};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     runtime::Handle,
     sync::{OnceCell, oneshot},
@@ -30,8 +28,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{Upgrade, dial::dial, map, opened::Opened, options::Options};
 
 mod settings;
+mod socket;
 
 use settings::Watched;
+pub(crate) use socket::Socket;
 
 /// What one socket may have on its way to the application.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -108,7 +108,7 @@ impl Links {
         let upgrade = hyper::upgrade::on(&mut response);
         let response = response.map(drop);
         let stream = Upgrade::from(upgrade.await.map_err(failed)?);
-        let stream = Socket { stream, _link: link };
+        let stream = Socket::new(stream, link, handle);
         Ok(Some(Opened::Upgraded { stream, read_ahead: Bytes::new(), response, accepted }))
     }
 
@@ -278,38 +278,4 @@ async fn secure(options: &Options, uri: &Uri, place: &str) -> Result<TlsStream<T
         let what = what.unwrap_or_else(|| "the connection ended".to_owned());
         Error::new(ErrorKind::Tls, format!("TLS with {place} failed: {what}")).with_source(error)
     })
-}
-
-/// A WebSocket's stream, with its connection.
-pub(crate) struct Socket {
-    stream: Upgrade,
-    _link: Arc<Link>,
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -25,6 +25,8 @@ pub(super) fn cases() -> Vec<Case> {
         case(a_server_without_it_gets_http_1_1).needs(&[Http1, Tls]),
         case(a_web_socket_takes_http_1_1_beside_it).needs(&[Http1, Tls, WebSockets]),
         case(web_sockets_share_a_connection_where_that_is_switched_on).needs(&[Tls, WebSockets]),
+        case(a_reset_behind_the_close_is_a_clean_end).needs(&[Tls, WebSockets]),
+        case(a_stream_that_the_server_closes_is_not_reset).needs(&[Tls, WebSockets]),
         case(a_refusal_over_http_2_is_given).needs(&[Tls, WebSockets]),
         case(a_web_socket_through_a_proxy_uses_http_1_1).needs(&[Tls, WebSockets, Proxies]),
         case(a_server_without_web_sockets_over_http_2_gets_http_1_1).needs(&[Tls, WebSockets]),
@@ -121,6 +123,45 @@ pub(super) async fn web_sockets_share_a_connection_where_that_is_switched_on(
     cx.until("the connection ends with its last socket", || server.open() == 0).await?;
     echoes(&mut open().await?, "over a new connection").await?;
     assert_eq!(server.connections(), 2);
+    Ok(())
+}
+
+/// A proxy needs a stream no more when both have closed; what it says then takes nothing from that.
+async fn a_reset_behind_the_close_is_a_clean_end(cx: Context) -> Verdict {
+    let (ca, server) = serve(&cx, Http2Sockets::Echoed);
+    let Some(engine) = cx.engine_over_http2(&ca) else {
+        return web_sockets_use_http_1_1(&cx).await;
+    };
+    let client = HttpClient::new(engine);
+    for _ in 0..50 {
+        let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
+        echoes(&mut session, vec![7; 50_000]).await?;
+        let outcome = session.close(drivetrain::CloseReason::normal()).await?;
+        assert!(outcome.clean, "{outcome:?}");
+    }
+    Ok(())
+}
+
+/// The answer to a server's Close has to get there, through whatever is on the way: the stream is not reset
+/// before the server has ended it.
+async fn a_stream_that_the_server_closes_is_not_reset(cx: Context) -> Verdict {
+    let (ca, server) = serve(&cx, Http2Sockets::Closed);
+    let Some(engine) = cx.engine_over_http2(&ca) else {
+        return web_sockets_use_http_1_1(&cx).await;
+    };
+    let client = HttpClient::new(engine);
+    let open = || client.web_socket(server.ws_url("/")).connect();
+    // The first keeps the connection, on which the server would tell.
+    let mut first = open().await?;
+    for _ in 0..10 {
+        let mut session = open().await?;
+        session.send("close").await?;
+        assert_eq!(session.receive().await?, None);
+        assert!(session.outcome().clean, "{:?}", session.outcome());
+    }
+    first.send("close").await?;
+    assert_eq!(first.receive().await?, None);
+    assert_eq!(server.connections(), 1);
     Ok(())
 }
 

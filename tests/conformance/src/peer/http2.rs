@@ -1,6 +1,6 @@
 //! The least of HTTP/2 (RFC 9113) that answers requests, frame by frame.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::conn::Conn;
@@ -36,13 +36,19 @@ const NOT_FOUND: [u8; 1] = [0x8d];
 /// `:method: POST` of the same: with a body. A head without an end that begins otherwise is a CONNECT.
 const POST: u8 = 0x83;
 
+/// An error code: the stream is no longer needed.
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+
 /// What a server does about WebSockets over HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http2Sockets {
     /// It does not say that it knows them.
     Unknown,
-    /// It echoes what comes, on each of them.
+    /// It echoes what comes, on each of them. One that has been closed is reset, as haproxy does.
     Echoed,
+    /// It closes each at its first message, and ends the connection with the second if a client resets it before
+    /// it has ended here: whoever passes on what comes may throw away what a reset overtakes.
+    Closed,
     /// It says that it knows them, and answers 404.
     Refused,
     /// It echoes what comes on one of them a connection, which is all that it allows.
@@ -88,6 +94,7 @@ pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
     };
     send(conn, SETTINGS, 0, 0, &settings)?;
     let mut open: HashMap<u32, Vec<u8>> = HashMap::new();
+    let (mut closing, mut ended) = (Vec::new(), HashSet::new());
     while let Some(frame) = receive(conn)? {
         let Frame { kind, flags, stream, payload } = frame;
         match (kind, flags & ACK != 0) {
@@ -95,6 +102,31 @@ pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
             (PING, false) => send(conn, PING, ACK, 0, &payload)?,
             (HEADERS, _) if flags & END_HEADERS == 0 => {
                 return Err(invalid("the request's head is longer than a test's"));
+            }
+            (PING, true) => {
+                for stream in closing.drain(..) {
+                    send(conn, DATA, END_STREAM, stream, &[])?;
+                    ended.insert(stream);
+                }
+            }
+            (RST_STREAM, _) if sockets == Http2Sockets::Closed && !ended.contains(&stream) => {
+                return Err(invalid("the stream was reset before it had ended here"));
+            }
+            (DATA, _) if sockets == Http2Sockets::Closed && open.contains_key(&stream) => {
+                let waiting = open.entry(stream).or_default();
+                waiting.extend_from_slice(&payload);
+                while let Some((frame, length)) = WireFrame::decode(waiting)? {
+                    waiting.drain(..length);
+                    if frame.opcode != opcode::CLOSE {
+                        send(conn, DATA, 0, stream, &WireFrame::close(1000, "").encode(None))?;
+                    }
+                }
+                if flags & END_STREAM != 0 {
+                    open.remove(&stream);
+                    closing.push(stream);
+                    // What the client did about the stream comes before the answer.
+                    send(conn, PING, 0, 0, &[0; 8])?;
+                }
             }
             (DATA, _) if open.contains_key(&stream) => {
                 if let Http2Sockets::Failing(failure) = sockets {
@@ -204,6 +236,7 @@ fn echo(
         }
         if is_close {
             send(conn, DATA, END_STREAM, stream, &[])?;
+            send(conn, RST_STREAM, 0, stream, &CANCEL)?;
             return Ok(true);
         }
     }
