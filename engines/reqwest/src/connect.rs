@@ -4,11 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use drivetrain_engine::{
-    Accepted, Answer, Body, Capability, ConnectTimeout, Connection, Duties, Engine as _, Error,
-    ErrorKind, Handshake, NativeSetting, Protocol, Proxy, ProxyScheme, Result, Runtime, Support,
-    Transport,
+    Accepted, Answer, Body, Capability, Duties, Engine as _, Error, ErrorKind, Handshake,
+    NativeSetting, Proxy, Result, Runtime, Support, Transport,
 };
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,7 +19,9 @@ use crate::{
     brought::{BoxStream, Brought, Stream},
     clients::Purpose,
     driver::{Driven, Driver},
+    execute::{execute, is_http, is_secure, timeout},
     map::{self, During},
+    opened::Opened,
     proxied,
     runtime::{self, Tokio, Within},
 };
@@ -61,54 +62,6 @@ pub struct Hop {
     engine: &'static str,
     http: Reqwest,
     brought: Option<Brought>,
-}
-
-/// What a server says to a handshake, where it accepts with the stream to put frames on.
-#[derive(Debug)]
-pub enum Opened<S = Upgrade> {
-    /// The server accepted, and its answer was verified.
-    Upgraded {
-        /// The stream, in the state after the answer.
-        stream: S,
-        /// What the server sent right behind its answer and is not in `stream` any more: it comes
-        /// first. Empty where the stream yields it by itself.
-        read_ahead: Bytes,
-        /// The head of the answer.
-        response: Response<()>,
-        /// What was agreed on.
-        accepted: Accepted,
-    },
-    /// The server answered something else than 101; the body is still streaming.
-    Refused(Response<Body>),
-}
-
-impl<S> Opened<S> {
-    /// The answer for the session: `frame` makes the transport of the stream, of what was read ahead,
-    /// and of what was agreed on; `duties` are what that transport does by itself.
-    pub fn into_answer<T: Transport + 'static>(
-        self,
-        duties: Duties,
-        frame: impl FnOnce(S, Bytes, &Accepted) -> T,
-    ) -> Answer {
-        match self {
-            Self::Refused(response) => Answer::Refused(response),
-            Self::Upgraded { stream, read_ahead, response, accepted } => {
-                let transport = frame(stream, read_ahead, &accepted);
-                let Accepted { subprotocol, extensions } = accepted;
-                Answer::Open(
-                    Connection::new(transport)
-                        .with_subprotocol(subprotocol)
-                        .with_extensions(extensions)
-                        .with_protocol(match response.version() {
-                            Version::HTTP_2 => Protocol::H2,
-                            _ => Protocol::H1,
-                        })
-                        .with_response(response)
-                        .with_duties(duties),
-                )
-            }
-        }
-    }
 }
 
 impl Hop {
@@ -376,73 +329,6 @@ impl fmt::Debug for Hop {
             .field("over", &self.brought.as_ref().map(|_| "a stream of the caller's"))
             .finish()
     }
-}
-
-/// [`Hop::execute`], for the engine of this name.
-pub(crate) async fn execute(
-    engine: &'static str,
-    http: &Reqwest,
-    request: Request<Body>,
-) -> Result<Response<Body>> {
-    let handle = runtime::current(engine)?;
-    let exchange = async {
-        let uri = request.uri().clone();
-        let secure = is_secure(engine, http, &uri)?;
-        let connect_timeout = timeout(request.extensions());
-        let proxy = request.extensions().get::<Proxy>().cloned();
-        let client = match http.preconfigured_client() {
-            Some(client) => {
-                for (capability, is_asked_for) in [
-                    (Capability::ConnectTimeout, connect_timeout.is_some()),
-                    (Capability::Proxies, proxy.as_ref().is_some_and(is_http)),
-                    (Capability::SocksProxies, proxy.is_some()),
-                ] {
-                    if let (true, Support::Missing(reason)) =
-                        (is_asked_for, http.support(capability))
-                    {
-                        return Err(Error::unsupported(engine, capability, &reason));
-                    }
-                }
-                client.clone()
-            }
-            None => {
-                let proxy = proxy.clone();
-                http.client(engine, Purpose { handshake: false, secure, connect_timeout, proxy })?
-            }
-        };
-        let by = proxy.as_ref();
-        let failed = |error| map::failed(engine, During::Request, Some(&uri), by, error);
-        let request = reqwest::Request::try_from(request.map(map::request_body)).map_err(failed)?;
-        let response = client.execute(request).await.map_err(failed)?;
-        Ok(map::response(engine, &handle, response.into()))
-    };
-    Within::new(handle.clone(), exchange).await
-}
-
-/// Whether the URI is one for TLS; refuses what cannot be reached before anything is dialled.
-fn is_secure(engine: &'static str, http: &Reqwest, uri: &Uri) -> Result<bool> {
-    let invalid =
-        |message: String| Err(Error::new(ErrorKind::InvalidInput, message).with_engine(engine));
-    if uri.host().is_none_or(str::is_empty) {
-        return invalid("the URL has no host".into());
-    }
-    match uri.scheme_str() {
-        Some("http") => Ok(false),
-        Some("https") => match http.support(Capability::Tls) {
-            Support::Offered => Ok(true),
-            Support::Missing(why) => Err(Error::unsupported(engine, Capability::Tls, &why)),
-        },
-        Some(other) => invalid(format!("scheme `{other}` is not one for HTTP: use http or https")),
-        None => invalid("the URL has no scheme: use http:// or https://".into()),
-    }
-}
-
-fn is_http(proxy: &Proxy) -> bool {
-    proxy.scheme() == ProxyScheme::Http
-}
-
-fn timeout(extensions: &http::Extensions) -> Option<Duration> {
-    extensions.get::<ConnectTimeout>().map(|limit| limit.0)
 }
 
 /// The request as it stands on the wire: a path for a target, and a `Host`.

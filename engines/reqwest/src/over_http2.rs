@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{Options, Upgrade, connect::Opened, dial::dial, map};
+use crate::{Opened, Options, Upgrade, dial::dial, map};
 
 mod settings;
 
