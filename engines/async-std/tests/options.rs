@@ -65,8 +65,8 @@ fn names_and_support_are_those_of_the_table() {
         assert_eq!(engine.name(), name);
         for &capability in Capability::ALL {
             let is_tls = matches!(capability, Capability::Tls | Capability::ClientCertificates);
-            let expected =
-                if is_tls { cfg!(feature = "rustls") } else { capability != Capability::Http2 };
+            let is_http2 = matches!(capability, Capability::Http2 | Capability::WebSocketOverHttp2);
+            let expected = if is_tls { cfg!(feature = "rustls") } else { !is_http2 };
             assert_eq!(engine.support(capability).is_offered(), expected, "{capability}");
         }
         assert!(matches!(

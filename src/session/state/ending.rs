@@ -10,7 +10,7 @@ use super::{super::trace::Note, State};
 
 impl State {
     /// The session is dropped: one attempt to write what is pending and a Close, then the socket goes.
-    pub(in crate::session) fn abandon(&mut self, reason: CloseReason) {
+    pub(in super::super) fn abandon(&mut self, reason: CloseReason) {
         if self.end.is_some() {
             return;
         }
@@ -25,7 +25,7 @@ impl State {
     }
 
     /// The task that keeps the session is gone, and with it everything that depends on time.
-    pub(in crate::session) fn abort(&mut self, error: Error) {
+    pub(in super::super) fn abort(&mut self, error: Error) {
         if self.end.is_none() {
             self.closing.write_failed(error, self.runtime.now());
             self.finish(self.closing.report(None));
