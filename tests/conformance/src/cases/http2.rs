@@ -292,6 +292,7 @@ async fn a_connection_that_goes_away_keeps_what_is_open(cx: Context) -> Verdict 
 /// One that is not answered ends with the handshake's time limit; a wrong answer is a protocol error.
 async fn a_handshake_over_http_2_that_fails_frees_its_connection(cx: Context) -> Verdict {
     for (failure, kind) in [
+        (Http2Failure::NoSettings, ErrorKind::Timeout),
         (Http2Failure::Silence, ErrorKind::Timeout),
         (Http2Failure::UnaskedSubprotocol, ErrorKind::Protocol),
     ] {
@@ -300,8 +301,8 @@ async fn a_handshake_over_http_2_that_fails_frees_its_connection(cx: Context) ->
         };
         let request = client.web_socket(server.ws_url("/echo"));
         let limit = std::time::Duration::from_millis(400);
-        let connect = match failure {
-            Http2Failure::Silence => request.handshake_timeout(limit).connect().await,
+        let connect = match kind {
+            ErrorKind::Timeout => request.handshake_timeout(limit).connect().await,
             _ => request.connect().await,
         };
         let error = fails(connect, kind)?;

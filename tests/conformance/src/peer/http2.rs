@@ -60,6 +60,8 @@ pub enum Http2Sockets {
 /// What a server does instead of carrying a WebSocket on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http2Failure {
+    /// It says nothing at all, not even what it allows.
+    NoSettings,
     /// It does not answer.
     Silence,
     /// Its answer is the end of the stream.
@@ -86,6 +88,9 @@ pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
     conn.read_exact(&mut preface)?;
     if preface != *PREFACE {
         return Err(invalid("it is not HTTP/2"));
+    }
+    if sockets == Http2Sockets::Failing(Http2Failure::NoSettings) {
+        return conn.drain();
     }
     let settings = match sockets {
         Http2Sockets::Unknown => Vec::new(),
