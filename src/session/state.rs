@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use drivetrain_engine::{
@@ -15,6 +15,7 @@ use super::{
     assembler::{Assembler, Event},
     closing::Closing,
     config::SessionConfig,
+    cork::Cork,
     fairness::Fairness,
     inbox::Inbox,
     keepalive::{Keepalive, Pings, Stagger, Step},
@@ -43,8 +44,11 @@ pub(super) struct State {
     discarded: u64,
     /// Something was given to the transport that is not written yet.
     dirty: bool,
-    /// The application has waited for input since it last sent: the next message is written at once.
-    pub(super) quiet: bool,
+    pub(super) cork: Cork,
+    /// What was received last came from the socket, not from what an earlier read had brought.
+    pub(super) from_socket: bool,
+    /// Nothing is buffered: receiving was pending.
+    starved: bool,
     /// The keeper was asked to write the tail of a burst.
     pub(super) flush_armed: bool,
     pub(super) keeper_reads: bool,
@@ -95,7 +99,9 @@ impl State {
             discards: false,
             discarded: 0,
             dirty: false,
-            quiet: true,
+            cork: Cork::new(),
+            from_socket: false,
+            starved: false,
             flush_armed: false,
             keeper_reads: false,
             app_polls: 0,
@@ -176,12 +182,25 @@ impl State {
         if self.closing.has_received() || !self.closing.is_readable() {
             return Poll::Pending;
         }
-        let mut cx = Context::from_waker(&self.receive_waker);
-        let frame = match transport.poll_receive(&mut cx, self.assembler.max_payload()) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(Some(frame))) => frame,
-            Poll::Ready(Ok(None)) => return self.read_ended(None),
-            Poll::Ready(Err(error)) => return self.read_failed(error),
+        let max_payload = self.assembler.max_payload();
+        let buffered = match self.starved {
+            true => None,
+            false => transport.try_receive_buffered(max_payload),
+        };
+        self.from_socket = buffered.is_none();
+        let received = match buffered {
+            Some(received) => received.map(Some),
+            None => {
+                self.starved = true;
+                let mut cx = Context::from_waker(&self.receive_waker);
+                ready!(transport.poll_receive(&mut cx, max_payload))
+            }
+        };
+        self.starved = false;
+        let frame = match received {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return self.read_ended(None),
+            Err(error) => return self.read_failed(error),
         };
         self.keepalive.saw_life();
         self.counted_in.frame(frame.payload.len());
