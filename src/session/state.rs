@@ -1,4 +1,8 @@
-//! Everything about one session that is behind its lock.
+//! Everything about one session that is behind its lock. Here is what comes in and what is due; `writing` is
+//! what goes out, `ending` how it ends.
+
+mod ending;
+mod writing;
 
 use std::{
     sync::Arc,
@@ -6,8 +10,8 @@ use std::{
 };
 
 use drivetrain_engine::{
-    CloseCode, CloseReason, Connection, Duties, Error, ErrorKind, Frame, Instant, OpCode, Outcome,
-    RawFrame, Result, Runtime, Transport,
+    Connection, Duties, Error, ErrorKind, Frame, Instant, OpCode, Outcome, Result, Runtime,
+    Transport,
 };
 
 use super::{
@@ -65,10 +69,6 @@ pub(super) struct State {
     trace: Trace,
     pub(super) after: AfterUnlock,
 }
-
-/// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
-/// control frames that answer it, have their turn after it.
-const SHARE: usize = 128 << 10;
 
 impl State {
     pub(super) fn new(
@@ -259,112 +259,6 @@ impl State {
         true
     }
 
-    /// Gives the transport what it takes, and has it written if `write` or if enough has come together.
-    pub(super) fn pump(&mut self, write: bool) {
-        let Some(transport) = &mut self.transport else { return };
-        if !self.closing.is_writable() || (self.outbox.is_empty() && !self.dirty) {
-            return;
-        }
-        let mut cx = Context::from_waker(&self.send_waker);
-        let mut written = Poll::Ready(Ok(()));
-        let (mut given, mut closes) = (0, false);
-        // Who waits is woken by progress only: two that wait would wake each other for ever.
-        let mut progress = false;
-        while !self.outbox.is_empty() {
-            if given >= SHARE {
-                // A peer that reads as fast as this end writes would keep the lock for a whole message.
-                self.after.wake_keeper = true;
-                break;
-            }
-            written = transport.poll_ready(&mut cx);
-            if !matches!(written, Poll::Ready(Ok(()))) {
-                break;
-            }
-            if let Some(frame) = self.outbox.pop() {
-                self.dirty = true;
-                progress = true;
-                let (opcode, bytes) = (frame.opcode, frame.payload.len());
-                let ends_message = frame.fin && !opcode.is_control();
-                given += bytes;
-                written = Poll::Ready(transport.start_send(frame));
-                if matches!(written, Poll::Ready(Err(_))) {
-                    break;
-                }
-                self.counted_out.frame(bytes);
-                if !ends_message {
-                    self.counted_out.apart(opcode);
-                    closes |= opcode == OpCode::Close;
-                }
-            }
-        }
-        if closes {
-            self.trace.close_sent(&mut self.after.notes, self.closing.sent());
-        }
-        if write && matches!(written, Poll::Ready(Ok(()))) {
-            written = transport.poll_flush(&mut cx);
-            if matches!(written, Poll::Ready(Ok(()))) {
-                progress |= std::mem::take(&mut self.dirty);
-                if self.outbox.is_empty() {
-                    self.closing.close_flushed();
-                }
-            }
-        }
-        if let Poll::Ready(Err(error)) = written {
-            self.outbox.clear();
-            self.closing.write_failed(error, self.runtime.now());
-            self.after.wake_keeper = true;
-            progress = true;
-        }
-        if progress {
-            self.wake_watchers();
-        }
-        self.settle();
-    }
-
-    /// Gives a message straight to the transport if nothing is before it and the transport is ready, or
-    /// else queues it.
-    pub(super) fn accept(&mut self, opcode: OpCode, payload: bytes::Bytes) {
-        let bytes = payload.len();
-        let may_pass = self.outbox.may_pass(bytes);
-        let Some(transport) = self.transport.as_mut().filter(|_| may_pass) else {
-            return self.outbox.push(opcode, payload);
-        };
-        let mut cx = Context::from_waker(&self.send_waker);
-        if !matches!(transport.poll_ready(&mut cx), Poll::Ready(Ok(()))) {
-            return self.outbox.push(opcode, payload);
-        }
-        self.dirty = true;
-        if let Err(error) = transport.start_send(RawFrame::new(opcode, payload)) {
-            self.closing.write_failed(error, self.runtime.now());
-            self.closing_begins();
-            return;
-        }
-        self.counted_out.frame(bytes);
-    }
-
-    /// Whether everything that was accepted is written.
-    pub(super) fn is_flushed(&self) -> bool {
-        self.outbox.is_empty() && !self.dirty
-    }
-
-    /// The error that keeps things from being written, if there is one.
-    pub(super) fn write_error(&self) -> Option<Error> {
-        if self.is_flushed() && self.closing.is_writable() {
-            return None;
-        }
-        let error = self.closing.error().or(self.end.as_ref()?.error.as_ref())?;
-        Some(error.clone().with_outcome(self.outcome()))
-    }
-
-    /// This end closes: after everything accepted, the Close goes out.
-    pub(super) fn close(&mut self, reason: CloseReason) {
-        if self.end.is_none() && self.closing.close(&reason, self.runtime.now()) {
-            self.outbox.close(reason);
-            self.closing_begins();
-            self.pump(true);
-        }
-    }
-
     /// Sends a ping. Returns its number.
     pub(super) fn ping(&mut self, now: Instant) -> u64 {
         let (number, payload) = self.pings.start(now);
@@ -413,138 +307,11 @@ impl State {
         self.settle();
     }
 
-    /// The session is dropped: one attempt to write what is pending and a Close, then the socket goes.
-    pub(super) fn abandon(&mut self, reason: CloseReason) {
-        if self.end.is_some() {
-            return;
-        }
-        if self.closing.is_open() {
-            self.closing.close(&reason, self.runtime.now());
-            self.outbox.close(reason);
-        }
-        self.pump(true);
-        if self.end.is_none() {
-            self.finish(self.closing.report(None));
-        }
-    }
-
-    /// The task that keeps the session is gone, and with it everything that depends on time.
-    pub(super) fn abort(&mut self, error: Error) {
-        if self.end.is_none() {
-            self.closing.write_failed(error, self.runtime.now());
-            self.finish(self.closing.report(None));
-        }
-    }
-
     /// Wakes this task when something changes: room, a pong, the end.
     pub(super) fn watch(&mut self, waker: &Waker) {
         if !self.watchers.iter().any(|known| known.will_wake(waker)) {
             self.watchers.push(waker.clone());
         }
-    }
-
-    fn peer_closed(&mut self, reason: Option<CloseReason>) {
-        let code = reason.as_ref().map_or(CloseCode::NO_STATUS, CloseReason::code);
-        self.trace.note(&mut self.after.notes, || Note::CloseReceived(code));
-        if self.closing.peer_closed(reason.clone(), self.runtime.now()) {
-            if self.duties.echoes_close {
-                self.dirty = true;
-                self.trace.close_sent(&mut self.after.notes, self.closing.sent());
-            } else {
-                let empty = || CloseReason::truncated(CloseCode::NO_STATUS, "");
-                self.outbox.close(reason.unwrap_or_else(empty));
-            }
-        }
-        self.closing_begins();
-        self.pump(true);
-        self.settle();
-    }
-
-    fn read_failed(&mut self, error: Error) -> Poll<Option<Frame>> {
-        if error.close_code().is_none() {
-            return self.read_ended(Some(error));
-        }
-        // A transport goes on after a violation, discarding: the peer's Close or the end may come.
-        self.fail(error);
-        Poll::Ready(None)
-    }
-
-    fn read_ended(&mut self, error: Option<Error>) -> Poll<Option<Frame>> {
-        self.closing.read_ended(error, self.runtime.now());
-        self.closing_begins();
-        self.settle();
-        if self.end.is_some() { Poll::Ready(None) } else { Poll::Pending }
-    }
-
-    /// The peer broke a rule: the Close goes out before anything that waits.
-    fn fail(&mut self, error: Error) {
-        if self.closing.error().is_some() {
-            let _ = self.read_ended(Some(error)); // the first error is the one reported
-            return;
-        }
-        self.trace.note(&mut self.after.notes, || Note::Violation(error.clone()));
-        let text = error.to_string();
-        match self.closing.failed(error, &text, self.runtime.now()) {
-            Some(reason) => self.outbox.close_now(reason),
-            // A Close that waits already still goes out.
-            None => self.outbox.keep_only_close(),
-        }
-        self.closing_begins();
-        self.pump(true);
-    }
-
-    /// The peer is dead: a Close is tried, past everything that waits, and the socket is dropped.
-    fn die(&mut self) {
-        let error = Error::new(ErrorKind::Timeout, "ping timeout: the peer gave no sign of life")
-            .with_close_code(CloseCode::INTERNAL_ERROR);
-        self.trace.note(&mut self.after.notes, || Note::PingTimeout);
-        let close = self.closing.failed(error, "Ping timeout", self.runtime.now());
-        if let (Some(reason), Some(transport)) = (close, &mut self.transport) {
-            let mut cx = Context::from_waker(&self.send_waker);
-            let payload = reason.to_payload();
-            let bytes = payload.len();
-            // Trying is all that can be done: the outcome says that it was not clean.
-            if transport.start_send(RawFrame::new(OpCode::Close, payload)).is_ok() {
-                self.counted_out.frame(bytes);
-                self.counted_out.apart(OpCode::Close);
-                self.trace.close_sent(&mut self.after.notes, Some(reason.code()));
-                let _ = transport.poll_flush(&mut cx);
-            }
-        }
-        self.finish(self.closing.report(None));
-    }
-
-    /// Ends the session if it is over.
-    fn settle(&mut self) {
-        if self.end.is_some() || self.closing.is_open() {
-            return;
-        }
-        if let Some(outcome) = self.closing.outcome(self.runtime.now()) {
-            self.finish(outcome);
-        }
-    }
-
-    fn finish(&mut self, mut outcome: Outcome) {
-        outcome.discarded = self.discarded;
-        let stats = self.stats();
-        self.trace.end(&mut self.after.notes, || Note::Ended(Box::new((outcome.clone(), stats))));
-        self.end = Some(outcome);
-        if let Some(mut transport) = self.transport.take() {
-            // Ends the stream in good order if that needs no waiting; dropping it ends it anyway.
-            let _ = transport.poll_close(&mut Context::from_waker(Waker::noop()));
-            self.after.dropped = Some(transport);
-        }
-        self.outbox.clear();
-        self.dirty = false;
-        self.wake_watchers();
-        self.after.wake.extend(self.receiving.take_app());
-        self.after.wake_keeper = true;
-    }
-
-    /// Nothing more is accepted: who waits for room has to know, and the keeper sees to the end.
-    fn closing_begins(&mut self) {
-        self.after.wake_keeper = true;
-        self.wake_watchers();
     }
 
     fn wake_watchers(&mut self) {
