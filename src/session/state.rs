@@ -177,6 +177,7 @@ impl State {
 
     /// Reads one frame and acts on it. `Ready(None)`: something happened, but no message came of it;
     /// whoever polls looks at [`end`](Self::end) and polls again.
+    #[inline]
     pub(super) fn poll_message(&mut self) -> Poll<Option<Frame>> {
         let Some(transport) = &mut self.transport else { return Poll::Ready(None) };
         if self.closing.has_received() || !self.closing.is_readable() {
