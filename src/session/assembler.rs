@@ -145,6 +145,7 @@ impl Partial {
     }
 }
 
+#[inline]
 fn message(text: bool, payload: Bytes) -> Result<Frame> {
     if text {
         return Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| not_utf8());

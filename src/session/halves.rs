@@ -61,9 +61,10 @@ pub(super) fn halves(shared: Arc<Shared>) -> (Outgoing, Incoming) {
 impl Outgoing {
     /// Sends one message, or a Ping, Pong or Close.
     ///
-    /// The first message after the session has waited for input is written at once; those after it are
-    /// collected until 32 KiB have come together, the session waits, the task yields, or
-    /// [`flush`](Self::flush) is called. Waits while the outgoing capacity is used up.
+    /// The first message after the session has waited for input, or has received a message that came by
+    /// itself, is written at once; those after it are collected until 32 KiB have come together, the session
+    /// waits, the task yields, or [`flush`](Self::flush) is called. Waits while the outgoing capacity is used
+    /// up.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] with the outcome, or the error that ended the session;

@@ -9,7 +9,7 @@
 //! | `halves`, `raw`, this one | what users hold |
 //! | `shared`, `state`, `after` | the lock, what is behind it, and what waits until it is free |
 //! | `driver` | the keeper task: the only place that sleeps |
-//! | `assembler`, `outbox`, `inbox`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
+//! | `assembler`, `outbox`, `cork`, `inbox`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
 //! | `waiting` | who is woken |
 //! | `trace` | what `tracing` is told |
 
@@ -18,6 +18,7 @@ mod assembler;
 mod closing;
 mod config;
 mod converter;
+mod cork;
 mod driver;
 mod fairness;
 mod halves;

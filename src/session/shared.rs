@@ -140,6 +140,7 @@ impl Shared {
                             .received
                             .count(frame.as_ref().map_or(0, |frame| frame.read_bytes().len()));
                         if let Some(frame) = frame {
+                            state.cork.receives(state.from_socket);
                             state.after.wake_keeper |= self.receiving.arm();
                             self.arm_flush(state);
                             return Poll::Ready(Ok(Some(frame)));
@@ -152,7 +153,7 @@ impl Shared {
             if state.end().is_some() {
                 return Poll::Ready(state.last_word());
             }
-            state.quiet = true;
+            state.cork.waits();
             state.received.reset();
             state.sent.reset();
             if self.receiving.wait(cx.waker(), wakes) {
@@ -201,7 +202,7 @@ impl Shared {
                     return Poll::Ready(Ok(()));
                 }
             }
-            if urgency == Urgency::Send && std::mem::take(&mut state.quiet) {
+            if urgency == Urgency::Send && state.cork.lets_pass() {
                 state.pump(true);
             } else {
                 if !state.outbox.is_empty() {

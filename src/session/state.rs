@@ -1,13 +1,17 @@
-//! Everything about one session that is behind its lock.
+//! Everything about one session that is behind its lock. Here is what comes in and what is due; `writing` is
+//! what goes out, `ending` how it ends.
+
+mod ending;
+mod writing;
 
 use std::{
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use drivetrain_engine::{
-    CloseReason, Connection, Duties, Error, ErrorKind, Frame, Instant, OpCode, Outcome, RawFrame,
-    Result, Runtime, Transport,
+    Connection, Duties, Error, ErrorKind, Frame, Instant, OpCode, Outcome, Result, Runtime,
+    Transport,
 };
 
 use super::{
@@ -15,16 +19,15 @@ use super::{
     assembler::{Assembler, Event},
     closing::Closing,
     config::SessionConfig,
+    cork::Cork,
     fairness::Fairness,
     inbox::Inbox,
     keepalive::{Keepalive, Pings, Stagger, Step},
     outbox::Outbox,
     stats::{Counter, SessionStats},
-    trace::Trace,
+    trace::{Note, Trace},
     waiting::Receiving,
 };
-
-mod ending;
 
 /// The state of a session. Its methods never block, never run a user's code, and never wake a task:
 /// whoever is to be woken is left in `wake`, for after the lock.
@@ -45,8 +48,11 @@ pub(super) struct State {
     discarded: u64,
     /// Something was given to the transport that is not written yet.
     dirty: bool,
-    /// The application has waited for input since it last sent: the next message is written at once.
-    pub(super) quiet: bool,
+    pub(super) cork: Cork,
+    /// What was received last came from the socket, not from what an earlier read had brought.
+    pub(super) from_socket: bool,
+    /// Nothing is buffered: receiving was pending.
+    starved: bool,
     /// The keeper was asked to write the tail of a burst.
     pub(super) flush_armed: bool,
     pub(super) keeper_reads: bool,
@@ -63,10 +69,6 @@ pub(super) struct State {
     trace: Trace,
     pub(super) after: AfterUnlock,
 }
-
-/// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
-/// control frames that answer it, have their turn after it.
-const SHARE: usize = 128 << 10;
 
 impl State {
     pub(super) fn new(
@@ -97,7 +99,9 @@ impl State {
             discards: false,
             discarded: 0,
             dirty: false,
-            quiet: true,
+            cork: Cork::new(),
+            from_socket: false,
+            starved: false,
             flush_armed: false,
             keeper_reads: false,
             app_polls: 0,
@@ -173,17 +177,31 @@ impl State {
 
     /// Reads one frame and acts on it. `Ready(None)`: something happened, but no message came of it;
     /// whoever polls looks at [`end`](Self::end) and polls again.
+    #[inline]
     pub(super) fn poll_message(&mut self) -> Poll<Option<Frame>> {
         let Some(transport) = &mut self.transport else { return Poll::Ready(None) };
         if self.closing.has_received() || !self.closing.is_readable() {
             return Poll::Pending;
         }
-        let mut cx = Context::from_waker(&self.receive_waker);
-        let frame = match transport.poll_receive(&mut cx, self.assembler.max_payload()) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(Some(frame))) => frame,
-            Poll::Ready(Ok(None)) => return self.read_ended(None),
-            Poll::Ready(Err(error)) => return self.read_failed(error),
+        let max_payload = self.assembler.max_payload();
+        let buffered = match self.starved {
+            true => None,
+            false => transport.try_receive_buffered(max_payload),
+        };
+        self.from_socket = buffered.is_none();
+        let received = match buffered {
+            Some(received) => received.map(Some),
+            None => {
+                self.starved = true;
+                let mut cx = Context::from_waker(&self.receive_waker);
+                ready!(transport.poll_receive(&mut cx, max_payload))
+            }
+        };
+        self.starved = false;
+        let frame = match received {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return self.read_ended(None),
+            Err(error) => return self.read_failed(error),
         };
         self.keepalive.saw_life();
         self.counted_in.frame(frame.payload.len());
@@ -242,112 +260,6 @@ impl State {
         true
     }
 
-    /// Gives the transport what it takes, and has it written if `write` or if enough has come together.
-    pub(super) fn pump(&mut self, write: bool) {
-        let Some(transport) = &mut self.transport else { return };
-        if !self.closing.is_writable() || (self.outbox.is_empty() && !self.dirty) {
-            return;
-        }
-        let mut cx = Context::from_waker(&self.send_waker);
-        let mut written = Poll::Ready(Ok(()));
-        let (mut given, mut closes) = (0, false);
-        // Who waits is woken by progress only: two that wait would wake each other for ever.
-        let mut progress = false;
-        while !self.outbox.is_empty() {
-            if given >= SHARE {
-                // A peer that reads as fast as this end writes would keep the lock for a whole message.
-                self.after.wake_keeper = true;
-                break;
-            }
-            written = transport.poll_ready(&mut cx);
-            if !matches!(written, Poll::Ready(Ok(()))) {
-                break;
-            }
-            if let Some(frame) = self.outbox.pop() {
-                self.dirty = true;
-                progress = true;
-                let (opcode, bytes) = (frame.opcode, frame.payload.len());
-                let ends_message = frame.fin && !opcode.is_control();
-                given += bytes;
-                written = Poll::Ready(transport.start_send(frame));
-                if matches!(written, Poll::Ready(Err(_))) {
-                    break;
-                }
-                self.counted_out.frame(bytes);
-                if !ends_message {
-                    self.counted_out.apart(opcode);
-                    closes |= opcode == OpCode::Close;
-                }
-            }
-        }
-        if closes {
-            self.trace.close_sent(&mut self.after.notes, self.closing.sent());
-        }
-        if write && matches!(written, Poll::Ready(Ok(()))) {
-            written = transport.poll_flush(&mut cx);
-            if matches!(written, Poll::Ready(Ok(()))) {
-                progress |= std::mem::take(&mut self.dirty);
-                if self.outbox.is_empty() {
-                    self.closing.close_flushed();
-                }
-            }
-        }
-        if let Poll::Ready(Err(error)) = written {
-            self.outbox.clear();
-            self.closing.write_failed(error, self.runtime.now());
-            self.after.wake_keeper = true;
-            progress = true;
-        }
-        if progress {
-            self.wake_watchers();
-        }
-        self.settle();
-    }
-
-    /// Gives a message straight to the transport if nothing is before it and the transport is ready, or
-    /// else queues it.
-    pub(super) fn accept(&mut self, opcode: OpCode, payload: bytes::Bytes) {
-        let bytes = payload.len();
-        let may_pass = self.outbox.may_pass(bytes);
-        let Some(transport) = self.transport.as_mut().filter(|_| may_pass) else {
-            return self.outbox.push(opcode, payload);
-        };
-        let mut cx = Context::from_waker(&self.send_waker);
-        if !matches!(transport.poll_ready(&mut cx), Poll::Ready(Ok(()))) {
-            return self.outbox.push(opcode, payload);
-        }
-        self.dirty = true;
-        if let Err(error) = transport.start_send(RawFrame::new(opcode, payload)) {
-            self.closing.write_failed(error, self.runtime.now());
-            self.closing_begins();
-            return;
-        }
-        self.counted_out.frame(bytes);
-    }
-
-    /// Whether everything that was accepted is written.
-    pub(super) fn is_flushed(&self) -> bool {
-        self.outbox.is_empty() && !self.dirty
-    }
-
-    /// The error that keeps things from being written, if there is one.
-    pub(super) fn write_error(&self) -> Option<Error> {
-        if self.is_flushed() && self.closing.is_writable() {
-            return None;
-        }
-        let error = self.closing.error().or(self.end.as_ref()?.error.as_ref())?;
-        Some(error.clone().with_outcome(self.outcome()))
-    }
-
-    /// This end closes: after everything accepted, the Close goes out.
-    pub(super) fn close(&mut self, reason: CloseReason) {
-        if self.end.is_none() && self.closing.close(&reason, self.runtime.now()) {
-            self.outbox.close(reason);
-            self.closing_begins();
-            self.pump(true);
-        }
-    }
-
     /// Sends a ping. Returns its number.
     pub(super) fn ping(&mut self, now: Instant) -> u64 {
         let (number, payload) = self.pings.start(now);
@@ -401,12 +313,6 @@ impl State {
         if !self.watchers.iter().any(|known| known.will_wake(waker)) {
             self.watchers.push(waker.clone());
         }
-    }
-
-    /// Nothing more is accepted: who waits for room has to know, and the keeper sees to the end.
-    fn closing_begins(&mut self) {
-        self.after.wake_keeper = true;
-        self.wake_watchers();
     }
 
     fn wake_watchers(&mut self) {

@@ -35,6 +35,10 @@ pub trait Transport: Send {
     ) -> Poll<Result<Option<RawFrame>, Error>>;
 
     /// The next frame if it is already in memory as a whole. Never reads. Default: `None`.
+    ///
+    /// The session asks here first, to tell a message that came by itself, which is answered at once, from
+    /// one of many that came together, whose answers go out together. With the default each is one that
+    /// came by itself.
     fn try_receive_buffered(&mut self, max_payload: usize) -> Option<Result<RawFrame, Error>> {
         let _ = max_payload;
         None

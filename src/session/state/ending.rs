@@ -1,4 +1,4 @@
-//! How a session comes to its end: by either side's Close, a violation, silence, or a stream that fails.
+//! How a session comes to its end, whoever wants it.
 
 use std::task::{Context, Poll, Waker};
 
@@ -6,9 +6,18 @@ use drivetrain_engine::{
     CloseCode, CloseReason, Error, ErrorKind, Frame, OpCode, Outcome, RawFrame,
 };
 
-use super::{super::trace::Note, State};
+use super::{Note, State};
 
 impl State {
+    /// This end closes: after everything accepted, the Close goes out.
+    pub(in super::super) fn close(&mut self, reason: CloseReason) {
+        if self.end.is_none() && self.closing.close(&reason, self.runtime.now()) {
+            self.outbox.close(reason);
+            self.closing_begins();
+            self.pump(true);
+        }
+    }
+
     /// The session is dropped: one attempt to write what is pending and a Close, then the socket goes.
     pub(in super::super) fn abandon(&mut self, reason: CloseReason) {
         if self.end.is_some() {
@@ -128,5 +137,11 @@ impl State {
         self.wake_watchers();
         self.after.wake.extend(self.receiving.take_app());
         self.after.wake_keeper = true;
+    }
+
+    /// Nothing more is accepted: who waits for room has to know, and the keeper sees to the end.
+    pub(super) fn closing_begins(&mut self) {
+        self.after.wake_keeper = true;
+        self.wake_watchers();
     }
 }
