@@ -1,13 +1,11 @@
 //! haproxy, which takes WebSockets over HTTP/2 (RFC 8441) from the engines that have them switched on.
 
-use std::net::TcpListener;
-
 use drivetrain::{Capability, CloseReason, ErrorKind, Protocol, Session, http::StatusCode};
 use drivetrain_conformance::peer::Server;
 
 use crate::{
     Scenario,
-    lab::{Failure, Lab, close, expect, same},
+    lab::{CLOSED_PORT, Failure, Lab, close, expect, same},
 };
 
 pub(crate) const EVERY: &[Scenario] = &[
@@ -56,9 +54,8 @@ async fn more_than_it_allows(lab: &Lab) -> Result<(), Failure> {
 }
 
 async fn server_behind_it_is_down(lab: &Lab) -> Result<(), Failure> {
-    // The port is free once the listener is dropped.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let error = lab.open(&format!("/to/{port}/echo")).await.err().ok_or("it was accepted")?;
+    let error =
+        lab.open(&format!("/to/{CLOSED_PORT}/echo")).await.err().ok_or("it was accepted")?;
     same("the error", error.kind(), ErrorKind::Rejected)?;
     let response = error.response().ok_or("the error has no response")?;
     same("the status", response.status(), StatusCode::SERVICE_UNAVAILABLE)

@@ -35,6 +35,9 @@ pub(crate) type Failure = Box<dyn StdError>;
 /// No scenario takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A port of loopback where nobody listens (tcpmux, RFC 1078): one that was free a moment ago may be taken.
+pub(crate) const CLOSED_PORT: u16 = 1;
+
 /// What became of a peer.
 pub(crate) enum State {
     Port(u16),

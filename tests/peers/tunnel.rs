@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Scenario,
-    lab::{Failure, Lab, chain, close, ensure, expect, same},
+    lab::{CLOSED_PORT, Failure, Lab, chain, close, ensure, expect, same},
 };
 
 pub(crate) const EVERY: &[Scenario] = &[
@@ -81,10 +81,7 @@ async fn nothing_gets_past(lab: &Lab, password: Option<&str>) -> Result<(), Fail
 async fn target_that_is_down(lab: &Lab) -> Result<(), Failure> {
     let Some(client) = client(lab, Some(PASSWORD))? else { return Ok(()) };
     for scheme in ["https", "ws", "wss"] {
-        let url = {
-            let target = Target::start(lab, scheme)?;
-            target.url("/echo")
-        };
+        let url = format!("{scheme}://localhost:{CLOSED_PORT}/echo");
         let result = match scheme {
             "https" => client.get(url).send().await.map(drop),
             _ => client.web_socket(url).connect().await.map(drop),
