@@ -3,8 +3,9 @@
 use std::{
     convert::Infallible,
     io,
-    net::TcpListener,
+    net::SocketAddr,
     pin::Pin,
+    sync::{Mutex, PoisonError},
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use drivetrain_engine::Capability;
 use futures_channel::mpsc::{UnboundedReceiver, unbounded};
 use futures_util::{Stream as _, StreamExt as _, future};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     case::{Case, case},
@@ -340,9 +342,18 @@ pub(super) async fn description(request: RequestBuilder) -> Verdict<Value> {
     Ok(request.send().await?.error_for_status()?.json().await?)
 }
 
-/// Where nobody listens.
-pub(super) fn closed_port() -> io::Result<std::net::SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+/// Where nobody listens: the port is taken, so that nobody else gets it, and never listened on.
+pub(super) fn closed_port() -> io::Result<SocketAddr> {
+    static TAKEN: Mutex<Option<(Socket, SocketAddr)>> = Mutex::new(None);
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, addr)) = &*taken {
+        return Ok(*addr);
+    }
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    let addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    *taken = Some((socket, addr));
+    Ok(addr)
 }
 
 fn read_until(conn: &mut Conn, pattern: &[u8]) -> io::Result<()> {
