@@ -40,8 +40,17 @@ impl DefaultRequest {
         self
     }
 
-    /// A header of every request. An invalid one is an error of
+    /// A header of every request, whatever its host. After a [redirect](crate::Redirects) to another origin
+    /// it is sent again unless its value is marked sensitive: mark an API key. An invalid one is an error of
     /// [`build`](crate::HttpClientBuilder::build). Default: none.
+    ///
+    /// ```
+    /// use drivetrain::{DefaultRequest, http::HeaderValue};
+    ///
+    /// let mut key = HeaderValue::from_static("the key");
+    /// key.set_sensitive(true);
+    /// let defaults = DefaultRequest::new().header("x-api-key", key);
+    /// ```
     #[must_use]
     pub fn header(
         mut self,

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use drivetrain_engine::{Error, ErrorKind, Result};
 
-/// Time limits for requests and handshakes. All are off unless set.
+/// Time limits for requests and handshakes. All are off unless set. What passes is
+/// [`ErrorKind::Timeout`].
 ///
 /// | limit | for a request | for a WebSocket |
 /// |---|---|---|
-/// | [`connect`](Self::connect) | name resolution, TCP and TLS | the same |
-/// | [`request`](Self::request) | from sending to the response's head | does not apply: see [`handshake_timeout`](crate::WebSockets::handshake_timeout) |
+/// | [`connect`](Self::connect) | name resolution, TCP, a proxy's tunnel and TLS, of each connection anew | the same |
+/// | [`request`](Self::request) | from sending to the response's head, redirects and the answer to a 401 included | does not apply: see [`handshake_timeout`](crate::WebSockets::handshake_timeout) |
 /// | [`socket`](Self::socket) | between two pieces of the response's body | does not apply: see [`ping_interval`](crate::WebSockets::ping_interval) |
 ///
 /// # Example

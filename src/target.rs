@@ -18,8 +18,7 @@ pub(crate) fn parse(text: &str, base: Option<&Url>) -> Result<Url> {
             }
             _ => "",
         };
-        invalid(format!("`{}` is not a valid URL: {error}{hint}", redact_userinfo(text)))
-            .with_source(error)
+        invalid(format!("`{}` is not a valid URL: {error}{hint}", redact(text))).with_source(error)
     })?;
     if !matches!(url.scheme(), "http" | "https" | "ws" | "wss") {
         return Err(invalid(format!(
@@ -28,7 +27,7 @@ pub(crate) fn parse(text: &str, base: Option<&Url>) -> Result<Url> {
         )));
     }
     if url.host_str().is_none_or(str::is_empty) {
-        return Err(invalid(format!("`{}` has no host", redact_userinfo(text))));
+        return Err(invalid(format!("`{}` has no host", redact(text))));
     }
     Ok(url)
 }
@@ -130,13 +129,32 @@ pub(crate) fn answered<B>(response: &http::Response<B>, asked: Url) -> Url {
     }
 }
 
-/// The URL without its userinfo.
+/// The URL for people: without its userinfo and the values of its query, which may be secret.
 pub(crate) fn display(url: &Url) -> String {
     let mut url = url.clone();
     // Refused only where there is no userinfo to begin with.
     let _ = url.set_username("");
     let _ = url.set_password(None);
+    let query = without_values(&url);
+    url.set_query(query.as_deref());
     url.into()
+}
+
+/// The same of what is a URI already.
+pub(crate) fn redacted(uri: &Uri) -> String {
+    let text = uri.to_string();
+    Url::parse(&text).map_or_else(|_| redact(&text), |url| display(&url))
+}
+
+/// The query with the names of its values.
+pub(crate) fn without_values(url: &Url) -> Option<String> {
+    const REDACTED: &str = "REDACTED";
+    let query = url.query().filter(|query| !query.is_empty())?;
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) => format!("{name}={REDACTED}"),
+        None => REDACTED.to_owned(),
+    });
+    Some(pairs.collect::<Vec<_>>().join("&"))
 }
 
 fn sensitive(value: String) -> Result<HeaderValue> {
@@ -151,12 +169,21 @@ fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-fn redact_userinfo(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => {
-            format!("{}://…@{}", &text[..scheme], &text[at + 1..])
-        }
-        _ => text.to_owned(),
+/// What is no URL, for people: without what would be its userinfo and its query.
+fn redact(text: &str) -> String {
+    let (text, query) = match text.split_once('?') {
+        Some((text, _)) => (text, "?…"),
+        None => (text, ""),
+    };
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let scheme = text.find(':').filter(|&end| text[..end].chars().all(is_scheme));
+    let behind = scheme.map_or(0, |end| end + 1);
+    let start = text.len() - text[behind..].trim_start_matches(['/', '\\']).len();
+    // A path alone has no userinfo, however many `@` it has.
+    let is_path = scheme.is_none() && start < 2;
+    match text.rfind('@').filter(|_| !is_path) {
+        Some(at) if at >= start => format!("{}…@{}{query}", &text[..start], &text[at + 1..]),
+        _ => format!("{text}{query}"),
     }
 }
 
@@ -203,6 +230,10 @@ mod tests {
             ("/path", "begin with a scheme"),
             ("ws://a.example/#top", "fragment"),
             ("ws://user:secret@a b/", "ws://…@a b/"),
+            ("ws:user:secret@a b/", "ws:…@a b/"),
+            ("//user:secret@a/", "//…@a/"),
+            ("ws://a b/?token=secret", "ws://a b/?…"),
+            ("/users/@me?token=secret", "`/users/@me?…`"),
         ] {
             let error = web_socket(url).err().unwrap_or_else(|| panic!("{url} was accepted"));
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -211,6 +242,13 @@ mod tests {
         }
         let error = parse("ws://a.example", None).and_then(Target::for_request).err();
         assert!(error.expect("refused").to_string().contains("web_socket"));
+    }
+
+    #[test]
+    fn what_people_see_has_no_secret() {
+        let url = parse("ws://me:secret@a.example/x?token=secret&b=secret&secret", None);
+        let shown = display(&url.expect("valid"));
+        assert_eq!(shown, "ws://a.example/x?token=REDACTED&b=REDACTED&REDACTED");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use http::{Method, StatusCode, Uri, Version};
 use tracing::{Instrument as _, Span, field, field::Empty};
 use url::Url;
 
-use crate::Response;
+use crate::{Response, target};
 
 /// A call in progress: its span, and whom it goes to.
 pub(crate) struct Call {
@@ -219,13 +219,7 @@ fn redacted(url: &Url) -> String {
     if url.password().is_some() {
         let _ = url.set_password(Some(REDACTED));
     }
-    let query = url.query().filter(|query| !query.is_empty()).map(|query| {
-        let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-            Some((name, _)) => format!("{name}={REDACTED}"),
-            None => REDACTED.to_owned(),
-        });
-        pairs.collect::<Vec<_>>().join("&")
-    });
+    let query = target::without_values(&url);
     url.set_query(query.as_deref());
     url.set_fragment(None);
     url.into()

@@ -4,6 +4,7 @@
 
 use std::{
     future::ready,
+    io::Read as _,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -253,6 +254,38 @@ async fn encodings_are_asked_for_and_undone() {
                 assert!(!seen.read_text().unwrap().contains("accept-encoding"), "{seen:?}");
                 session.close(CloseReason::normal()).await.unwrap();
             }
+        },
+    )
+    .await;
+}
+
+/// 64 MiB of zeros in 64 KiB of gzip: what is decoded counts, and decoding stops there.
+#[tokio::test]
+async fn a_small_body_that_grows_is_cut_at_the_limit() {
+    const ZEROS: u64 = 64 << 20;
+    let zeros = std::io::repeat(0).take(ZEROS);
+    let mut bomb = Vec::new();
+    flate2::read::GzEncoder::new(zeros, flate2::Compression::best())
+        .read_to_end(&mut bomb)
+        .unwrap();
+    assert!(bomb.len() < 100_000, "{}", bomb.len());
+    let server = Server::start(move |conn| {
+        while conn.read_request()?.is_some() {
+            conn.respond(200, &[("content-encoding", "gzip")], &bomb)?;
+        }
+        Ok(())
+    });
+    on_each(
+        |builder| builder.max_response_size(1 << 20),
+        async |client, _| {
+            let read = Arc::new(AtomicUsize::new(0));
+            let seen = Arc::clone(&read);
+            let request = client.get(server.http_url("/")).on_download(move |bytes, _| {
+                seen.store(usize::try_from(bytes).unwrap(), Ordering::Relaxed);
+            });
+            let error = request.send().await.unwrap().bytes().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TooBig);
+            assert!(read.load(Ordering::Relaxed) < 2 << 20, "{read:?}");
         },
     )
     .await;

@@ -192,6 +192,22 @@ fn what_is_no_event_stream_is_an_error_and_no_reason_to_try_again() {
     }
 }
 
+/// A header cannot have it, so that the server would send everything again.
+#[test]
+fn an_id_that_cannot_be_sent_back_is_the_servers_mistake() {
+    let server = Server::new([Reply::text("id: a\u{1}b\ndata: one\n\n", End::Clean)]);
+    let mut events = server.open(|request| request);
+    assert_eq!(server.next(&mut events).unwrap().unwrap().id.as_deref(), Some("a\u{1}b"));
+    assert!(server.waits(&mut events));
+    server.runtime.advance(SECOND * 5);
+    assert_eq!(server.next(&mut events).unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!(server.requests(), 1);
+    // One that is no id to the standard is passed over.
+    let server = Server::new([Reply::text("id: a\0b\ndata: one\n\n", End::Clean)]);
+    let mut events = server.open(|request| request);
+    assert_eq!(server.next(&mut events).unwrap().unwrap().id, None);
+}
+
 #[test]
 fn no_content_is_the_end() {
     let nothing = || Reply::Answers(204, "", vec![], End::Clean);

@@ -17,11 +17,18 @@ use url::Url;
 use super::HttpService;
 use crate::target;
 
+/// Name and value together (RFC 6265bis section 5.6).
+const LONGEST: usize = 4096;
+/// As in browsers; RFC 6265 section 6.1 asks for 50 at least.
+const MOST_OF_A_HOST: usize = 180;
+
 /// Cookies that servers set, sent back to them with requests and handshakes alike.
 ///
 /// A clone is the same jar: keep one to look into it, or share it between clients. A request with a `Cookie`
-/// header of its own gets none of the jar's. Kept in memory only; public suffixes are not known to it, so
-/// that a server may set a cookie for the whole of `co.uk`.
+/// header of its own gets none of the jar's. `Secure` cookies are set and sent over TLS only, `__Host-` and
+/// `__Secure-` names keep what they promise, a cookie has at most 4 KiB, and a host may set 180. Kept in
+/// memory only; public suffixes are not known to it, so that a server may set a cookie for the whole of
+/// `co.uk`.
 ///
 /// ```
 /// # #[cfg(feature = "tungstenite")]
@@ -53,7 +60,7 @@ impl CookieJar {
         let invalid = |why: String| Error::new(ErrorKind::InvalidInput, why);
         let cookie = RawCookie::parse(cookie.as_ref().to_owned())
             .map_err(|error| invalid(format!("the cookie is not valid: {error}")))?;
-        self.lock().insert_raw(&cookie, &url).map(drop).map_err(|error| {
+        insert(&mut self.lock(), &cookie, &url).map_err(|error| {
             invalid(format!("{} cannot set this cookie: {error}", target::display(&url)))
         })
     }
@@ -74,8 +81,14 @@ impl CookieJar {
 
     fn header(&self, url: &Url) -> Option<String> {
         let store = self.lock();
-        let pairs: Vec<String> =
-            store.get_request_values(url).map(|(name, value)| format!("{name}={value}")).collect();
+        // To the store a loopback address is as good as TLS.
+        let is_plain = !is_secure(url);
+        let pairs: Vec<String> = store
+            .matches(url)
+            .into_iter()
+            .filter(|cookie| !(is_plain && cookie.secure() == Some(true)))
+            .map(|cookie| format!("{}={}", cookie.name(), cookie.value()))
+            .collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
@@ -88,7 +101,7 @@ impl CookieJar {
         let mut store = self.lock();
         for cookie in cookies {
             // One that this server may not set is passed over as well (section 5.3).
-            let _ = store.insert_raw(&cookie, url);
+            let _ = insert(&mut store, &cookie, url);
         }
     }
 
@@ -102,6 +115,42 @@ impl fmt::Debug for CookieJar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CookieJar({} cookies)", self.lock().iter_any().count())
     }
+}
+
+/// Puts a cookie in, unless this server may not set it (RFC 6265bis section 5.7, as far as the store does
+/// not look at it).
+fn insert(
+    store: &mut CookieStore,
+    cookie: &RawCookie<'static>,
+    url: &Url,
+) -> Result<(), std::borrow::Cow<'static, str>> {
+    let (name, is_safe) = (cookie.name(), cookie.secure() == Some(true));
+    if name.len() + cookie.value().len() > LONGEST {
+        return Err("it is longer than 4096 bytes".into());
+    }
+    if is_safe && !is_secure(url) {
+        return Err("a Secure cookie is set over TLS only".into());
+    }
+    let begins = |prefix: &str| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    let is_of_host = cookie.domain().is_none_or(str::is_empty) && cookie.path() == Some("/");
+    if (begins("__Secure-") && !is_safe) || (begins("__Host-") && !(is_safe && is_of_host)) {
+        return Err("it is not what its name promises".into());
+    }
+    let of_host: Vec<_> = store.iter_unexpired().filter(|it| it.domain.matches(url)).collect();
+    let mut same = of_host.iter().filter(|it| it.name() == name).peekable();
+    if of_host.len() >= MOST_OF_A_HOST && same.peek().is_none() {
+        return Err("its host has too many".into());
+    }
+    if !is_secure(url) && same.any(|it| it.secure() == Some(true)) {
+        return Err("there is a Secure one of this name".into());
+    }
+    store.insert_raw(cookie, url).map(drop).map_err(|error| error.to_string().into())
+}
+
+fn is_secure(url: &Url) -> bool {
+    url.scheme() == "https"
 }
 
 fn place(url: &str) -> Result<Url> {

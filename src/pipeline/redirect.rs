@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use drivetrain_engine::{Body, Error, ErrorKind};
+use drivetrain_engine::{Body, Error, ErrorKind, Handshake};
 use http::{Extensions, HeaderName, Request, Uri, header, uri::Scheme};
 use tower_http::follow_redirect::{
     FollowRedirectLayer,
@@ -11,16 +11,19 @@ use tower_http::follow_redirect::{
 
 use crate::trace;
 
-/// What is not sent to another origin than the one it was meant for.
-const CREDENTIALS: [HeaderName; 3] =
-    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+/// What is not sent to another origin than the one it was meant for, besides what is marked sensitive.
+const FOR_ONE_ORIGIN: [HeaderName; 4] =
+    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST];
 
 /// Which redirects are followed, for requests and for handshakes: 301, 302, 303, 307 and 308.
 ///
 /// A POST becomes a GET after 301 and 302, everything but HEAD after 303 (RFC 9110 section 15.4); after 307
 /// and 308 it is sent again as it was, and a body that streams cannot be: then the redirect is the response.
-/// `Authorization` and `Cookie` headers of the request are not sent to another origin, nor to any after it;
-/// cookies of the client's jar follow their own rules.
+/// `Authorization`, `Cookie` and `Host` headers of the request, and those whose value is marked
+/// [sensitive](http::HeaderValue::set_sensitive), are not sent to another origin, nor to any after it; all
+/// others are, those of [`DefaultRequest`](crate::DefaultRequest) among them. Cookies of the client's jar
+/// follow their own rules. A redirect to what is neither `http` nor `https` is an error, but for a handshake
+/// to `ws` and `wss`.
 ///
 /// ```
 /// use drivetrain::Redirects;
@@ -74,6 +77,7 @@ impl Redirects {
             redirects: self,
             carried,
             is_first: true,
+            is_handshake: false,
             is_elsewhere: false,
         }))
     }
@@ -97,6 +101,7 @@ pub(super) struct Follow {
     /// What the first request carried, for those that follow: a handshake is in there.
     carried: Extensions,
     is_first: bool,
+    is_handshake: bool,
     /// Some redirect led to another origin. It stays so: tower-http's own filter forgets it at the next hop.
     is_elsewhere: bool,
 }
@@ -105,6 +110,16 @@ impl Policy<Body, Error> for Follow {
     fn redirect(&mut self, attempt: &Attempt<'_>) -> Result<Action, Error> {
         let from = Origin::of(attempt.previous());
         let to = Origin::of(attempt.location());
+        let is_followed = match attempt.location().scheme_str() {
+            Some("http" | "https") => true,
+            Some("ws" | "wss") => self.is_handshake,
+            _ => false,
+        };
+        if !is_followed {
+            return Err(protocol(
+                "the server redirected to what is no place for this request".into(),
+            ));
+        }
         if self.left == 0 {
             let limit = self.redirects.limit.unwrap_or_default();
             return Err(protocol(format!("the server redirected more than {limit} times")));
@@ -125,13 +140,19 @@ impl Policy<Body, Error> for Follow {
 
     fn on_request(&mut self, request: &mut Request<Body>) {
         if std::mem::take(&mut self.is_first) {
+            self.is_handshake = Handshake::is_in(request);
             self.carried = request.extensions().clone();
             return;
         }
         request.extensions_mut().extend(self.carried.clone());
         if self.is_elsewhere {
-            for name in CREDENTIALS {
-                request.headers_mut().remove(name);
+            let headers = request.headers_mut();
+            let is_sensitive = |name: &&HeaderName| {
+                headers.get_all(*name).iter().any(http::HeaderValue::is_sensitive)
+            };
+            let sensitive: Vec<_> = headers.keys().filter(is_sensitive).cloned().collect();
+            for name in sensitive.into_iter().chain(FOR_ONE_ORIGIN) {
+                headers.remove(name);
             }
         }
     }

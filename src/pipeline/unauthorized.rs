@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use tower::{Layer, Service, ServiceExt as _};
 
 use super::HttpService;
+use crate::target;
 
 type Renewal = Pin<Box<dyn Future<Output = Result<Option<HeaderValue>>> + Send>>;
 
@@ -54,7 +55,7 @@ impl Unauthorized {
 impl fmt::Debug for Unauthorized {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unauthorized")
-            .field("uri", &self.uri)
+            .field("uri", &target::redacted(&self.uri))
             .field("headers", &redacted(&self.headers))
             .finish()
     }

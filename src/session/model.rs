@@ -121,9 +121,11 @@ fn apply(closing: &mut Closing, event: Event, now: Instant) {
 
 /// All sequences of this length: 8^6 are a quarter of a million.
 #[test]
+#[allow(clippy::print_stdout, reason = "a figure of docs/testing.md")]
 fn closing_follows_its_model_in_every_order_of_events() {
     const LENGTH: u32 = 6;
     let choices = EVENTS.len();
+    println!("closing: {} sequences of {LENGTH} events", choices.pow(LENGTH));
     for mut number in 0..choices.pow(LENGTH) {
         let mut closing = Closing::new(Duration::from_secs(CLOSE_TIMEOUT));
         let mut facts = Facts::default();
@@ -153,9 +155,12 @@ fn closing_follows_its_model_in_every_order_of_events() {
 /// Every pattern of signs of life over fourteen seconds, for some intervals and timeouts, stepping at each
 /// second and, besides, only at the deadlines: both must find the same.
 #[test]
+#[allow(clippy::print_stdout, reason = "a figure of docs/testing.md")]
 fn keepalive_follows_its_model_for_every_pattern_of_life() {
     const SECONDS: u64 = 14;
-    for (interval, timeout) in [(3, 2), (2, 5), (4, 4), (1, 1), (5, 1)] {
+    let settings = [(3, 2), (2, 5), (4, 4), (1, 1), (5, 1)];
+    println!("keepalive: {} patterns of life", settings.len() << SECONDS);
+    for (interval, timeout) in settings {
         for pattern in 0..1_u32 << SECONDS {
             let lives = |second: u64| pattern >> second & 1 == 1;
             let expected = model(interval, timeout, SECONDS, lives);

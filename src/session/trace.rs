@@ -1,6 +1,9 @@
 //! What a session tells `tracing`: the few events of its life, in its span. Nothing per message.
 
-use std::sync::Arc;
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+};
 
 use drivetrain_engine::{CloseCode, CloseReason, Error, Outcome};
 use tracing::{Span, field, level_filters::LevelFilter};
@@ -70,11 +73,15 @@ pub(super) fn opened(span: &Span, facts: &Facts) {
 }
 
 impl Notes {
+    /// Tells them. A subscriber's panic, which the panic hook has seen, is not the session's: whoever tells
+    /// may be the session's own task, and others wait for it.
     pub(super) fn tell(self) {
-        let span = self.span.as_deref();
-        for note in self.notes {
-            note.tell(span);
-        }
+        let _ = panic::catch_unwind(AssertUnwindSafe(move || {
+            let span = self.span.as_deref();
+            for note in self.notes {
+                note.tell(span);
+            }
+        }));
     }
 }
 

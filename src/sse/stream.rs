@@ -188,7 +188,8 @@ impl EventStream {
         };
         match after(request, self.last_event_id()) {
             Ok(request) => self.state = State::Connecting(Box::pin(attempt(request))),
-            Err(error) => self.end(Some(error)),
+            // What the user gave was looked at before.
+            Err(error) => self.end(Some(Error::new(ErrorKind::Protocol, error.to_string()))),
         }
     }
 

@@ -11,16 +11,17 @@
 
 mod devtools;
 mod echo;
+mod engines;
+mod http2;
 mod lab;
 mod mqtt;
+mod mutual;
 mod proxy;
+mod tunnel;
 
-use std::{env, io, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{env, io, path::PathBuf, process::ExitCode};
 
-use drivetrain::{
-    Capability,
-    engine::{self, Engine},
-};
+use drivetrain::{Capability, engine};
 
 use lab::{Failure, Lab, State};
 
@@ -56,53 +57,19 @@ fn main() -> ExitCode {
 
 /// Whether everything that was not skipped has passed.
 fn run(name: &str, start: PathBuf, dir: PathBuf) -> Result<bool, Failure> {
-    let certificate = dir.join("ca/ca.pem");
-    let authority = if certificate.exists() { std::fs::read(certificate)? } else { Vec::new() };
-    let engine = engine_of(name, &authority).ok_or("it is not in this build")?;
-    let stranger = engine_of(name, &[]).ok_or("it is not in this build")?;
     // The other engines need no tokio, so they get none.
     if matches!(name, "async-std" | "smol") {
-        return lab::block_on(all(name, engine, stranger, start, dir));
+        return lab::block_on(all(name, start, dir));
     }
-    tokio::runtime::Runtime::new()?.block_on(all(name, engine, stranger, start, dir))
+    tokio::runtime::Runtime::new()?.block_on(all(name, start, dir))
 }
 
-/// The engine as a user configures it who trusts this certificate authority only, or by default.
-fn engine_of(name: &str, authority: &[u8]) -> Option<Arc<dyn Engine>> {
-    if authority.is_empty() {
-        return engine::all().into_iter().find(|engine| engine.name() == name);
-    }
-    #[cfg(any(feature = "fastwebsockets", feature = "tungstenite"))]
-    let http = || engine::Reqwest::new().root_certificate_pem(authority).only_these_roots();
-    match name {
-        #[cfg(feature = "async-std")]
-        "async-std" => Some(Arc::new(
-            engine::AsyncStd::new().root_certificate_pem(authority).only_these_roots(),
-        )),
-        #[cfg(feature = "fastwebsockets")]
-        "fastwebsockets" => Some(Arc::new(engine::FastWebSockets::new().http(http()))),
-        #[cfg(feature = "smol")]
-        "smol" => {
-            Some(Arc::new(engine::Smol::new().root_certificate_pem(authority).only_these_roots()))
-        }
-        #[cfg(feature = "tungstenite")]
-        "tungstenite" => Some(Arc::new(engine::Tungstenite::new().http(http()))),
-        _ => None,
-    }
-}
-
-async fn all(
-    name: &str,
-    engine: Arc<dyn Engine>,
-    stranger: Arc<dyn Engine>,
-    start: PathBuf,
-    dir: PathBuf,
-) -> Result<bool, Failure> {
+async fn all(name: &str, start: PathBuf, dir: PathBuf) -> Result<bool, Failure> {
     let mut passed = true;
     for line in std::fs::read_to_string(dir.join("run/peers"))?.lines() {
         let (peer, state) = line.split_once(' ').ok_or("run/peers has a line without a state")?;
         let state = State::read(state)?;
-        let lab = Lab::new(peer, state, &engine, &stranger, &start, &dir)?;
+        let lab = Lab::new(peer, state, name, &start, &dir)?;
         for (scenario, body) in scenarios(peer)? {
             let result = match &lab.state {
                 State::Port(_) => lab.within(body(&lab)).await,
@@ -131,6 +98,9 @@ fn scenarios(peer: &str) -> Result<Vec<Scenario>, Failure> {
         "ws" => &[echo::EVERY, echo::NODE],
         "ws-deflate" => &[echo::EVERY, echo::NODE, echo::DEFLATES],
         "nginx" => &[echo::EVERY, echo::SEES_FRAMES, proxy::EVERY],
+        "nginx-mutual" => &[mutual::EVERY],
+        "haproxy" => &[echo::EVERY, echo::SEES_FRAMES, http2::EVERY],
+        "tinyproxy" | "microsocks" => &[tunnel::EVERY],
         "chromium" => &[devtools::EVERY],
         "mosquitto" => &[mqtt::EVERY],
         _ => return Err(format!("no scenarios for {peer}").into()),

@@ -1,9 +1,10 @@
-//! Peers that serve the paths of `server.py`: Python `websockets`, node `ws`, and nginx in front of one.
+//! Peers that serve the paths of `server.py`: Python `websockets`, node `ws`, nginx and haproxy in front of one.
 
 use std::time::Duration;
 
 use drivetrain::{
-    Bytes, Capability, CloseReason, ErrorKind, Frame, OpCode, RawFrame, Rsv, http::StatusCode,
+    Bytes, Capability, CloseReason, ErrorKind, Frame, OpCode, Protocol, RawFrame, Rsv,
+    http::StatusCode,
 };
 use serde_json::Value;
 
@@ -282,7 +283,12 @@ async fn subprotocol(lab: &Lab) -> Result<(), Failure> {
     same("the subprotocol", session.subprotocol(), Some("chat.v2"))?;
     if lab.client.support(Capability::HandshakeResponse).is_offered() {
         let status = session.response().map(|response| response.status());
-        same("the status of the handshake", status, Some(StatusCode::SWITCHING_PROTOCOLS))?;
+        // RFC 8441, section 5: over HTTP/2 it is 200.
+        let accepted = match session.protocol() {
+            Protocol::H2 => StatusCode::OK,
+            _ => StatusCode::SWITCHING_PROTOCOLS,
+        };
+        same("the status of the handshake", status, Some(accepted))?;
     }
     Ok(())
 }
@@ -326,9 +332,9 @@ async fn refused(lab: &Lab, status: StatusCode) -> Result<(), Failure> {
     ensure(!error.is_transient(), "the error says that trying again may help")
 }
 
-/// The server process gets SIGKILL in the middle of a session; with nginx, the one behind it.
+/// The server process gets SIGKILL in the middle of a session; with nginx and haproxy, the one behind it.
 async fn killed_peer(lab: &Lab) -> Result<(), Failure> {
-    let url = if lab.peer == "nginx" {
+    let url = if matches!(&*lab.peer, "nginx" | "haproxy") {
         lab.url(&format!("/to/{}/echo", lab.victim("websockets")?))
     } else {
         format!("ws://localhost:{}/echo", lab.victim(&lab.peer)?)

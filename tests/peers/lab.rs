@@ -6,6 +6,7 @@ use std::{
     fmt::Debug,
     fs,
     future::poll_fn,
+    net::TcpStream,
     path::{Path, PathBuf},
     pin::pin,
     process::{Command, Stdio},
@@ -19,16 +20,23 @@ use std::{
 };
 
 use drivetrain::{
-    CloseReason, Error, ErrorKind, Frame, HttpClient, Json, Outcome, Session, WebSockets,
+    CloseReason, Error, ErrorKind, Frame, HttpClient, HttpClientBuilder, Json, Outcome, Session,
+    WebSockets,
     engine::{Engine, Runtime},
 };
+use drivetrain_conformance::peer::Server;
 use serde_json::Value;
+
+use crate::engines::{self, Options};
 
 /// What went wrong in a scenario, in words.
 pub(crate) type Failure = Box<dyn StdError>;
 
 /// No scenario takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// A port of loopback where nobody listens (tcpmux, RFC 1078): one that was free a moment ago may be taken.
+pub(crate) const CLOSED_PORT: u16 = 1;
 
 /// What became of a peer.
 pub(crate) enum State {
@@ -52,7 +60,8 @@ impl State {
 pub(crate) struct Lab {
     pub(crate) peer: String,
     pub(crate) state: State,
-    /// Trusts the peer's certificate.
+    engine: String,
+    /// Trusts the peer's certificate, and has what else the peer is there for.
     pub(crate) client: HttpClient,
     /// Has the system's certificates only.
     pub(crate) stranger: HttpClient,
@@ -67,21 +76,25 @@ impl Lab {
     pub(crate) fn new(
         peer: &str,
         state: State,
-        engine: &Arc<dyn Engine>,
-        stranger: &Arc<dyn Engine>,
+        engine: &str,
         start: &Path,
         dir: &Path,
     ) -> Result<Self, Failure> {
-        let client = |engine: &Arc<dyn Engine>| {
-            let plugin = WebSockets::new().converter(Json);
-            HttpClient::builder(Arc::clone(engine)).install(plugin).build()
+        let trusting = Options::trusting(dir)?;
+        let options = match (peer, &state) {
+            ("nginx-mutual", State::Port(_)) => trusting.with_certificate(dir, "client")?,
+            ("haproxy", _) => trusting.over_http2(),
+            _ => trusting,
         };
+        let configured = made(engine, &options)?;
+        let stranger = made(engine, &Options::default())?;
         Ok(Self {
             peer: peer.to_owned(),
             state,
-            client: client(engine)?,
-            stranger: client(stranger)?,
-            runtime: engine.runtime()?,
+            engine: engine.to_owned(),
+            runtime: configured.runtime()?,
+            client: builder(configured).build()?,
+            stranger: builder(stranger).build()?,
             start: start.to_owned(),
             dir: dir.to_owned(),
             victims: RefCell::default(),
@@ -90,7 +103,8 @@ impl Lab {
 
     /// The peer's URL of this path for a WebSocket.
     pub(crate) fn url(&self, path: &str) -> String {
-        let scheme = if self.peer == "nginx" { "wss" } else { "ws" };
+        let has_tls = matches!(&*self.peer, "nginx" | "nginx-mutual" | "haproxy");
+        let scheme = if has_tls { "wss" } else { "ws" };
         format!("{scheme}://localhost:{}{path}", self.port())
     }
 
@@ -104,6 +118,43 @@ impl Lab {
             State::Port(port) => port,
             _ => unreachable!("scenarios run with peers that have started"),
         }
+    }
+
+    /// A client that trusts the certificates of `run`, on an engine of its own, to be configured further.
+    pub(crate) fn trusting(&self) -> Result<HttpClientBuilder, Failure> {
+        Ok(builder(made(&self.engine, &Options::trusting(&self.dir)?)?))
+    }
+
+    /// The same with this client certificate.
+    pub(crate) fn with_certificate(&self, name: &str) -> Result<HttpClient, Failure> {
+        let options = Options::trusting(&self.dir)?.with_certificate(&self.dir, name)?;
+        Ok(builder(made(&self.engine, &options)?).build()?)
+    }
+
+    /// The port of a peer that this one leads to.
+    pub(crate) fn port_of(&self, peer: &str) -> Result<u16, Failure> {
+        let ports = fs::read_to_string(self.dir.join("run/ports"))?;
+        let mut ports = ports.lines().filter_map(|line| line.split_once(' '));
+        let (_, port) = ports.find(|(name, _)| *name == peer).ok_or("run/ports lacks a peer")?;
+        Ok(port.parse()?)
+    }
+
+    /// Something that passes connections on to this port and counts them.
+    pub(crate) fn counting(&self, port: u16) -> Server {
+        Server::start(move |conn| conn.relay(&TcpStream::connect(("127.0.0.1", port))?))
+    }
+
+    /// Whether the peer says this in its log.
+    pub(crate) fn logged(&self, text: &str) -> Result<bool, Failure> {
+        for entry in fs::read_dir(self.dir.join("run"))? {
+            let entry = entry?;
+            let is_peers =
+                entry.file_name().to_string_lossy().starts_with(&format!("{}.", self.peer));
+            if is_peers && fs::read_to_string(entry.path().join("log"))?.contains(text) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A session at this path of the peer.
@@ -167,6 +218,14 @@ impl Lab {
         .await;
         result.and(self.kill())
     }
+}
+
+fn made(name: &str, options: &Options) -> Result<Arc<dyn Engine>, Failure> {
+    Ok(engines::engine(name, options).ok_or("it is not in this build")?)
+}
+
+fn builder(engine: Arc<dyn Engine>) -> HttpClientBuilder {
+    HttpClient::builder(engine).install(WebSockets::new().converter(Json))
 }
 
 /// A query parameter that no other session of this run has.

@@ -1,6 +1,6 @@
 //! nginx: TLS with a certificate authority of our own, HTTP/2 beside HTTP/1.1, a proxy that loses patience.
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use drivetrain::{
     Capability, CloseReason, ErrorKind,
@@ -9,7 +9,7 @@ use drivetrain::{
 
 use crate::{
     Scenario,
-    lab::{Failure, Lab, close, ensure, expect, expect_cut, same},
+    lab::{CLOSED_PORT, Failure, Lab, close, ensure, expect, expect_cut, same},
 };
 
 pub(crate) const EVERY: &[Scenario] = &[
@@ -77,9 +77,8 @@ async fn impatient_proxy_cuts(lab: &Lab) -> Result<(), Failure> {
 }
 
 async fn server_behind_it_is_down(lab: &Lab) -> Result<(), Failure> {
-    // The port is free once the listener is dropped.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let error = lab.open(&format!("/to/{port}/echo")).await.err().ok_or("it was accepted")?;
+    let error =
+        lab.open(&format!("/to/{CLOSED_PORT}/echo")).await.err().ok_or("it was accepted")?;
     same("the error", error.kind(), ErrorKind::Rejected)?;
     let response = error.response().ok_or("the error has no response")?;
     same("the status", response.status(), StatusCode::BAD_GATEWAY)?;

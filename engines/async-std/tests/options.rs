@@ -11,7 +11,7 @@ use common::*;
 use drivetrain_async_std::Smol;
 use drivetrain_async_std::{AsyncStd, WebSocketConfig};
 use drivetrain_engine::{
-    Answer, Capability, ConnectTimeout, Engine, ErrorKind, Handshake, Support,
+    Answer, Capability, ConnectTimeout, Engine, ErrorKind, Handshake, Proxy, Support,
 };
 
 fn handshake(uri: &str) -> Handshake {
@@ -65,8 +65,8 @@ fn names_and_support_are_those_of_the_table() {
         assert_eq!(engine.name(), name);
         for &capability in Capability::ALL {
             let is_tls = matches!(capability, Capability::Tls | Capability::ClientCertificates);
-            let expected =
-                if is_tls { cfg!(feature = "rustls") } else { capability != Capability::Http2 };
+            let is_http2 = matches!(capability, Capability::Http2 | Capability::WebSocketOverHttp2);
+            let expected = if is_tls { cfg!(feature = "rustls") } else { !is_http2 };
             assert_eq!(engine.support(capability).is_offered(), expected, "{capability}");
         }
         assert!(matches!(
@@ -142,6 +142,16 @@ fn a_stream_of_the_callers_carries_one_web_socket() {
             (limited.kind(), limited.capability()),
             (ErrorKind::Unsupported, Some(Capability::ConnectTimeout))
         );
+
+        for proxy in ["http://127.0.0.1:1", "socks5://127.0.0.1:1"] {
+            let proxy = Proxy::parse(proxy).expect("a proxy");
+            let capability = proxy.capability();
+            let mut proxied = handshake("ws://localhost/");
+            proxied.extensions_mut().insert(proxy);
+            let proxied = block_on(engine.connect(proxied)).expect_err("nothing to dial");
+            assert_eq!(proxied.capability(), Some(capability));
+            assert!(!engine.support(capability).is_offered());
+        }
 
         let Ok(Answer::Open(connection)) = block_on(engine.connect(handshake("wss://elsewhere/a")))
         else {

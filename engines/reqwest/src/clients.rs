@@ -8,7 +8,7 @@ use std::{
 use drivetrain_engine::{Proxy, Result};
 use reqwest::{Client, redirect};
 
-use crate::{Options, map, proxied};
+use crate::{map, options::Options, proxied};
 
 /// How many clients are kept; the one used the longest ago goes first. More than one set is only needed
 /// where connect timeouts or proxies differ, as reqwest has them a client.

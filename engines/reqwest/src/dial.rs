@@ -20,7 +20,7 @@ use hyper_util::client::legacy::connect::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::Options;
+use crate::options::Options;
 
 /// Connects to the host of this URI with reqwest's connector, its defaults, and the options that were set.
 pub(crate) async fn dial(

@@ -51,6 +51,8 @@ pub(crate) fn failed(
         (ErrorKind::Connect, format!("the name of {place} cannot be resolved").into())
     } else if error.is_connect() && proxy.is_some() {
         let cause = chain(&error).last().map(ToString::to_string).unwrap_or_default();
+        // hyper-util says it in words alone; of another status it says nothing.
+        let cause = cause.replace("authorization required", "authorization required (407)");
         (ErrorKind::Connect, format!("cannot connect to {place}{way}: {cause}").into())
     } else if error.is_connect() {
         (ErrorKind::Connect, format!("cannot connect to {place}").into())

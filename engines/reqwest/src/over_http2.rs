@@ -3,13 +3,12 @@
 use std::{
     collections::HashMap,
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::ready,
     time::Duration,
 };
 
@@ -20,18 +19,19 @@ use hyper::{client::conn::http2, ext::Protocol};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     runtime::Handle,
     sync::{OnceCell, oneshot},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{Options, Upgrade, connect::Opened, dial::dial, map};
+use crate::{Upgrade, dial::dial, map, opened::Opened, options::Options};
 
 mod settings;
+mod socket;
 
 use settings::Watched;
+pub(crate) use socket::Socket;
 
 /// What one socket may have on its way to the application.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -58,12 +58,15 @@ struct Link {
     sender: http2::SendRequest<Body>,
     /// How many streams the server allows.
     most: Arc<AtomicUsize>,
+    /// It takes no more of them.
+    is_leaving: AtomicBool,
 }
 
 impl Link {
     /// Whether it can carry one more socket. Its sockets hold it, and so does who asks.
     fn has_room(self: &Arc<Self>) -> bool {
-        !self.sender.is_closed() && Arc::strong_count(self) <= self.most.load(Ordering::Relaxed)
+        let takes_more = !self.sender.is_closed() && !self.is_leaving.load(Ordering::Relaxed);
+        takes_more && Arc::strong_count(self) <= self.most.load(Ordering::Relaxed)
     }
 }
 
@@ -77,12 +80,26 @@ impl Links {
         limit: Option<Duration>,
         handle: &Handle,
     ) -> Result<Option<Opened<Socket>>> {
-        let uri = handshake.uri();
-        let Some(link) = self.link(options, uri, limit).await? else { return Ok(None) };
         let failed = |error| map::failed_over(engine, error);
-        let mut request = handshake.http2_request().map(|()| Body::empty());
-        request.extensions_mut().insert(Protocol::from_static("websocket"));
-        let mut response = link.sender.clone().send_request(request).await.map_err(failed)?;
+        let mut is_again = false;
+        let (link, mut response) = loop {
+            let link = self.link(options, handshake.uri(), limit).await?;
+            let Some(link) = link else { return Ok(None) };
+            let mut request = handshake.http2_request().map(|()| Body::empty());
+            request.extensions_mut().insert(Protocol::from_static("websocket"));
+            match link.sender.clone().try_send_request(request).await {
+                Ok(response) => break (link, response),
+                Err(mut error) => {
+                    let is_unsent = error.take_message().is_some();
+                    if is_again || !is_unsent {
+                        return Err(failed(error.into_error()));
+                    }
+                    // The server has said that the connection is going away.
+                    is_again = true;
+                    link.is_leaving.store(true, Ordering::Relaxed);
+                }
+            }
+        };
         if response.status() != StatusCode::OK {
             // The body keeps its stream, and so its connection.
             return Ok(Some(Opened::Refused(map::response(engine, handle, response))));
@@ -91,7 +108,7 @@ impl Links {
         let upgrade = hyper::upgrade::on(&mut response);
         let response = response.map(drop);
         let stream = Upgrade::from(upgrade.await.map_err(failed)?);
-        let stream = Socket { stream, _link: link };
+        let stream = Socket::new(stream, link, handle);
         Ok(Some(Opened::Upgraded { stream, read_ahead: Bytes::new(), response, accepted }))
     }
 
@@ -189,7 +206,7 @@ async fn link(options: &Options, uri: &Uri, place: &str) -> Result<Option<Link>>
     let is_allowed = told.await.map_err(|_| {
         Error::new(ErrorKind::Io, format!("{place} ended the connection before HTTP/2 began"))
     })?;
-    Ok(is_allowed.then_some(Link { sender, most }))
+    Ok(is_allowed.then_some(Link { sender, most, is_leaving: AtomicBool::new(false) }))
 }
 
 /// A connection of the library's, to be polled.
@@ -213,23 +230,34 @@ async fn drive(
             if ended.is_ready() || tell.is_none() {
                 return ended;
             }
-            if !is_seen {
+            let is_allowed = if is_seen {
+                connection.is_extended_connect_protocol_enabled().then_some(true)
+            } else {
                 match ready!(Pin::new(&mut seen).poll(cx)) {
-                    Ok(true) => is_seen = true,
-                    // Whoever waited may have given up, here and below.
-                    Ok(false) => drop(tell.take().map(|tell| tell.send(false))),
-                    // The stream is gone: whoever waits learns that something failed.
-                    Err(_) => tell = None,
+                    Ok(true) => {
+                        is_seen = true;
+                        continue;
+                    }
+                    Ok(false) => Some(false),
+                    Err(_) => {
+                        // The stream is gone: whoever waits learns that something failed.
+                        tell = None;
+                        continue;
+                    }
                 }
-                continue;
+            };
+            match (is_allowed, tell.take()) {
+                (Some(is_allowed), Some(tell)) => {
+                    // Whoever waited may have given up.
+                    let _ = tell.send(is_allowed);
+                }
+                (_, waiting) => {
+                    // The settings were read; the library's own task is about to apply them.
+                    tell = waiting;
+                    ready!(again.as_mut().poll(cx));
+                    again.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(1));
+                }
             }
-            // The server's settings were read; the library's own task is about to apply them.
-            if connection.is_extended_connect_protocol_enabled() {
-                let _ = tell.take().map(|tell| tell.send(true));
-                continue;
-            }
-            ready!(again.as_mut().poll(cx));
-            again.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(1));
         }
     })
     .await;
@@ -250,38 +278,4 @@ async fn secure(options: &Options, uri: &Uri, place: &str) -> Result<TlsStream<T
         let what = what.unwrap_or_else(|| "the connection ended".to_owned());
         Error::new(ErrorKind::Tls, format!("TLS with {place} failed: {what}")).with_source(error)
     })
-}
-
-/// A WebSocket's stream, with its connection.
-pub(crate) struct Socket {
-    stream: Upgrade,
-    _link: Arc<Link>,
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

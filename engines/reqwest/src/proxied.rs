@@ -11,7 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::{Options, Upgrade, dial::dial, driver::Driver};
+use crate::{Upgrade, dial::dial, driver::Driver, options::Options};
 
 /// Opens a tunnel through the proxy to the host of this URI, within the limit, if there is one.
 pub(crate) async fn tunnel(

@@ -125,9 +125,11 @@ impl Error {
         self
     }
 
-    /// Adds the response that refused the handshake; keep at most 64 KiB of its body.
+    /// Adds the response that refused the handshake; keep at most 64 KiB of its body. Its extensions are
+    /// dropped: a library may have left its connection there, which an error must not keep open.
     #[must_use]
-    pub fn with_response(mut self, response: http::Response<Bytes>) -> Self {
+    pub fn with_response(mut self, mut response: http::Response<Bytes>) -> Self {
+        response.extensions_mut().clear();
         self.inner().response = Some(response);
         self
     }

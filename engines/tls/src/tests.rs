@@ -188,13 +188,23 @@ fn mistakes_are_named_and_found_by_check() -> Result {
 }
 
 #[test]
+fn roots_beside_any_certificate_are_a_mistake() -> Result {
+    let any = || Tls::new().danger_accept_any_certificate();
+    any().client_config(&[])?;
+    for both in [any().only_these_roots(), any().root_certificate_pem(Ca::new()?.pem())] {
+        assert!(matches!(both.check(), Err(TlsError::AnyCertificate)));
+    }
+    Ok(())
+}
+
+#[test]
 fn debug_prints_no_key_material() -> Result {
     let ca = Ca::new()?;
     let tls =
         Tls::new().root_certificate_pem(ca.pem()).client_certificate_pem(ca.leaf_pem("caller")?);
     assert_eq!(
         format!("{tls:?}"),
-        "Tls { roots: 1, only_these_roots: false, client_certificate: true, preconfigured: false, fault: None }"
+        "Tls { roots: 1, only_these_roots: false, min_version: None, accepts_any: false, client_certificate: true, preconfigured: false, fault: None }"
     );
     Ok(())
 }

@@ -145,6 +145,44 @@ fn a_blocked_sender_is_woken_when_there_is_room() {
     );
 }
 
+/// Two tasks wait for room: both go on.
+#[test]
+fn two_blocked_senders_are_both_woken() {
+    model(
+        "two_blocked_senders_are_both_woken",
+        false,
+        |peer| peer.set_writable(),
+        |session| {
+            for _ in 0..2 {
+                block_on(session.send("0123456789")).unwrap();
+            }
+            let outgoing = session.outgoing();
+            let other = thread::spawn(move || block_on(outgoing.send("0123456789")).unwrap());
+            block_on(session.send("0123456789")).unwrap();
+            other.join().unwrap();
+        },
+    );
+}
+
+/// One half waits for input while a task with the other closes.
+#[test]
+fn a_receiver_learns_that_another_task_has_closed() {
+    model(
+        "a_receiver_learns_that_another_task_has_closed",
+        true,
+        |peer| {
+            block_on(peer.next(OpCode::Close));
+            peer.send(close());
+        },
+        |session| {
+            let (outgoing, mut incoming) = session.split();
+            let closer = thread::spawn(move || block_on(outgoing.close(CloseReason::normal())));
+            assert!(block_on(incoming.receive()).unwrap().is_none());
+            assert!(closer.join().unwrap().unwrap().clean);
+        },
+    );
+}
+
 /// The last word: a session that is dropped while its peer is busy leaves no keeper behind.
 #[test]
 fn a_dropped_session_ends_its_keeper() {

@@ -10,7 +10,7 @@ use super::{Note, State};
 
 impl State {
     /// This end closes: after everything accepted, the Close goes out.
-    pub(in crate::session) fn close(&mut self, reason: CloseReason) {
+    pub(in super::super) fn close(&mut self, reason: CloseReason) {
         if self.end.is_none() && self.closing.close(&reason, self.runtime.now()) {
             self.outbox.close(reason);
             self.closing_begins();
@@ -19,7 +19,7 @@ impl State {
     }
 
     /// The session is dropped: one attempt to write what is pending and a Close, then the socket goes.
-    pub(in crate::session) fn abandon(&mut self, reason: CloseReason) {
+    pub(in super::super) fn abandon(&mut self, reason: CloseReason) {
         if self.end.is_some() {
             return;
         }
@@ -34,7 +34,7 @@ impl State {
     }
 
     /// The task that keeps the session is gone, and with it everything that depends on time.
-    pub(in crate::session) fn abort(&mut self, error: Error) {
+    pub(in super::super) fn abort(&mut self, error: Error) {
         if self.end.is_none() {
             self.closing.write_failed(error, self.runtime.now());
             self.finish(self.closing.report(None));

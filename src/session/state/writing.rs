@@ -13,7 +13,7 @@ const SHARE: usize = 128 << 10;
 
 impl State {
     /// Gives the transport what it takes, and has it written if `write` or if enough has come together.
-    pub(in crate::session) fn pump(&mut self, write: bool) {
+    pub(in super::super) fn pump(&mut self, write: bool) {
         let Some(transport) = &mut self.transport else { return };
         if !self.closing.is_writable() || (self.outbox.is_empty() && !self.dirty) {
             return;
@@ -77,7 +77,7 @@ impl State {
     /// Gives a message straight to the transport if nothing is before it and the transport is ready, or
     /// else queues it.
     #[inline]
-    pub(in crate::session) fn accept(&mut self, opcode: OpCode, payload: Bytes) {
+    pub(in super::super) fn accept(&mut self, opcode: OpCode, payload: Bytes) {
         let bytes = payload.len();
         let may_pass = self.outbox.may_pass(bytes);
         let Some(transport) = self.transport.as_mut().filter(|_| may_pass) else {
@@ -97,12 +97,12 @@ impl State {
     }
 
     /// Whether everything that was accepted is written.
-    pub(in crate::session) fn is_flushed(&self) -> bool {
+    pub(in super::super) fn is_flushed(&self) -> bool {
         self.outbox.is_empty() && !self.dirty
     }
 
     /// The error that keeps things from being written, if there is one.
-    pub(in crate::session) fn write_error(&self) -> Option<Error> {
+    pub(in super::super) fn write_error(&self) -> Option<Error> {
         if self.is_flushed() && self.closing.is_writable() {
             return None;
         }

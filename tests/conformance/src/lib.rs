@@ -51,6 +51,7 @@
 //! | [`Subject`] | what an engine's author writes |
 //! | [`run`], [`trials`] | the suite, as a test's `main` or as trials to put with others |
 //! | [`hostile_page`] | the peers that break the protocol and what each comes to, as the suite runs them |
+//! | [`Watched`] | an engine whose sessions' tasks are counted |
 //! | [`peer`] | the server that the engines talk to, without an async runtime and without a WebSocket library |
 
 mod case;
@@ -70,3 +71,4 @@ pub use cases::hostile_page;
 pub use stream::{CountedStream, Writes};
 pub use subject::Subject;
 pub use suite::{run, trials};
+pub use watched::{Tasks, Watched};

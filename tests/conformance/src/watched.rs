@@ -15,12 +15,13 @@ use drivetrain_engine::{
     Timer, async_trait,
 };
 
-/// How many tasks are running.
+/// The tasks of an engine's sessions, counted by a [`Watched`] engine.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tasks(Arc<AtomicUsize>);
+pub struct Tasks(Arc<AtomicUsize>);
 
 impl Tasks {
-    pub(crate) fn running(&self) -> usize {
+    /// How many have been spawned and have not ended.
+    pub fn running(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 
@@ -39,15 +40,27 @@ impl Drop for Ticket {
     }
 }
 
-/// The engine under test, and its runtime under watch.
+/// An engine, and its runtime under watch.
+///
+/// ```
+/// use drivetrain_conformance::{Tasks, Watched};
+///
+/// # fn count(engine: Box<dyn drivetrain_engine::Engine>) {
+/// let tasks = Tasks::default();
+/// let client = drivetrain::HttpClient::new(Watched::new(engine, tasks.clone()));
+/// // ... sessions of this client come and go ...
+/// assert_eq!(tasks.running(), 0);
+/// # }
+/// ```
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub struct Watched {
     engine: Box<dyn Engine>,
     tasks: Tasks,
 }
 
 impl Watched {
-    pub(crate) fn new(engine: Box<dyn Engine>, tasks: Tasks) -> Self {
+    /// This engine, whose sessions' tasks are counted in `tasks`.
+    pub fn new(engine: Box<dyn Engine>, tasks: Tasks) -> Self {
         Self { engine, tasks }
     }
 }

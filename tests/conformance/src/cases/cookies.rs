@@ -26,6 +26,8 @@ pub(super) fn cases() -> Vec<Case> {
         case(a_refused_handshake_sets_cookies).needs(&[WebSockets]),
         case(a_redirect_sets_cookies_for_the_next_hop).needs(&[WebSockets]),
         case(secure_ones_go_over_tls_only).needs(&[WebSockets, Tls]),
+        case(a_plain_server_cannot_set_cookies_of_one_with_tls).needs(&[Http1]),
+        case(a_host_has_only_so_many),
         case(a_header_of_the_requests_stands_alone).needs(&[Http1]),
         case(what_is_no_cookie_is_refused),
     ]
@@ -95,7 +97,59 @@ async fn secure_ones_go_over_tls_only(cx: Context) -> Verdict {
     jar.set(secure.ws_url("/"), "safe=1; Secure")?;
     assert_eq!(handshake(&client, &secure.ws_url("/headers")).await?, "safe=1");
     // Cookies do not know ports: the same host without TLS.
-    assert_eq!(handshake(&client, &cx.echo().ws_url("/headers")).await?, "");
+    let plain = cx.echo().ws_url("/headers").replace("127.0.0.1", "localhost");
+    jar.set(secure.ws_url("/"), "any=1")?;
+    assert_eq!(handshake(&client, &plain).await?, "any=1");
+    Ok(())
+}
+
+/// What a server without TLS must not do to the cookies of one with it (RFC 6265bis section 5.7), and what
+/// promises more by its name than it keeps.
+async fn a_plain_server_cannot_set_cookies_of_one_with_tls(cx: Context) -> Verdict {
+    let long = format!("long={}; Path=/", "x".repeat(5000));
+    let wrong = [
+        "secure=1; Path=/; Secure",
+        "__Secure-a=1; Path=/",
+        "__Host-a=1; Path=/",
+        "__Host-b=1; Path=/; Secure",
+        "__host-c=1; Path=/; Secure",
+        "session=planted; Path=/",
+        &long,
+    ];
+    let lines: Vec<String> = wrong.iter().map(|cookie| (*cookie).to_owned()).collect();
+    let server = cx.server(move |conn| {
+        conn.read_request()?;
+        let mut headers: Vec<_> = lines.iter().map(|line| ("set-cookie", line.as_str())).collect();
+        headers.push(("set-cookie", "fine=1; Path=/"));
+        conn.respond(200, &headers, "")
+    });
+    let (jar, client) = with_jar(cx.engine())?;
+    jar.set("https://127.0.0.1/", "session=1; Path=/; Secure")?;
+    client.get(server.http_url("/")).send().await?.bytes().await?;
+    assert_eq!(jar.cookies(server.http_url("/"))?.as_deref(), Some("fine=1"));
+    let kept = jar.cookies("https://127.0.0.1/")?.unwrap_or_default();
+    assert_eq!(sorted(&kept), "fine=1; session=1");
+    for cookie in wrong {
+        fails(jar.set("http://127.0.0.1/", cookie), ErrorKind::InvalidInput)?;
+    }
+    for cookie in ["__Host-a=1; Secure; Path=/x", "__Host-a=1; Secure; Path=/; Domain=a.example"] {
+        fails(jar.set("https://a.example/", cookie), ErrorKind::InvalidInput)?;
+    }
+    jar.set("https://a.example/", "__Host-a=1; Secure; Path=/")?;
+    Ok(())
+}
+
+/// What one host may leave behind is bounded.
+async fn a_host_has_only_so_many(_: Context) -> Verdict {
+    let jar = CookieJar::new();
+    for number in 0..180 {
+        jar.set("http://a.example/", format!("c{number}=1"))?;
+    }
+    fails(jar.set("http://a.example/", "more=1"), ErrorKind::InvalidInput)?;
+    jar.set("http://a.example/", "c0=changed")?;
+    jar.set("http://a.example/", "c1=gone; Max-Age=0")?;
+    jar.set("http://a.example/", "more=1")?;
+    jar.set("http://b.example/", "other=1")?;
     Ok(())
 }
 

@@ -2,28 +2,40 @@
 
 use std::sync::Arc;
 
-use drivetrain::{Capability, ErrorKind, HttpClient, Protocol, http::Version};
+use drivetrain::{Capability, ErrorKind, HttpClient, Protocol, WebSockets, http::Version};
 use drivetrain_engine::Engine as _;
 
 use super::tls;
 use crate::{
     case::{Case, case},
     context::Context,
-    expect::{echoes, fails},
+    expect::{echoes, ends_with, fails},
     failure::Verdict,
-    peer::{Conn, EchoServer, Http2Sockets, Server, TestCa, serve_http2},
+    peer::{
+        Conn, EchoServer, Http2Failure, Http2Sockets, ProxyScript, Server, TestCa, http_proxy,
+        serve_http2,
+    },
 };
 
 pub(super) fn cases() -> Vec<Case> {
-    use Capability::{Http1, Http2, Tls, WebSockets};
+    use Capability::{Http1, Http2, Proxies, Tls, WebSockets};
     vec![
         case(requests_share_a_connection).needs(&[Http2]),
         case(a_body_is_sent_over_http_2).needs(&[Http2]),
         case(a_server_without_it_gets_http_1_1).needs(&[Http1, Tls]),
         case(a_web_socket_takes_http_1_1_beside_it).needs(&[Http1, Tls, WebSockets]),
         case(web_sockets_share_a_connection_where_that_is_switched_on).needs(&[Tls, WebSockets]),
+        case(a_reset_behind_the_close_is_a_clean_end).needs(&[Tls, WebSockets]),
+        case(a_stream_that_the_server_closes_is_not_reset).needs(&[Tls, WebSockets]),
         case(a_refusal_over_http_2_is_given).needs(&[Tls, WebSockets]),
+        case(a_web_socket_through_a_proxy_uses_http_1_1).needs(&[Tls, WebSockets, Proxies]),
         case(a_server_without_web_sockets_over_http_2_gets_http_1_1).needs(&[Tls, WebSockets]),
+        case(a_server_that_takes_one_socket_gets_connections).needs(&[Tls, WebSockets]),
+        case(one_socket_that_fails_leaves_the_others).needs(&[Tls, WebSockets]),
+        case(a_connection_that_breaks_its_rules_ends_its_sockets).needs(&[Tls, WebSockets]),
+        case(a_connection_that_goes_away_keeps_what_is_open).needs(&[Tls, WebSockets]),
+        case(a_handshake_over_http_2_that_fails_frees_its_connection).needs(&[Tls, WebSockets]),
+        case(many_sockets_are_dropped_at_once).needs(&[Tls, WebSockets]),
     ]
 }
 
@@ -114,6 +126,45 @@ pub(super) async fn web_sockets_share_a_connection_where_that_is_switched_on(
     Ok(())
 }
 
+/// A proxy needs a stream no more when both have closed; what it says then takes nothing from that.
+async fn a_reset_behind_the_close_is_a_clean_end(cx: Context) -> Verdict {
+    let (ca, server) = serve(&cx, Http2Sockets::Echoed);
+    let Some(engine) = cx.engine_over_http2(&ca) else {
+        return web_sockets_use_http_1_1(&cx).await;
+    };
+    let client = HttpClient::new(engine);
+    for _ in 0..50 {
+        let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
+        echoes(&mut session, vec![7; 50_000]).await?;
+        let outcome = session.close(drivetrain::CloseReason::normal()).await?;
+        assert!(outcome.clean, "{outcome:?}");
+    }
+    Ok(())
+}
+
+/// The answer to a server's Close has to get there, through whatever is on the way: the stream is not reset
+/// before the server has ended it.
+async fn a_stream_that_the_server_closes_is_not_reset(cx: Context) -> Verdict {
+    let (ca, server) = serve(&cx, Http2Sockets::Closed);
+    let Some(engine) = cx.engine_over_http2(&ca) else {
+        return web_sockets_use_http_1_1(&cx).await;
+    };
+    let client = HttpClient::new(engine);
+    let open = || client.web_socket(server.ws_url("/")).connect();
+    // The first keeps the connection, on which the server would tell.
+    let mut first = open().await?;
+    for _ in 0..10 {
+        let mut session = open().await?;
+        session.send("close").await?;
+        assert_eq!(session.receive().await?, None);
+        assert!(session.outcome().clean, "{:?}", session.outcome());
+    }
+    first.send("close").await?;
+    assert_eq!(first.receive().await?, None);
+    assert_eq!(server.connections(), 1);
+    Ok(())
+}
+
 /// An answer that is not 200 is one like any other.
 async fn a_refusal_over_http_2_is_given(cx: Context) -> Verdict {
     let (ca, server) = serve(&cx, Http2Sockets::Refused);
@@ -146,6 +197,149 @@ async fn a_server_without_web_sockets_over_http_2_gets_http_1_1(cx: Context) -> 
     Ok(())
 }
 
+/// Whatever is switched on: the proxy is not gone past.
+async fn a_web_socket_through_a_proxy_uses_http_1_1(cx: Context) -> Verdict {
+    let (ca, server) = serve(&cx, Http2Sockets::Echoed);
+    let script = ProxyScript::new();
+    let proxy = cx.server(http_proxy(&script));
+    let engine = match cx.engine_over_http2(&ca) {
+        Some(engine) => engine,
+        None => tls::trusting(&cx, &ca)?,
+    };
+    let builder = HttpClient::builder(engine).install(WebSockets::new());
+    let client = builder.proxy(format!("http://{}", proxy.addr())).build()?;
+    let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
+    assert_eq!(session.protocol(), Protocol::H1);
+    echoes(&mut session, "through the proxy").await?;
+    assert_eq!((proxy.connections(), server.connections()), (1, 1));
+    Ok(())
+}
+
+/// What a server allows a connection is kept.
+async fn a_server_that_takes_one_socket_gets_connections(cx: Context) -> Verdict {
+    let Some((client, server)) = start_over_http2(&cx, Http2Sockets::One) else {
+        return web_sockets_use_http_1_1(&cx).await;
+    };
+    let mut sessions = Vec::new();
+    for count in 1..=3 {
+        let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
+        echoes(&mut session, "alone").await?;
+        assert_eq!(server.connections(), count);
+        sessions.push(session);
+    }
+    drop(sessions);
+    cx.until("the connections end", || server.open() == 0).await
+}
+
+/// A stream that is reset, or ends without a Close, is an unclean end of one session.
+async fn one_socket_that_fails_leaves_the_others(cx: Context) -> Verdict {
+    for failure in [Http2Failure::Resets, Http2Failure::EndsStream] {
+        let Some((client, server)) = start_over_http2(&cx, Http2Sockets::Failing(failure)) else {
+            return web_sockets_use_http_1_1(&cx).await;
+        };
+        let open = || client.web_socket(server.ws_url("/echo")).connect();
+        let (mut first, mut second) = (open().await?, open().await?);
+        first.send("to be lost").await?;
+        ends_with(&mut first, ErrorKind::Io).await?;
+        for session in [&mut second, &mut open().await?] {
+            echoes(session, "still there").await?;
+        }
+        assert_eq!(server.connections(), 1, "{failure:?}");
+    }
+    Ok(())
+}
+
+/// All sessions of a connection end with it, uncleanly, and the next one has another connection.
+async fn a_connection_that_breaks_its_rules_ends_its_sockets(cx: Context) -> Verdict {
+    for failure in [Http2Failure::AnswersTwice, Http2Failure::Leaves] {
+        let Some((client, server)) = start_over_http2(&cx, Http2Sockets::Failing(failure)) else {
+            return web_sockets_use_http_1_1(&cx).await;
+        };
+        let open = || client.web_socket(server.ws_url("/echo")).connect();
+        let (mut first, mut second) = (open().await?, open().await?);
+        first.send("to be lost").await?;
+        ends_with(&mut first, ErrorKind::Io).await?;
+        if failure == Http2Failure::Leaves {
+            ends_with(&mut second, ErrorKind::Io).await?;
+            cx.until("the connection ends", || server.open() == 0).await?;
+            drop(open().await?);
+            assert_eq!(server.connections(), 2);
+        }
+    }
+    Ok(())
+}
+
+/// GOAWAY (RFC 9113 section 6.8): what is open goes on, what is new goes elsewhere.
+async fn a_connection_that_goes_away_keeps_what_is_open(cx: Context) -> Verdict {
+    let sockets = Http2Sockets::Failing(Http2Failure::GoesAway);
+    let Some((client, server)) = start_over_http2(&cx, sockets) else {
+        return web_sockets_use_http_1_1(&cx).await;
+    };
+    let open = || client.web_socket(server.ws_url("/echo")).connect();
+    let (mut first, mut second) = (open().await?, open().await?);
+    for session in [&mut first, &mut second] {
+        echoes(session, "before and after").await?;
+    }
+    let mut third = open().await?;
+    echoes(&mut third, "elsewhere").await?;
+    assert_eq!(server.connections(), 2);
+    echoes(&mut first, "still there").await?;
+    let outcome = first.close(drivetrain::CloseReason::normal()).await?;
+    assert!(outcome.clean, "{outcome:?}");
+    Ok(())
+}
+
+/// One that is not answered ends with the handshake's time limit; a wrong answer is a protocol error.
+async fn a_handshake_over_http_2_that_fails_frees_its_connection(cx: Context) -> Verdict {
+    for (failure, kind) in [
+        (Http2Failure::NoSettings, ErrorKind::Timeout),
+        (Http2Failure::Silence, ErrorKind::Timeout),
+        (Http2Failure::UnaskedSubprotocol, ErrorKind::Protocol),
+    ] {
+        let Some((client, server)) = start_over_http2(&cx, Http2Sockets::Failing(failure)) else {
+            return web_sockets_use_http_1_1(&cx).await;
+        };
+        let request = client.web_socket(server.ws_url("/echo"));
+        let limit = std::time::Duration::from_millis(400);
+        let connect = match kind {
+            ErrorKind::Timeout => request.handshake_timeout(limit).connect().await,
+            _ => request.connect().await,
+        };
+        let error = fails(connect, kind)?;
+        cx.until("the connection ends", || server.open() == 0).await?;
+        drop(error);
+    }
+    // A stream that ends with the answer is a session that has ended.
+    let sockets = Http2Sockets::Failing(Http2Failure::EndsAtOnce);
+    if let Some((client, server)) = start_over_http2(&cx, sockets) {
+        match client.web_socket(server.ws_url("/echo")).connect().await {
+            Ok(mut session) => drop(ends_with(&mut session, ErrorKind::Io).await?),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Io, "{error:?}"),
+        }
+        cx.until("the connection ends", || server.open() == 0).await?;
+    }
+    Ok(())
+}
+
+/// In the middle of what they send and receive.
+async fn many_sockets_are_dropped_at_once(cx: Context) -> Verdict {
+    let Some((client, server)) = start_over_http2(&cx, Http2Sockets::Echoed) else {
+        return web_sockets_use_http_1_1(&cx).await;
+    };
+    let open = || client.web_socket(server.ws_url("/echo")).connect();
+    let mut kept = open().await?;
+    let opening = (0..40).map(|_| open());
+    let sessions = futures_util::future::try_join_all(opening).await?;
+    for session in &sessions {
+        session.send(vec![7; 40_000]).await?;
+    }
+    drop(sessions);
+    echoes(&mut kept, vec![7; 40_000]).await?;
+    assert_eq!(server.connections(), 1);
+    drop(kept);
+    cx.until("the connection ends", || server.open() == 0).await
+}
+
 /// With default options a WebSocket is an upgrade in HTTP/1.1, whatever the server could.
 pub(super) async fn web_sockets_use_http_1_1(cx: &Context) -> Verdict {
     let (ca, server) = serve(cx, Http2Sockets::Echoed);
@@ -159,6 +353,12 @@ pub(super) async fn web_sockets_use_http_1_1(cx: &Context) -> Verdict {
 fn start(cx: &Context) -> Verdict<(HttpClient, Arc<Server>)> {
     let (ca, server) = serve(cx, Http2Sockets::Unknown);
     Ok((HttpClient::new(tls::trusting(cx, &ca)?), server))
+}
+
+/// A client with WebSockets over HTTP/2; `None` on an engine without.
+fn start_over_http2(cx: &Context, sockets: Http2Sockets) -> Option<(HttpClient, Arc<Server>)> {
+    let (ca, server) = serve(cx, sockets);
+    Some((HttpClient::new(cx.engine_over_http2(&ca)?), server))
 }
 
 fn serve(cx: &Context, sockets: Http2Sockets) -> (TestCa, Arc<Server>) {

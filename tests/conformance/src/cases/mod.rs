@@ -9,6 +9,7 @@ mod ending;
 mod forms;
 mod handshake;
 mod hostile;
+mod hostile_proxies;
 mod http;
 mod http2;
 mod input;
@@ -25,6 +26,7 @@ mod settings;
 mod sse;
 mod stats;
 mod tls;
+mod together;
 mod unauthorized;
 
 use std::{
@@ -55,7 +57,9 @@ pub(crate) fn all() -> Vec<Case> {
         cookies::cases(),
         unauthorized::cases(),
         http2::cases(),
+        together::cases(),
         proxies::cases(),
+        hostile_proxies::cases(),
         handshake::cases(),
         refusal::cases(),
         hostile::cases(),

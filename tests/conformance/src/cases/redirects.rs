@@ -1,6 +1,6 @@
 //! Redirects, of requests and of handshakes.
 
-use drivetrain::{Body, Capability, ErrorKind, HttpClient, Redirects};
+use drivetrain::{Body, Capability, ErrorKind, HttpClient, Redirects, http::HeaderValue};
 use http_body_util::StreamBody;
 
 use super::{
@@ -27,6 +27,8 @@ pub(super) fn cases() -> Vec<Case> {
         case(a_handshake_follows_to_tls).needs(&[WebSockets, Tls]),
         case(tls_is_not_given_up_unasked).needs(&[Http1, WebSockets, Tls]),
         case(credentials_stay_with_their_origin).needs(&[Http1, WebSockets]),
+        case(a_location_that_leads_nowhere_is_not_followed).needs(&[Http1]),
+        case(userinfo_in_a_location_is_basic_auth).needs(&[Http1]),
         case(a_body_that_streams_is_not_repeated).needs(&[Http1]),
     ];
     for (status, given, sent, body) in [
@@ -182,7 +184,8 @@ async fn tls_is_not_given_up_unasked(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// `Authorization` and `Cookie` go along within an origin, and not to another, nor from there on.
+/// `Authorization`, `Cookie`, `Host` and what is marked sensitive go along within an origin, and not to
+/// another, nor from there on.
 async fn credentials_stay_with_their_origin(cx: Context) -> Verdict {
     let (first, second) = (cx.echo(), cx.echo());
     let within = first.http_url("/redirect?to=/anything");
@@ -193,17 +196,73 @@ async fn credentials_stay_with_their_origin(cx: Context) -> Verdict {
 
     let twice = second.http_url("/redirect?to=/anything");
     let away = first.http_url(&format!("/redirect?to={}", escaped(&twice)));
+    let mut key = HeaderValue::from_static("secret");
+    key.set_sensitive(true);
     let request = cx.client().get(&away).bearer_auth("secret").header("cookie", "a=secret");
-    let seen = description(request.header("x-mine", "here")).await?;
+    let request = request.header("x-mine", "here").header("x-api-key", key.clone());
+    let seen = description(request.header("host", "secret.example")).await?;
     assert_eq!(seen["headers"]["x-mine"][0], "here");
     assert!(!seen.to_string().contains("secret"), "{seen}");
 
     let twice = second.ws_url("/redirect?to=/headers");
     let away = first.ws_url(&format!("/redirect?to={}", escaped(&twice)));
-    let mut session = cx.client().web_socket(away).bearer_auth("secret").connect().await?;
+    let request = cx.client().web_socket(away).bearer_auth("secret").header("x-api-key", key);
+    let mut session = request.connect().await?;
     let seen = crate::expect::text(&mut session).await?;
     assert!(!seen.contains("secret"), "{seen}");
     session.close(drivetrain::CloseReason::normal()).await?;
+    Ok(())
+}
+
+/// Where nobody can be asked, the redirect is the response or an error, and nobody is asked.
+async fn a_location_that_leads_nowhere_is_not_followed(cx: Context) -> Verdict {
+    let long = format!("/{}", "x".repeat(70_000));
+    let locations = [
+        "javascript:alert(1)",
+        "file:///etc/passwd",
+        "data:text/plain,x",
+        "mailto:a@127.0.0.1",
+        "ftp://127.0.0.1/",
+        "http://",
+        "http://[::1",
+        "http://a b/",
+        &long,
+    ];
+    for location in locations {
+        let sent = location.to_owned();
+        let server = cx.server(move |conn| {
+            conn.read_request()?;
+            conn.respond(302, &[("location", &sent)], "")
+        });
+        let what = &location[..location.len().min(30)];
+        match cx.client().get(server.http_url("/")).send().await {
+            Ok(response) => assert_eq!(response.status(), 302, "{what}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Protocol, "{what}: {error:?}"),
+        }
+        assert_eq!(server.requests(), 1, "{what}");
+        if cx.offers(Capability::WebSockets) {
+            let connect = cx.client().web_socket(server.ws_url("/")).connect().await;
+            let kind = connect.err().map(|error| error.kind());
+            let is_told = matches!(kind, Some(ErrorKind::Rejected | ErrorKind::Protocol));
+            assert!(is_told, "{what}: {kind:?}");
+        }
+    }
+    // A request does not become a WebSocket.
+    let server = cx.echo();
+    let to_ws = server.http_url(&format!("/redirect?to={}", server.ws_url("/echo")));
+    fails(cx.client().get(to_ws).send().await, ErrorKind::Protocol)?;
+    Ok(())
+}
+
+/// Credentials in a location are sent as basic auth where they belong, and not told in what is printed.
+async fn userinfo_in_a_location_is_basic_auth(cx: Context) -> Verdict {
+    let (first, second) = (cx.echo(), cx.echo());
+    let to = second.http_url("/anything").replace("http://", "http://me:pass@");
+    let url = first.http_url(&format!("/redirect?to={to}"));
+    let response = cx.client().get(url).bearer_auth("secret").send().await?;
+    assert!(!format!("{response:?}").contains("pass"), "{response:?}");
+    let seen: serde_json::Value = response.json().await?;
+    assert_eq!(seen["headers"]["authorization"][0], "Basic bWU6cGFzcw==");
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::{
     case::{Case, case},
     context::Context,
     expect::{echoes, fails},
-    failure::Verdict,
+    failure::{Failure, Verdict},
     peer::{Conn, EchoServer},
 };
 
@@ -26,6 +26,10 @@ pub(super) fn cases() -> Vec<Case> {
         case(a_token_that_is_refused_too_is_the_end).needs(&[Http1, WebSockets]),
         case(none_leaves_the_response).needs(&[Http1, WebSockets]),
         case(an_error_of_the_hooks_is_the_callers).needs(&[Http1]),
+        case(dropping_the_call_drops_the_hook_and_the_connection).needs(&[Http1, WebSockets]),
+        case(a_hook_that_does_not_end_is_within_the_time_limit).needs(&[Http1, WebSockets]),
+        case(a_hook_that_panics_ends_its_call_alone).needs(&[Http1]),
+        case(calls_at_the_same_time_ask_each_for_itself).needs(&[Http1]),
     ]
 }
 
@@ -83,6 +87,66 @@ async fn an_error_of_the_hooks_is_the_callers(cx: Context) -> Verdict {
     Ok(())
 }
 
+/// The hook is a part of the call: it is not left running, and neither is what it waits beside.
+async fn dropping_the_call_drops_the_hook_and_the_connection(cx: Context) -> Verdict {
+    let server = cx.server(guarded);
+    let (calls, client) = client(&cx, Answer::Never)?;
+    let request = Box::pin(client.get(server.http_url("/get")).send());
+    waits_in_the_hook(&cx, &calls, 1, request).await?;
+    let connect = Box::pin(client.web_socket(server.ws_url("/echo")).connect());
+    waits_in_the_hook(&cx, &calls, 2, connect).await?;
+    drop(client);
+    cx.until("the connections end", || server.open() == 0).await?;
+    assert_eq!(server.requests(), 2);
+    Ok(())
+}
+
+async fn waits_in_the_hook<T>(
+    cx: &Context,
+    calls: &AtomicUsize,
+    count: usize,
+    call: impl Future<Output = T> + Unpin,
+) -> Verdict {
+    let asked = Box::pin(cx.until("the hook is asked", || calls.load(Ordering::Relaxed) == count));
+    match futures_util::future::select(call, asked).await {
+        futures_util::future::Either::Left(_) => Err(Failure::new("the hook was not waited for")),
+        futures_util::future::Either::Right((asked, _)) => asked,
+    }
+}
+
+async fn a_hook_that_does_not_end_is_within_the_time_limit(cx: Context) -> Verdict {
+    let server = cx.server(guarded);
+    let (_, client) = client(&cx, Answer::Never)?;
+    let short = std::time::Duration::from_millis(300);
+    let request = client.get(server.http_url("/get")).timeout(short).send();
+    fails(request.await, ErrorKind::Timeout)?;
+    let connect = client.web_socket(server.ws_url("/echo")).handshake_timeout(short).connect();
+    fails(connect.await, ErrorKind::Timeout)?;
+    Ok(())
+}
+
+/// The panic is the caller's; the client goes on.
+async fn a_hook_that_panics_ends_its_call_alone(cx: Context) -> Verdict {
+    let server = cx.server(guarded);
+    let (_, client) = client(&cx, Answer::Panic)?;
+    let call = std::panic::AssertUnwindSafe(client.get(server.http_url("/get")).send());
+    assert!(futures_util::FutureExt::catch_unwind(call).await.is_err());
+    let request = client.get(server.http_url("/get")).bearer_auth("new");
+    assert_eq!(request.send().await?.status(), 200);
+    Ok(())
+}
+
+async fn calls_at_the_same_time_ask_each_for_itself(cx: Context) -> Verdict {
+    let server = cx.server(guarded);
+    let (calls, client) = client(&cx, Answer::Right)?;
+    let requests = (0..10).map(|_| client.get(server.http_url("/get")).send());
+    for response in futures_util::future::join_all(requests).await {
+        assert_eq!(response?.text().await?, "get");
+    }
+    assert_eq!((server.requests(), calls.load(Ordering::Relaxed)), (20, 10));
+    Ok(())
+}
+
 /// What the hook gives.
 #[derive(Clone, Copy)]
 enum Answer {
@@ -90,6 +154,8 @@ enum Answer {
     Wrong,
     Nothing,
     Error,
+    Never,
+    Panic,
 }
 
 fn client(cx: &Context, answer: Answer) -> Verdict<(Arc<AtomicUsize>, HttpClient)> {
@@ -105,6 +171,8 @@ fn client(cx: &Context, answer: Answer) -> Verdict<(Arc<AtomicUsize>, HttpClient
                 Answer::Wrong => Ok(Some(HeaderValue::from_static("Bearer wrong"))),
                 Answer::Nothing => Ok(None),
                 Answer::Error => Err(Error::other("no new token")),
+                Answer::Never => std::future::pending().await,
+                Answer::Panic => panic!("the hook panics, as it should"),
             }
         }
     });

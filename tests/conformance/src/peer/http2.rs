@@ -1,6 +1,6 @@
 //! The least of HTTP/2 (RFC 9113) that answers requests, frame by frame.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::conn::Conn;
@@ -10,6 +10,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
@@ -20,6 +21,9 @@ const LONGEST: usize = 1 << 14;
 
 /// SETTINGS_ENABLE_CONNECT_PROTOCOL, set to 1 (RFC 8441 section 3).
 const ALLOWED: [u8; 6] = [0, 8, 0, 0, 0, 1];
+
+/// SETTINGS_MAX_CONCURRENT_STREAMS, set to 1 (RFC 9113 section 6.5.2).
+const ONE_STREAM: [u8; 6] = [0, 3, 0, 0, 0, 1];
 
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
@@ -32,15 +36,49 @@ const NOT_FOUND: [u8; 1] = [0x8d];
 /// `:method: POST` of the same: with a body. A head without an end that begins otherwise is a CONNECT.
 const POST: u8 = 0x83;
 
+/// An error code: the stream is no longer needed.
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+
 /// What a server does about WebSockets over HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http2Sockets {
     /// It does not say that it knows them.
     Unknown,
-    /// It echoes what comes, on each of them.
+    /// It echoes what comes, on each of them. One that has been closed is reset, as haproxy does.
     Echoed,
+    /// It closes each at its first message, and ends the connection with the second if a client resets it before
+    /// it has ended here: whoever passes on what comes may throw away what a reset overtakes.
+    Closed,
     /// It says that it knows them, and answers 404.
     Refused,
+    /// It echoes what comes on one of them a connection, which is all that it allows.
+    One,
+    /// It opens them, and breaks its word.
+    Failing(Http2Failure),
+}
+
+/// What a server does instead of carrying a WebSocket on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2Failure {
+    /// It says nothing at all, not even what it allows.
+    NoSettings,
+    /// It does not answer.
+    Silence,
+    /// Its answer is the end of the stream.
+    EndsAtOnce,
+    /// Its answer chooses a subprotocol that nobody offered.
+    UnaskedSubprotocol,
+    /// It resets the connection's first stream when something comes on it, and echoes on the others.
+    Resets,
+    /// It ends the connection's first stream without a Close when something comes on it, and echoes on the
+    /// others.
+    EndsStream,
+    /// It answers a second time when something comes.
+    AnswersTwice,
+    /// It says that the connection is going away, and goes on with what is open.
+    GoesAway,
+    /// It closes the connection when something comes.
+    Leaves,
 }
 
 /// A handler for connections on which `h2` was negotiated: it answers each request with 200 and the
@@ -51,9 +89,17 @@ pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
     if preface != *PREFACE {
         return Err(invalid("it is not HTTP/2"));
     }
-    let settings: &[u8] = if sockets == Http2Sockets::Unknown { &[] } else { &ALLOWED };
-    send(conn, SETTINGS, 0, 0, settings)?;
+    if sockets == Http2Sockets::Failing(Http2Failure::NoSettings) {
+        return conn.drain();
+    }
+    let settings = match sockets {
+        Http2Sockets::Unknown => Vec::new(),
+        Http2Sockets::One => [ALLOWED, ONE_STREAM].concat(),
+        _ => ALLOWED.to_vec(),
+    };
+    send(conn, SETTINGS, 0, 0, &settings)?;
     let mut open: HashMap<u32, Vec<u8>> = HashMap::new();
+    let (mut closing, mut ended) = (Vec::new(), HashSet::new());
     while let Some(frame) = receive(conn)? {
         let Frame { kind, flags, stream, payload } = frame;
         match (kind, flags & ACK != 0) {
@@ -62,7 +108,42 @@ pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
             (HEADERS, _) if flags & END_HEADERS == 0 => {
                 return Err(invalid("the request's head is longer than a test's"));
             }
+            (PING, true) => {
+                for stream in closing.drain(..) {
+                    send(conn, DATA, END_STREAM, stream, &[])?;
+                    ended.insert(stream);
+                }
+            }
+            (RST_STREAM, _) if sockets == Http2Sockets::Closed && !ended.contains(&stream) => {
+                return Err(invalid("the stream was reset before it had ended here"));
+            }
+            (DATA, _) if sockets == Http2Sockets::Closed && open.contains_key(&stream) => {
+                let waiting = open.entry(stream).or_default();
+                waiting.extend_from_slice(&payload);
+                while let Some((frame, length)) = WireFrame::decode(waiting)? {
+                    waiting.drain(..length);
+                    if frame.opcode != opcode::CLOSE {
+                        send(conn, DATA, 0, stream, &WireFrame::close(1000, "").encode(None))?;
+                    }
+                }
+                if flags & END_STREAM != 0 {
+                    open.remove(&stream);
+                    closing.push(stream);
+                    // What the client did about the stream comes before the answer.
+                    send(conn, PING, 0, 0, &[0; 8])?;
+                }
+            }
             (DATA, _) if open.contains_key(&stream) => {
+                if let Http2Sockets::Failing(failure) = sockets {
+                    match fail(conn, stream, failure)? {
+                        Then::GoOn => {}
+                        Then::Forget => {
+                            open.remove(&stream);
+                            continue;
+                        }
+                        Then::Leave => return Ok(()),
+                    }
+                }
                 let is_over = flags & END_STREAM != 0;
                 if echo(conn, stream, open.entry(stream).or_default(), &payload, is_over)? {
                     open.remove(&stream);
@@ -70,12 +151,9 @@ pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
             }
             (HEADERS, false) if payload.first() != Some(&POST) => {
                 conn.count_request();
-                if sockets != Http2Sockets::Echoed {
-                    send(conn, HEADERS, END_HEADERS | END_STREAM, stream, &NOT_FOUND)?;
-                    continue;
+                if answer(conn, stream, sockets)? {
+                    open.insert(stream, Vec::new());
                 }
-                send(conn, HEADERS, END_HEADERS, stream, &OK)?;
-                open.insert(stream, Vec::new());
             }
             // A request's head or, behind its body, its trailers.
             (HEADERS | DATA, _) if flags & END_STREAM != 0 => {
@@ -89,6 +167,50 @@ pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Answers the request for a WebSocket; `true` if it is open.
+fn answer(conn: &mut Conn, stream: u32, sockets: Http2Sockets) -> io::Result<bool> {
+    use Http2Failure::{EndsAtOnce, Silence, UnaskedSubprotocol};
+    let (flags, head) = match sockets {
+        Http2Sockets::Unknown | Http2Sockets::Refused => {
+            (END_HEADERS | END_STREAM, NOT_FOUND.to_vec())
+        }
+        Http2Sockets::Failing(Silence) => return Ok(false),
+        Http2Sockets::Failing(EndsAtOnce) => (END_HEADERS | END_STREAM, OK.to_vec()),
+        Http2Sockets::Failing(UnaskedSubprotocol) => {
+            (END_HEADERS, [&OK[..], b"\0\x16sec-websocket-protocol\x04chat"].concat())
+        }
+        _ => (END_HEADERS, OK.to_vec()),
+    };
+    send(conn, HEADERS, flags, stream, &head)?;
+    Ok(flags & END_STREAM == 0)
+}
+
+/// What comes after a failure.
+enum Then {
+    GoOn,
+    Forget,
+    Leave,
+}
+
+/// Something has come on this stream.
+fn fail(conn: &mut Conn, stream: u32, failure: Http2Failure) -> io::Result<Then> {
+    const CANCEL: [u8; 4] = [0, 0, 0, 8];
+    let is_first = stream == 1;
+    match failure {
+        Http2Failure::Resets if is_first => send(conn, RST_STREAM, 0, stream, &CANCEL)?,
+        Http2Failure::EndsStream if is_first => send(conn, DATA, END_STREAM, stream, &[])?,
+        Http2Failure::AnswersTwice => send(conn, HEADERS, END_HEADERS, stream, &OK)?,
+        Http2Failure::GoesAway => {
+            let last = u32::from(u16::MAX).to_be_bytes();
+            send(conn, GOAWAY, 0, 0, &[last, [0; 4]].concat())?;
+            return Ok(Then::GoOn);
+        }
+        Http2Failure::Leaves => return Ok(Then::Leave),
+        _ => return Ok(Then::GoOn),
+    }
+    Ok(Then::Forget)
 }
 
 /// Echoes the frames that are whole by now; `true` if the stream is over.
@@ -119,6 +241,7 @@ fn echo(
         }
         if is_close {
             send(conn, DATA, END_STREAM, stream, &[])?;
+            send(conn, RST_STREAM, 0, stream, &CANCEL)?;
             return Ok(true);
         }
     }

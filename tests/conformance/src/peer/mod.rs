@@ -43,7 +43,7 @@ pub use conn::Conn;
 pub use echo::EchoServer;
 pub use http::{Request, accept_key};
 pub use http_proxy::http_proxy;
-pub use http2::{Http2Sockets, serve_http2};
+pub use http2::{Http2Failure, Http2Sockets, serve_http2};
 pub use message::Message;
 pub use proxy::{Fault, FaultProxy, SplitMix64};
 pub use proxy_script::{Asked, ProxyScript, Refusal};

@@ -4,19 +4,21 @@ use std::collections::BTreeSet;
 
 use super::{
     parts,
-    table::{End, Over},
+    table::{End, Over, Row},
 };
 
 /// The hostile peers of the suite and what each comes to, as a page in Markdown: the table that the cases
 /// are made from.
 pub fn page() -> String {
     let parts = parts();
-    let count: usize = parts.iter().map(|(_, rows)| rows.len()).sum();
+    let rows = || parts.iter().flat_map(|(_, rows)| rows);
+    let count = rows().count();
+    let scripts: usize = rows().map(Row::scripts).sum();
     let mut page = format!(
         "# Hostile peers\n\n\
          Each of these {count} rows is a case of the conformance suite, on every engine. A case is one \
          peer or several that come to the same, such as one for every place at which its bytes can be \
-         cut. The cases are made from the same table as this page.\n\n\
+         cut: {scripts} in all. The cases are made from the same table as this page.\n\n\
          - **error**: the kind of the error that `receive()` and `send()` give, from then on, or \
          `connect()` where there is no session.\n\
          - **Close on the wire**: the code of the one Close that the peer gets, its last frame.\n\

@@ -153,6 +153,11 @@ where
 }
 
 impl Row {
+    /// How many peers it has.
+    pub(super) fn scripts(&self) -> usize {
+        if let Peer::Bytes(bytes) = &self.peer { bytes.peers.len() } else { 1 }
+    }
+
     /// The case that checks it.
     pub(super) fn into_case(self) -> Case {
         let Self { name, peer, end, deviations } = self;

@@ -1,0 +1,130 @@
+//! The check of the answer.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use sha1::{Digest, Sha1};
+
+use super::{Accepted, Handshake, syntax::parse_extensions};
+use crate::{Error, ErrorKind, Extension, Result};
+
+impl Handshake {
+    /// Checks the head of a 200 answer over HTTP/2, where no key is to be proven (RFC 8441 section 5).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] if it is not 200, or a subprotocol or extension was chosen that was not
+    /// offered. The error carries the response.
+    pub fn verify_http2<B>(&self, response: &Response<B>) -> Result<Accepted> {
+        let accepted = match response.status() {
+            StatusCode::OK => self.agreed(response.headers()),
+            other => Err(format!("the server answered {other} and not 200")),
+        };
+        accepted.map_err(|message| wrong(message, response))
+    }
+
+    /// Checks the head of a 101 answer (RFC 6455 section 4.1, the client's second list).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] if it is not 101, or `Upgrade`, `Connection` or `Sec-WebSocket-Accept`
+    /// are missing or wrong, or a subprotocol or extension was chosen that was not offered. The error
+    /// carries the response.
+    pub fn verify<B>(&self, response: &Response<B>) -> Result<Accepted> {
+        self.accepted(response).map_err(|message| wrong(message, response))
+    }
+
+    fn accepted<B>(&self, response: &Response<B>) -> Result<Accepted, String> {
+        let headers = response.headers();
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(format!("the server answered {} and not 101", response.status()));
+        }
+        let mut upgrades = headers.get_all(header::UPGRADE).iter().peekable();
+        if upgrades.peek().is_none()
+            || !upgrades.all(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        {
+            return Err("the server's 101 has no `Upgrade: websocket`".into());
+        }
+        if !list(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade")) {
+            return Err("the server's 101 has no `Connection: Upgrade`".into());
+        }
+        let mut accepts = headers.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
+        let accept = accepts.next().ok_or("the server's 101 has no Sec-WebSocket-Accept")?;
+        if accepts.next().is_some()
+            || accept.as_bytes().trim_ascii() != accept_value(self.offer.key.as_bytes()).as_bytes()
+        {
+            return Err("the server's Sec-WebSocket-Accept does not fit the key it was sent".into());
+        }
+        self.agreed(headers)
+    }
+
+    fn agreed(&self, headers: &HeaderMap) -> Result<Accepted, String> {
+        Ok(Accepted {
+            subprotocol: self.accepted_subprotocol(headers)?,
+            extensions: self.accepted_extensions(headers)?,
+        })
+    }
+
+    fn accepted_subprotocol(&self, headers: &HeaderMap) -> Result<Option<String>, String> {
+        let mut chosen = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+        let Some(name) = chosen.next() else { return Ok(None) };
+        let name = String::from_utf8_lossy(name.as_bytes().trim_ascii()).into_owned();
+        if chosen.next().is_some() {
+            return Err("the server chose more than one subprotocol".into());
+        }
+        if !self.offer.subprotocols.contains(&name) {
+            return Err(format!(
+                "the server chose subprotocol `{}`, which was not offered",
+                name.escape_debug()
+            ));
+        }
+        Ok(Some(name))
+    }
+
+    fn accepted_extensions(&self, headers: &HeaderMap) -> Result<Vec<Extension>, String> {
+        let mut accepted = Vec::new();
+        for value in headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS) {
+            let parsed = value
+                .to_str()
+                .ok()
+                .and_then(parse_extensions)
+                .ok_or("the server's Sec-WebSocket-Extensions cannot be read")?;
+            accepted.extend(parsed);
+        }
+        let offered = |name: &str| {
+            self.offer
+                .extensions
+                .iter()
+                .any(|offer| parse_extensions(offer).is_some_and(|parsed| parsed[0].name() == name))
+        };
+        if let Some(stranger) = accepted.iter().find(|extension| !offered(extension.name())) {
+            return Err(format!(
+                "the server chose extension `{}`, which was not offered",
+                stranger.name().escape_debug()
+            ));
+        }
+        Ok(accepted)
+    }
+}
+
+fn wrong<B>(message: String, response: &Response<B>) -> Error {
+    let mut seen = Response::new(bytes::Bytes::new());
+    *seen.status_mut() = response.status();
+    *seen.headers_mut() = response.headers().clone();
+    Error::new(ErrorKind::Protocol, message).with_response(seen)
+}
+
+fn accept_value(key: &[u8]) -> String {
+    let digest = Sha1::new()
+        .chain_update(key)
+        .chain_update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
+        .finalize();
+    BASE64.encode(digest)
+}
+
+/// The elements of a comma-separated header, over all its lines.
+fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
