@@ -151,6 +151,7 @@ impl State {
     /// # Errors
     /// Why nothing can be sent any more: the error that ended the session, or
     /// [`ErrorKind::Closed`].
+    #[inline]
     pub(super) fn check_open(&self) -> Result<()> {
         if self.closing.is_open() && self.end.is_none() {
             return Ok(());
@@ -206,9 +207,14 @@ impl State {
         self.keepalive.saw_life();
         self.counted_in.frame(frame.payload.len());
         match self.assembler.accept(frame) {
-            Ok(Event::Message(frame)) if self.closing.delivers() => {
-                return Poll::Ready(Some(frame));
-            }
+            Ok(Event::Message(frame)) if self.closing.delivers() => Poll::Ready(Some(frame)),
+            event => self.act_on(event),
+        }
+    }
+
+    /// Acts on what is no message for the application.
+    fn act_on(&mut self, event: Result<Event>) -> Poll<Option<Frame>> {
+        match event {
             Ok(Event::Message(_)) => self.discarded += 1,
             Ok(Event::Fragment) => self.counted_in.apart(OpCode::Continuation),
             Ok(Event::Ping(payload)) => {

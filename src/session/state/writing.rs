@@ -76,6 +76,7 @@ impl State {
 
     /// Gives a message straight to the transport if nothing is before it and the transport is ready, or
     /// else queues it.
+    #[inline]
     pub(in super::super) fn accept(&mut self, opcode: OpCode, payload: Bytes) {
         let bytes = payload.len();
         let may_pass = self.outbox.may_pass(bytes);
