@@ -244,9 +244,12 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Verdict<T> {
     let (sender, receiver) = oneshot::channel();
-    thread::Builder::new().spawn(move || {
+    let thread = thread::Builder::new().spawn(move || {
         // The case that waited for it has failed.
         let _ = sender.send(work());
     })?;
-    Ok(receiver.await?)
+    let done = receiver.await?;
+    // It has nothing more to do; nothing of it is left when the process ends.
+    let _ = thread.join();
+    Ok(done)
 }

@@ -73,7 +73,11 @@ fn run_case(subject: Arc<dyn Subject>, name: String, case: Case) -> Result<(), F
         let _ = done.send(check(&subject, case));
     })?;
     match verdict.recv_timeout(limit) {
-        Ok(verdict) => verdict.map_err(Failed::from),
+        Ok(verdict) => {
+            // It has nothing more to do; nothing of it is left when the process ends.
+            let _ = thread.join();
+            verdict.map_err(Failed::from)
+        }
         Err(RecvTimeoutError::Timeout) => Err(format!("it hangs: not done after {limit:?}").into()),
         Err(RecvTimeoutError::Disconnected) => match thread.join() {
             Err(payload) => panic::resume_unwind(payload),
