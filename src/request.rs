@@ -267,11 +267,7 @@ impl RequestBuilder {
         if timeout == Some(Duration::ZERO) {
             return Err(Error::new(ErrorKind::InvalidInput, "a timeout of zero is not possible"));
         }
-        if let (Some(value), false) =
-            (target.authorization, headers.contains_key(header::AUTHORIZATION))
-        {
-            headers.insert(header::AUTHORIZATION, value);
-        }
+        Target::authorize(target.authorization, &mut headers);
         client.installed().defaults.add_to(&mut headers)?;
         require(client.engine(), Capability::Http1)?;
         let runtime = client.ready(target.secure)?;

@@ -1,7 +1,7 @@
 //! URLs and headers as users give them, parsed once at the edge.
 
 use drivetrain_engine::{Error, ErrorKind, Result};
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use tower_http::follow_redirect::RequestUri;
 use url::Url;
 
@@ -62,6 +62,13 @@ impl Target {
             ));
         }
         Self::new(url)
+    }
+
+    /// Adds the userinfo's credentials to the headers that it goes with, unless they have some.
+    pub(crate) fn authorize(authorization: Option<HeaderValue>, headers: &mut HeaderMap) {
+        if let Some(value) = authorization {
+            headers.entry(header::AUTHORIZATION).or_insert(value);
+        }
     }
 
     fn new(mut url: Url) -> Result<Self> {

@@ -262,9 +262,7 @@ impl WebSocketRequest {
     fn handshake(self, engine: &dyn Engine, effective: &Effective) -> Result<(Handshake, bool)> {
         let Target { uri, secure, authorization } = Target::for_web_socket(self.parsed()?)?;
         let mut headers = self.headers?;
-        if let (Some(value), false) = (authorization, headers.contains_key(header::AUTHORIZATION)) {
-            headers.insert(header::AUTHORIZATION, value);
-        }
+        Target::authorize(authorization, &mut headers);
         self.client.installed().defaults.add_to(&mut headers)?;
         if !headers.is_empty() {
             require(engine, Capability::HandshakeHeaders)?;

@@ -11,24 +11,16 @@ use std::{
     alloc::System,
     future::{Future, poll_fn},
     io::{BufRead as _, BufReader},
-    pin::{Pin, pin},
+    pin::pin,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use drivetrain::{
-    Body, Capability, HttpClient, OpCode, RawFrame, RawSession, Result, Session, Support,
-    engine::{
-        self, Answer, Engine, EngineSettings, Handshake, Instant, Runtime, Timer, async_trait,
-    },
-};
-use drivetrain_conformance::peer::EchoServer;
+use drivetrain::{Capability, HttpClient, OpCode, RawFrame, RawSession, Session, engine};
+use drivetrain_conformance::{Tasks, Watched, peer::EchoServer};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -68,9 +60,8 @@ fn a_message_costs_no_allocation_and_no_task_switch_above_its_engine() {
             continue;
         }
         let name = engine.name().to_owned();
-        let polls = Arc::default();
-        let client =
-            HttpClient::new(Counting { engine: Arc::clone(&engine), polls: Arc::clone(&polls) });
+        let tasks = Tasks::default();
+        let client = HttpClient::new(Watched::new(Box::new(Arc::clone(&engine)), tasks.clone()));
         for (work, messages) in WORKS {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -82,9 +73,9 @@ fn a_message_costs_no_allocation_and_no_task_switch_above_its_engine() {
                 let request =
                     || client.web_socket(format!("{}{}", server.url, work.path(messages)));
                 let raw = End::Raw(request().connect_raw().await.unwrap());
-                let raw = count(raw, work, messages, &polls).await;
+                let raw = count(raw, work, messages, &tasks).await;
                 let whole = End::Whole(request().connect().await.unwrap());
-                (raw, count(whole, work, messages, &polls).await)
+                (raw, count(whole, work, messages, &tasks).await)
             });
             println!(
                 "{name}, {work:?}: {:.3} allocations and {:.3} waits a message, the engine alone \
@@ -112,12 +103,12 @@ struct Counted {
     polls: f64,
 }
 
-async fn count(mut end: End, work: Work, messages: usize, polls: &AtomicUsize) -> Counted {
+async fn count(mut end: End, work: Work, messages: usize, tasks: &Tasks) -> Counted {
     let payload = Bytes::from(vec![b'x'; SIZE]);
     // Half as many before, so that what is made at first use is there.
     work.run(&mut end, messages / 2, &payload).await;
     let mut waits = 0;
-    let now = || (ALLOCATOR.stats(), polls.load(Ordering::SeqCst));
+    let now = || (ALLOCATOR.stats(), tasks.polls());
     let before = now();
     let mut run = pin!(work.run(&mut end, messages, &payload));
     poll_fn(|cx| {
@@ -220,68 +211,6 @@ impl End {
             Self::Whole(session) => session.receive().await.unwrap().unwrap().into_bytes().len(),
         };
         assert_eq!(size, SIZE);
-    }
-}
-
-/// An engine; the polls of the tasks that sessions start on it are counted.
-#[derive(Debug)]
-struct Counting {
-    engine: Arc<dyn Engine>,
-    polls: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl Engine for Counting {
-    fn name(&self) -> &str {
-        self.engine.name()
-    }
-
-    fn support(&self, capability: Capability) -> Support {
-        self.engine.support(capability)
-    }
-
-    fn settings(&self) -> EngineSettings {
-        self.engine.settings()
-    }
-
-    fn runtime(&self) -> Result<Arc<dyn Runtime>> {
-        Ok(Arc::new(Counter { runtime: self.engine.runtime()?, polls: Arc::clone(&self.polls) }))
-    }
-
-    async fn execute(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
-        self.engine.execute(request).await
-    }
-
-    async fn connect(&self, handshake: Handshake) -> Result<Answer> {
-        self.engine.connect(handshake).await
-    }
-}
-
-#[derive(Debug)]
-struct Counter {
-    runtime: Arc<dyn Runtime>,
-    polls: Arc<AtomicUsize>,
-}
-
-impl Runtime for Counter {
-    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send + 'static>>) {
-        let polls = Arc::clone(&self.polls);
-        self.runtime.spawn(Box::pin(async move {
-            let mut future = pin!(future);
-            poll_fn(|cx| {
-                polls.fetch_add(1, Ordering::SeqCst);
-                future.as_mut().poll(cx)
-            })
-            .await;
-        }));
-    }
-
-    fn now(&self) -> Instant {
-        self.runtime.now()
-    }
-
-    fn timer(&self, deadline: Instant) -> Box<dyn Timer> {
-        self.runtime.timer(deadline)
     }
 }
 

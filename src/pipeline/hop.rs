@@ -9,7 +9,7 @@ use std::{
 use drivetrain_engine::{
     Answer, Body, Capability, ConnectTimeout, Engine, Error, Handshake, Result,
 };
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use tower::Service;
 use url::Url;
 
@@ -79,11 +79,7 @@ impl Hop {
                 false => Target::for_request(url)?,
             };
             *request.uri_mut() = uri;
-            if let (Some(value), false) =
-                (authorization, request.headers().contains_key(header::AUTHORIZATION))
-            {
-                request.headers_mut().insert(header::AUTHORIZATION, value);
-            }
+            Target::authorize(authorization, request.headers_mut());
         }
         if request.uri().scheme_str() == Some("https") {
             require(&*self.engine, Capability::Tls)?;

@@ -1,7 +1,7 @@
 //! An engine whose sessions' tasks are counted.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::{
         Arc,
@@ -17,16 +17,27 @@ use drivetrain_engine::{
 
 /// The tasks of an engine's sessions, counted by a [`Watched`] engine.
 #[derive(Clone, Debug, Default)]
-pub struct Tasks(Arc<AtomicUsize>);
+pub struct Tasks(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    running: AtomicUsize,
+    polls: AtomicUsize,
+}
 
 impl Tasks {
     /// How many have been spawned and have not ended.
     pub fn running(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
+        self.0.running.load(Ordering::SeqCst)
+    }
+
+    /// How often they have been polled, all together: each time is a task switch.
+    pub fn polls(&self) -> usize {
+        self.0.polls.load(Ordering::SeqCst)
     }
 
     fn begin(&self) -> Ticket {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.0.running.fetch_add(1, Ordering::SeqCst);
         Ticket(self.clone())
     }
 }
@@ -36,7 +47,7 @@ struct Ticket(Tasks);
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -106,7 +117,12 @@ impl Runtime for Counted {
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send + 'static>>) {
         let ticket = self.tasks.begin();
         self.runtime.spawn(Box::pin(async move {
-            future.await;
+            let mut future = future;
+            poll_fn(|cx| {
+                ticket.0.0.polls.fetch_add(1, Ordering::SeqCst);
+                future.as_mut().poll(cx)
+            })
+            .await;
             drop(ticket);
         }));
     }

@@ -128,11 +128,9 @@ pub(super) async fn web_sockets_share_a_connection_where_that_is_switched_on(
 
 /// A proxy needs a stream no more when both have closed; what it says then takes nothing from that.
 async fn a_reset_behind_the_close_is_a_clean_end(cx: Context) -> Verdict {
-    let (ca, server) = serve(&cx, Http2Sockets::Echoed);
-    let Some(engine) = cx.engine_over_http2(&ca) else {
+    let Some((client, server)) = start_over_http2(&cx, Http2Sockets::Echoed) else {
         return web_sockets_use_http_1_1(&cx).await;
     };
-    let client = HttpClient::new(engine);
     for _ in 0..50 {
         let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
         echoes(&mut session, vec![7; 50_000]).await?;
@@ -145,11 +143,9 @@ async fn a_reset_behind_the_close_is_a_clean_end(cx: Context) -> Verdict {
 /// The answer to a server's Close has to get there, through whatever is on the way: the stream is not reset
 /// before the server has ended it.
 async fn a_stream_that_the_server_closes_is_not_reset(cx: Context) -> Verdict {
-    let (ca, server) = serve(&cx, Http2Sockets::Closed);
-    let Some(engine) = cx.engine_over_http2(&ca) else {
+    let Some((client, server)) = start_over_http2(&cx, Http2Sockets::Closed) else {
         return web_sockets_use_http_1_1(&cx).await;
     };
-    let client = HttpClient::new(engine);
     let open = || client.web_socket(server.ws_url("/")).connect();
     // The first keeps the connection, on which the server would tell.
     let mut first = open().await?;
@@ -167,11 +163,10 @@ async fn a_stream_that_the_server_closes_is_not_reset(cx: Context) -> Verdict {
 
 /// An answer that is not 200 is one like any other.
 async fn a_refusal_over_http_2_is_given(cx: Context) -> Verdict {
-    let (ca, server) = serve(&cx, Http2Sockets::Refused);
-    let Some(engine) = cx.engine_over_http2(&ca) else {
+    let Some((client, server)) = start_over_http2(&cx, Http2Sockets::Refused) else {
         return web_sockets_use_http_1_1(&cx).await;
     };
-    let connect = HttpClient::new(engine).web_socket(server.ws_url("/echo")).connect();
+    let connect = client.web_socket(server.ws_url("/echo")).connect();
     let error = fails(connect.await, ErrorKind::Rejected)?;
     assert_eq!(error.response().map(|response| response.status().as_u16()), Some(404));
     assert_eq!((server.connections(), server.requests()), (1, 1));
