@@ -46,7 +46,9 @@ struct Partial {
 impl MessageDecoder {
     /// Of what the other end of this role sends.
     pub fn new(role: Role, limits: Limits) -> Self {
-        Self { frames: Decoder::new(role), limits, partial: None, ended: false }
+        let mut frames = Decoder::new(role);
+        frames.check_text_early();
+        Self { frames, limits, partial: None, ended: false }
     }
 
     /// Takes bytes that were read elsewhere.
