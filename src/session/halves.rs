@@ -16,8 +16,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     config::SessionConfig,
     converter,
+    kind::MessageKind,
+    reader::MessageReader,
     shared::{Shared, Urgency},
     stats::SessionStats,
+    writer::MessageWriter,
 };
 
 /// The sending half of a session: a cheap clone for each task that sends, and a [`Sink`].
@@ -50,7 +53,13 @@ pub struct Incoming {
 }
 
 /// Ends the session when the last half is gone.
-struct Live(Arc<Shared>);
+pub(super) struct Live(Arc<Shared>);
+
+impl Live {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
+    }
+}
 
 /// The halves of a session.
 pub(super) fn halves(shared: Arc<Shared>) -> (Outgoing, Incoming) {
@@ -87,6 +96,25 @@ impl Outgoing {
     /// As for [`send`](Self::send).
     pub fn feed(&self, frame: impl Into<Frame>) -> impl Future<Output = Result<()>> + Send + '_ {
         self.put(frame.into(), Urgency::Feed)
+    }
+
+    /// Begins a message that is sent as it is written, in fragments (RFC 6455 section 5.4), and never held as
+    /// a whole: an `AsyncWrite`. See [`MessageWriter`].
+    ///
+    /// Messages accepted before go first. Until the writer has ended the message, or is dropped, every other
+    /// message waits, whoever sends it, and so does the next call; Ping, Pong and Close do not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] on an engine that sends no fragments, and those of [`send`](Self::send) but
+    /// for what is wrong with a frame.
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, nothing was begun.
+    pub async fn send_stream(&self, kind: MessageKind) -> Result<MessageWriter> {
+        let shared = self.shared();
+        shared.config.check_fragments(shared.facts.whole_messages)?;
+        poll_fn(|cx| shared.poll_begin_stream(cx)).await?;
+        Ok(MessageWriter::new(Arc::clone(&self.live), kind))
     }
 
     /// Waits until everything accepted is written to the socket.
@@ -225,6 +253,24 @@ impl Incoming {
         poll_fn(|cx| self.live.0.poll_receive(cx))
     }
 
+    /// The next message, Text or Binary, to be read as it comes and never held as a whole: an `AsyncRead`;
+    /// `None` after a clean close, and again on later calls. See [`MessageReader`].
+    ///
+    /// Of a message in several frames each is read when it is asked for; what waits is bounded by the incoming
+    /// capacity, and a peer that sends more has to wait. A frame is held as a whole: the limits for frames and
+    /// for messages hold for each, and for the message only
+    /// [`max_stream_size`](crate::WebSockets::max_stream_size).
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future loses nothing, and neither does a [`receive`](Self::receive) that was dropped
+    /// before.
+    pub async fn receive_stream(&mut self) -> Result<Option<MessageReader<'_>>> {
+        MessageReader::open(self).await
+    }
+
     /// The next message as a value, read by the session's converter. The message is consumed even if it
     /// cannot be read; the session goes on.
     ///
@@ -249,6 +295,10 @@ impl Incoming {
     /// [`Session::stats`](super::Session::stats).
     pub fn stats(&self) -> SessionStats {
         self.live.0.stats()
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.live.0
     }
 }
 

@@ -123,7 +123,9 @@ impl MessageDecoder {
         });
         partial.payload.extend_from_slice(&payload);
         if let Some(check) = &mut partial.check {
-            check.push(&payload, fin)?;
+            if check.push(&payload).is_err() || (fin && !check.is_complete()) {
+                return Err(Error::not_utf8());
+            }
         }
         match self.partial.take_if(|_| fin) {
             Some(whole) => message(whole.check.is_some(), whole.payload.freeze()).map(Some),

@@ -18,7 +18,7 @@ impl Early {
     /// Looks at what is here of a data frame's payload, as it came.
     ///
     /// # Errors
-    /// As [`Utf8Check::push`].
+    /// [`Error::not_utf8`].
     pub(super) fn look(&mut self, head: &Head, payload: &[u8]) -> Result<(), Error> {
         if head.opcode.is_control() {
             return Ok(());
@@ -38,14 +38,18 @@ impl Early {
         let seen = self.seen;
         self.seen = if is_complete { 0 } else { payload.len() };
         let Some(check) = &mut self.check else { return Ok(()) };
-        let Some(mut mask) = head.mask else { return check.push(&payload[seen..], false) };
+        let Some(mut mask) = head.mask else { return push(check, &payload[seen..]) };
         mask.rotate_left(seen % 4);
         let mut unmasked = [0; 256];
         for part in payload[seen..].chunks(unmasked.len()) {
             let unmasked = &mut unmasked[..part.len()];
             mask::copy(part, unmasked, mask);
-            check.push(unmasked, false)?;
+            push(check, unmasked)?;
         }
         Ok(())
     }
+}
+
+fn push(check: &mut Utf8Check, piece: &[u8]) -> Result<(), Error> {
+    check.push(piece).map_err(|_| Error::not_utf8())
 }
