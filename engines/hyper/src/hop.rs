@@ -100,10 +100,10 @@ impl<R: Flavour> Hop<R> {
             }
             Capability::ClientCertificates if is_over => Support::missing(OWN_TLS),
             Capability::WebSocketOverHttp2 => {
-                Support::missing("hyper over HTTP/1.1 only: use the Tungstenite engine for it")
+                Support::missing("hyper over HTTP/1.1 only: use an engine on tokio for it")
             }
             Capability::Http2 => {
-                Support::missing("hyper over HTTP/1.1 only: use the Tungstenite engine for HTTP/2")
+                Support::missing("hyper over HTTP/1.1 only: use an engine on tokio for HTTP/2")
             }
             // A stream of the caller's already is the TLS stream: it is used as it is.
             Capability::Tls if is_over || cfg!(feature = "rustls") => Support::Offered,
