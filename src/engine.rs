@@ -23,6 +23,11 @@ pub use drivetrain_async_std::Smol;
 pub use drivetrain_fastwebsockets as fastwebsockets;
 #[cfg(feature = "fastwebsockets")]
 pub use drivetrain_fastwebsockets::FastWebSockets;
+/// All of the engine's own crate, its framer for instance.
+#[cfg(feature = "native")]
+pub use drivetrain_native as native;
+#[cfg(feature = "native")]
+pub use drivetrain_native::Native;
 /// All of the engine's own crate: its native types, such as `reqwest::Client`.
 #[cfg(feature = "reqwest")]
 pub use drivetrain_reqwest as reqwest;
@@ -48,6 +53,8 @@ pub fn all() -> Vec<Arc<dyn Engine>> {
         Arc::new(AsyncStd::new()),
         #[cfg(feature = "fastwebsockets")]
         Arc::new(FastWebSockets::new()),
+        #[cfg(feature = "native")]
+        Arc::new(Native::new()),
         #[cfg(feature = "reqwest")]
         Arc::new(Reqwest::new()),
         #[cfg(feature = "smol")]

@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         Box::new(ASYNC_STD),
         #[cfg(feature = "fastwebsockets")]
         Box::new(FAST_WEB_SOCKETS),
+        #[cfg(feature = "native")]
+        Box::new(NATIVE),
         #[cfg(feature = "reqwest")]
         Box::new(REQWEST),
         #[cfg(feature = "smol")]
@@ -144,6 +146,31 @@ const FAST_WEB_SOCKETS: Built = Built {
     ..NOTHING
 };
 
+#[cfg(feature = "native")]
+const NATIVE: Built = Built {
+    name: "native",
+    block_on: on_tokio,
+    engine: || made(engine::Native::new()),
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    with_root: |root| made(engine::Native::new().http(trusting(root))),
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    with_min_tls_version: |root, version| {
+        made(engine::Native::new().http(trusting(root).min_tls_version(version)))
+    },
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    accepting_any_certificate: || made(engine::Native::new().http(accepting_any())),
+    #[cfg(feature = "rustls")]
+    over_http2: |root| made(engine::Native::new().http(trusting(root).web_socket_over_http2())),
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    with_client_certificate: |root, client| {
+        let http = trusting(root).client_certificate_pem(client);
+        made(engine::Native::new().http(http))
+    },
+    with_ping_interval: |interval| made(engine::Native::new().ping_interval(interval)),
+    over: |stream| made(engine::Native::over(tokio_stream(stream))),
+    ..NOTHING
+};
+
 #[cfg(feature = "tungstenite")]
 const TUNGSTENITE: Built = Built {
     name: "tungstenite",
@@ -255,7 +282,7 @@ fn on_tokio(future: Block) {
     RUNTIME.block_on(future);
 }
 
-#[cfg(any(feature = "tungstenite", feature = "fastwebsockets"))]
+#[cfg(any(feature = "fastwebsockets", feature = "native", feature = "tungstenite"))]
 fn tokio_stream(stream: CountedStream) -> tokio_util::compat::Compat<CountedStream> {
     use tokio_util::compat::FuturesAsyncReadCompatExt as _;
     stream.compat()

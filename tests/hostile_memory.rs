@@ -6,6 +6,7 @@
     feature = "tungstenite",
     feature = "fastwebsockets",
     feature = "async-std",
+    feature = "native",
     feature = "smol"
 ))]
 #![allow(

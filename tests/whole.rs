@@ -138,6 +138,11 @@ const ENGINES: &[(&str, Make)] = &[
         let http = engine::Reqwest::new().root_certificate_pem(ca);
         Arc::new(engine::FastWebSockets::new().http(http))
     }),
+    #[cfg(feature = "native")]
+    ("native", |ca| {
+        let http = engine::Reqwest::new().root_certificate_pem(ca);
+        Arc::new(engine::Native::new().http(http))
+    }),
     #[cfg(feature = "reqwest")]
     ("reqwest", |ca| Arc::new(engine::Reqwest::new().root_certificate_pem(ca))),
     #[cfg(feature = "smol")]

@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use drivetrain_engine::{
-    CloseCode, CloseReason, Duties, Error, ErrorKind, Frame, Limits, OpCode, RawFrame, Result,
-    Unit, Utf8Bytes,
+    CloseReason, Duties, Error, ErrorKind, Frame, Limits, OpCode, RawFrame, Result, Unit,
+    Utf8Bytes, Utf8Check,
 };
 
 /// Puts messages together from frames and refuses what breaks a rule.
@@ -19,8 +19,8 @@ pub(super) struct Assembler {
 struct Partial {
     text: bool,
     payload: BytesMut,
-    /// How much of a text's payload is known to be whole characters.
-    valid: usize,
+    /// A text that can no longer become UTF-8 is refused at once, not at its end.
+    check: Utf8Check,
 }
 
 /// What a frame came to.
@@ -123,21 +123,13 @@ impl Assembler {
 
 impl Partial {
     fn new(text: bool) -> Self {
-        Self { text, payload: BytesMut::new(), valid: 0 }
+        Self { text, payload: BytesMut::new(), check: Utf8Check::new() }
     }
 
-    /// Adds a fragment; a text that can no longer become UTF-8 is refused at once, not at its end.
+    /// Adds a fragment.
     fn push(&mut self, payload: &[u8], last: bool) -> Result<()> {
         self.payload.extend_from_slice(payload);
-        if !self.text {
-            return Ok(());
-        }
-        match std::str::from_utf8(&self.payload[self.valid..]) {
-            Ok(_) => self.valid = self.payload.len(),
-            Err(error) if error.error_len().is_none() && !last => self.valid += error.valid_up_to(),
-            Err(_) => return Err(not_utf8()),
-        }
-        Ok(())
+        if self.text { self.check.push(payload, last) } else { Ok(()) }
     }
 
     fn into_message(self) -> Result<Frame> {
@@ -148,7 +140,7 @@ impl Partial {
 #[inline]
 fn message(text: bool, payload: Bytes) -> Result<Frame> {
     if text {
-        return Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| not_utf8());
+        return Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| Error::not_utf8());
     }
     Ok(Frame::Binary(payload))
 }
@@ -171,13 +163,9 @@ fn violation(message: &'static str) -> Error {
     Error::new(ErrorKind::Protocol, message)
 }
 
-fn not_utf8() -> Error {
-    violation("a text message is not UTF-8").with_close_code(CloseCode::INVALID_PAYLOAD)
-}
-
 #[cfg(test)]
 mod tests {
-    use drivetrain_engine::Rsv;
+    use drivetrain_engine::{CloseCode, Rsv};
 
     use super::*;
 

@@ -58,6 +58,8 @@ pub(crate) fn engine(name: &str, options: &Options) -> Option<Arc<dyn Engine>> {
         "async-std" => Some(Arc::new(configured!(engine::AsyncStd::new(), options))),
         #[cfg(feature = "fastwebsockets")]
         "fastwebsockets" => Some(Arc::new(engine::FastWebSockets::new().http(http(options)))),
+        #[cfg(feature = "native")]
+        "native" => Some(Arc::new(engine::Native::new().http(http(options)))),
         #[cfg(feature = "smol")]
         "smol" => Some(Arc::new(configured!(engine::Smol::new(), options))),
         #[cfg(feature = "tungstenite")]
@@ -66,7 +68,7 @@ pub(crate) fn engine(name: &str, options: &Options) -> Option<Arc<dyn Engine>> {
     }
 }
 
-#[cfg(any(feature = "fastwebsockets", feature = "tungstenite"))]
+#[cfg(any(feature = "fastwebsockets", feature = "native", feature = "tungstenite"))]
 fn http(options: &Options) -> engine::Reqwest {
     let http = configured!(engine::Reqwest::new(), options);
     if options.over_http2 { http.web_socket_over_http2() } else { http }
