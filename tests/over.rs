@@ -4,6 +4,9 @@
     feature = "tungstenite",
     feature = "fastwebsockets",
     feature = "async-std",
+    feature = "native",
+    feature = "native-async-std",
+    feature = "native-smol",
     feature = "smol"
 ))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -38,10 +41,7 @@ struct Over {
 const ENGINES: &[Over] = &[
     Over {
         name: "async-std",
-        unix: |path| {
-            let connect = async_std::os::unix::net::UnixStream::connect(path);
-            Arc::new(engine::AsyncStd::over(async_std::task::block_on(connect).unwrap()))
-        },
+        unix: |path| Arc::new(engine::AsyncStd::over(on_async_std(path))),
         pipe: |pipe| Arc::new(engine::AsyncStd::over(pipe.compat())),
     },
     Over {
@@ -50,11 +50,23 @@ const ENGINES: &[Over] = &[
         pipe: |pipe| Arc::new(engine::FastWebSockets::over(pipe)),
     },
     Over {
+        name: "native",
+        unix: |path| Arc::new(engine::Native::over(on_tokio(path))),
+        pipe: |pipe| Arc::new(engine::Native::over(pipe)),
+    },
+    Over {
+        name: "native-async-std",
+        unix: |path| Arc::new(engine::NativeAsyncStd::over(on_async_std(path))),
+        pipe: |pipe| Arc::new(engine::NativeAsyncStd::over(pipe.compat())),
+    },
+    Over {
+        name: "native-smol",
+        unix: |path| Arc::new(engine::NativeSmol::over(on_smol(path))),
+        pipe: |pipe| Arc::new(engine::NativeSmol::over(pipe.compat())),
+    },
+    Over {
         name: "smol",
-        unix: |path| {
-            let connect = smol::net::unix::UnixStream::connect(path);
-            Arc::new(engine::Smol::over(smol::block_on(connect).unwrap()))
-        },
+        unix: |path| Arc::new(engine::Smol::over(on_smol(path))),
         pipe: |pipe| Arc::new(engine::Smol::over(pipe.compat())),
     },
     Over {
@@ -113,6 +125,14 @@ async fn talk(engine: Made) {
     drop(session);
     let again = client.web_socket("ws://localhost/echo").connect().await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Connect, "{name}: {again}");
+}
+
+fn on_async_std(path: &Path) -> async_std::os::unix::net::UnixStream {
+    async_std::task::block_on(async_std::os::unix::net::UnixStream::connect(path)).unwrap()
+}
+
+fn on_smol(path: &Path) -> smol::net::unix::UnixStream {
+    smol::block_on(smol::net::unix::UnixStream::connect(path)).unwrap()
 }
 
 fn on_tokio(path: &Path) -> tokio::net::UnixStream {
