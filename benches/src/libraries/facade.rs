@@ -15,6 +15,16 @@ pub(crate) struct Facade {
     over: fn(Wire) -> HttpClient,
 }
 
+#[cfg(feature = "native")]
+pub(crate) fn native() -> Result<Facade> {
+    Ok(Facade {
+        engine: "native",
+        executor: Executor::tokio()?,
+        client: HttpClient::new(engine::Native::new()),
+        over: |wire| HttpClient::new(engine::Native::over(wire)),
+    })
+}
+
 #[cfg(feature = "tungstenite")]
 pub(crate) fn tungstenite() -> Result<Facade> {
     Ok(Facade {

@@ -19,6 +19,8 @@ use crate::{
 /// All of them: each engine, then the raw libraries beside it.
 pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
     Ok(vec![
+        #[cfg(feature = "native")]
+        contender(facade::native()?),
         #[cfg(feature = "tungstenite")]
         contender(facade::tungstenite()?),
         #[cfg(feature = "tungstenite")]

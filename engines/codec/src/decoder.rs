@@ -3,15 +3,18 @@
 use std::{fmt, ops::Range};
 
 use bytes::{Buf, Bytes, BytesMut};
-use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role};
+use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role, Rsv};
 
 use crate::{
     head::{self, Head},
     mask,
 };
 
+mod early;
 #[cfg(test)]
 mod tests;
+
+use early::Early;
 
 /// What the first read is offered; the offer doubles whenever a read fills it.
 const FIRST_READ: usize = 2 << 10;
@@ -80,6 +83,8 @@ pub struct Decoder {
     offset: usize,
     /// The most that was ever initialised in this allocation, hence is resident.
     held: usize,
+    /// Texts are checked as they come.
+    early: Option<Early>,
 }
 
 impl Decoder {
@@ -106,7 +111,15 @@ impl Decoder {
             since_quiet: 0,
             offset: 0,
             held: 0,
+            early: None,
         }
+    }
+
+    /// From now on a text that can no longer become UTF-8 is refused by [`decode`](Self::decode) with the bytes
+    /// that show it, though its frame be incomplete or its message fragmented. A complete message is still the
+    /// caller's to check, and one with reserved bits the extension's. Default: nothing is checked.
+    pub fn check_text_early(&mut self) {
+        self.early.get_or_insert_default();
     }
 
     /// Whether everything that was received has been decoded.
@@ -131,27 +144,31 @@ impl Decoder {
         }
     }
 
-    /// Decodes the frame at `start` if it is what most are: a server's data frame with a head of two bytes, all
-    /// of it here, and nothing wrong with it.
+    /// Decodes the frame at `start` if it is what most are: a server's message in one frame with a head of two
+    /// bytes, all of it here at once, and nothing wrong with it.
     #[inline]
     fn decode_short(&mut self, max_payload: usize) -> Option<RawFrame> {
         let &[first, length @ 0..126, ..] = self.buffer.get(self.start..self.end)? else {
             return None;
         };
-        let opcode = match first & 0x0f {
-            0 => OpCode::Continuation,
-            1 => OpCode::Text,
-            2 => OpCode::Binary,
+        let opcode = match first {
+            0x81 => OpCode::Text,
+            0x82 => OpCode::Binary,
             _ => return None,
         };
         let length = usize::from(length);
         let from = self.start + 2;
         let to = from + length;
-        if to > self.end || length > max_payload || self.role != Role::Client || self.failed {
+        if to > self.end
+            || length > max_payload
+            || self.needed != 0
+            || self.role != Role::Client
+            || self.failed
+        {
             return None;
         }
         let payload = self.take_short(from..to);
-        Some(RawFrame { fin: first & 0x80 != 0, rsv: head::rsv(first), opcode, payload })
+        Some(RawFrame { fin: true, rsv: Rsv::NONE, opcode, payload })
     }
 
     fn decode_any(&mut self, max_payload: usize) -> Result<Option<RawFrame>, Error> {
@@ -177,6 +194,9 @@ impl Decoder {
             _ => return Err(too_big(length, max_payload)),
         };
         self.needed = size.saturating_add(length);
+        if let Some(early) = &mut self.early {
+            early.look(&head, &received[size..self.needed.min(received.len())])?;
+        }
         if received.len() < self.needed {
             return Ok(None);
         }

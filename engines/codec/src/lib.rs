@@ -24,6 +24,8 @@ mod encoder;
 mod head;
 pub mod mask;
 mod message;
+#[cfg(test)]
+mod testing;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;

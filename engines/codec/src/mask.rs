@@ -82,10 +82,12 @@ pub fn apply(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
+#[inline]
 fn repeat([a, b, c, d]: [u8; 4]) -> u128 {
     u128::from_ne_bytes([a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d])
 }
 
+#[inline]
 fn xor(bytes: &[u8], word: u128) -> [u8; WORD] {
     let mut copy = [0; WORD];
     copy.copy_from_slice(bytes);

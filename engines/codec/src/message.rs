@@ -46,7 +46,9 @@ struct Partial {
 impl MessageDecoder {
     /// Of what the other end of this role sends.
     pub fn new(role: Role, limits: Limits) -> Self {
-        Self { frames: Decoder::new(role), limits, partial: None, ended: false }
+        let mut frames = Decoder::new(role);
+        frames.check_text_early();
+        Self { frames, limits, partial: None, ended: false }
     }
 
     /// Takes bytes that were read elsewhere.
@@ -121,7 +123,9 @@ impl MessageDecoder {
         });
         partial.payload.extend_from_slice(&payload);
         if let Some(check) = &mut partial.check {
-            check.push(&payload, fin)?;
+            if check.push(&payload).is_err() || (fin && !check.is_complete()) {
+                return Err(Error::not_utf8());
+            }
         }
         match self.partial.take_if(|_| fin) {
             Some(whole) => message(whole.check.is_some(), whole.payload.freeze()).map(Some),

@@ -107,6 +107,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Framer<S> {
         self.decoder.decode(max_payload).transpose()
     }
 
+    fn check_text_early(&mut self) {
+        self.decoder.check_text_early();
+    }
+
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.encoder.len() < self.write_mark {

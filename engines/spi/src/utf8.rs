@@ -2,67 +2,63 @@
 
 use crate::{CloseCode, Error, ErrorKind};
 
-/// Checks a text that comes in parts, which may be cut inside a character (RFC 6455 section 8.1).
-///
-/// It keeps at most three bytes and looks at each byte once: what can no longer become UTF-8 is refused with
-/// the part that it came in, not at the end.
+/// Checks a text that comes in pieces, each byte once. A character may begin in one piece and end in another
+/// (RFC 6455 section 8.1).
 ///
 /// ```
 /// use drivetrain_engine::Utf8Check;
 ///
 /// let mut check = Utf8Check::new();
-/// check.push(b"gr\xc3", false)?;
-/// check.push(b"\xbc\xc3\x9fe", true)?;
-/// assert!(Utf8Check::new().push(b"gr\xc3(", false).is_err());
-/// assert!(Utf8Check::new().push(b"gr\xc3", true).is_err());
-/// # Ok::<(), drivetrain_engine::Error>(())
+/// assert_eq!(check.push(b"gr\xc3"), Ok(()));
+/// assert!(!check.is_complete());
+/// assert_eq!(check.push(b"\xbc\xc3\x9fe"), Ok(()));
+/// assert!(check.is_complete());
+/// assert_eq!(check.push(b"gr\xc3("), Err(2));
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Utf8Check {
     /// The beginning of a character whose end has not come.
-    held: [u8; 4],
-    len: usize,
+    begun: [u8; 4],
+    length: usize,
 }
 
 impl Utf8Check {
     /// A check of a text of which nothing has come.
     pub const fn new() -> Self {
-        Self { held: [0; 4], len: 0 }
+        Self { begun: [0; 4], length: 0 }
     }
 
-    /// Takes the next part; `last` if the text ends with it. After the last part, or an error, it is as new.
+    /// Takes the next piece.
     ///
     /// # Errors
-    /// [`ErrorKind::Protocol`] with close code 1007 if no text that begins so is UTF-8.
-    pub fn push(&mut self, part: &[u8], last: bool) -> Result<(), Error> {
-        if self.take(part).is_none() || (last && self.len > 0) {
-            *self = Self::new();
-            return Err(Error::not_utf8());
+    /// How many of its bytes may still become a text; only these are taken.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), usize> {
+        let mut at = 0;
+        while let (1.., Some(&byte)) = (self.length, piece.get(at)) {
+            // A beginning that may go on has at most three bytes.
+            self.begun[self.length] = byte;
+            match simdutf8::compat::from_utf8(&self.begun[..=self.length]) {
+                Ok(_) => self.length = 0,
+                Err(error) if error.error_len().is_none() => self.length += 1,
+                Err(_) => return Err(at),
+            }
+            at += 1;
         }
+        let rest = &piece[at..];
+        let Err(error) = simdutf8::compat::from_utf8(rest) else { return Ok(()) };
+        let valid = error.valid_up_to();
+        if error.error_len().is_some() {
+            return Err(at + valid);
+        }
+        let cut = &rest[valid..];
+        self.begun[..cut.len()].copy_from_slice(cut);
+        self.length = cut.len();
         Ok(())
     }
 
-    fn take(&mut self, mut part: &[u8]) -> Option<()> {
-        while self.len > 0 {
-            let Some((&byte, rest)) = part.split_first() else { return Some(()) };
-            // A beginning that may go on has at most three bytes.
-            *self.held.get_mut(self.len)? = byte;
-            self.len += 1;
-            part = rest;
-            match simdutf8::compat::from_utf8(&self.held[..self.len]) {
-                Ok(_) => self.len = 0,
-                Err(error) if error.error_len().is_none() => {}
-                Err(_) => return None,
-            }
-        }
-        let Err(error) = simdutf8::compat::from_utf8(part) else { return Some(()) };
-        if error.error_len().is_some() {
-            return None;
-        }
-        let cut = &part[error.valid_up_to()..];
-        self.held.get_mut(..cut.len())?.copy_from_slice(cut);
-        self.len = cut.len();
-        Some(())
+    /// Whether no character waits for its end.
+    pub const fn is_complete(&self) -> bool {
+        self.length == 0
     }
 }
 
@@ -78,11 +74,11 @@ impl Error {
 mod tests {
     use super::*;
 
-    /// At which byte it is refused; `Some(len)` if only because it ends there.
+    /// At which byte it is refused; its length if only because it ends there.
     fn refused_at(text: &[u8]) -> Option<usize> {
         let mut check = Utf8Check::new();
-        let at = text.iter().position(|byte| check.push(&[*byte], false).is_err());
-        at.or_else(|| check.push(b"", true).is_err().then_some(text.len()))
+        let at = text.iter().position(|byte| check.push(&[*byte]).is_err());
+        at.or_else(|| (!check.is_complete()).then_some(text.len()))
     }
 
     #[test]
@@ -92,9 +88,10 @@ mod tests {
         for cut in 0..=bytes.len() {
             for second in cut..=bytes.len().min(cut + 5) {
                 let mut check = Utf8Check::new();
-                check.push(&bytes[..cut], false).expect("the beginning");
-                check.push(&bytes[cut..second], false).expect("the middle");
-                check.push(&bytes[second..], true).expect("the end");
+                for piece in [&bytes[..cut], &bytes[cut..second], &bytes[second..]] {
+                    assert_eq!(check.push(piece), Ok(()), "cut at {cut} and {second}");
+                }
+                assert!(check.is_complete());
             }
         }
     }
@@ -115,11 +112,21 @@ mod tests {
             (b"ok\xf0\x9f\xa6", 5),
         ] {
             assert_eq!(refused_at(text), Some(at), "{text:x?}");
-            assert_eq!(
-                Utf8Check::new().push(text, true).unwrap_err().close_code(),
-                Some(CloseCode::INVALID_PAYLOAD)
-            );
         }
+    }
+
+    #[test]
+    fn what_is_refused_is_not_taken() {
+        let mut check = Utf8Check::new();
+        assert_eq!(check.push(b"ab\xff"), Err(2));
+        assert!(check.is_complete(), "the text is ab");
+        assert_eq!(check.push(b"\xe2\x82"), Ok(()));
+        assert_eq!(check.push(b"\xff"), Err(0));
+        assert_eq!(check.push(b"\xac, and on"), Ok(()));
+        assert_eq!(check.push(b"\xe2"), Ok(()));
+        assert_eq!(check.push(b"\x82\xff"), Err(1), "one byte of it was taken");
+        assert_eq!(check.push(b"\xac"), Ok(()));
+        assert!(check.is_complete());
     }
 
     /// Every sequence of two bytes, and of four from among the bytes that matter, is judged as by std.
