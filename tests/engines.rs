@@ -3,7 +3,13 @@
 //! `cargo test --features full --test engines -- tungstenite::closing` runs one topic of one engine.
 #![allow(clippy::needless_update, reason = "which fields are left depends on the build")]
 #![cfg_attr(
-    not(any(feature = "async-std", feature = "smol", feature = "reqwest")),
+    not(any(
+        feature = "async-std",
+        feature = "native-async-std",
+        feature = "native-smol",
+        feature = "smol",
+        feature = "reqwest"
+    )),
     allow(dead_code, reason = "there is no engine to make")
 )]
 
@@ -23,6 +29,10 @@ fn main() -> ExitCode {
         Box::new(FAST_WEB_SOCKETS),
         #[cfg(feature = "native")]
         Box::new(NATIVE),
+        #[cfg(feature = "native-async-std")]
+        Box::new(NATIVE_ASYNC_STD),
+        #[cfg(feature = "native-smol")]
+        Box::new(NATIVE_SMOL),
         #[cfg(feature = "reqwest")]
         Box::new(REQWEST),
         #[cfg(feature = "smol")]
@@ -92,6 +102,56 @@ const ASYNC_STD: Built = Built {
     },
     with_ping_interval: |interval| made(engine::AsyncStd::new().ping_interval(interval)),
     over: |stream| made(engine::AsyncStd::over(stream)),
+    ..NOTHING
+};
+
+#[cfg(feature = "native-async-std")]
+const NATIVE_ASYNC_STD: Built = Built {
+    name: "native-async-std",
+    block_on: |future| async_std::task::block_on(future),
+    engine: || made(engine::NativeAsyncStd::new()),
+    #[cfg(feature = "rustls")]
+    with_root: |root| made(engine::NativeAsyncStd::new().root_certificate_pem(root)),
+    #[cfg(feature = "rustls")]
+    with_min_tls_version: |root, version| {
+        let engine = engine::NativeAsyncStd::new().root_certificate_pem(root);
+        made(engine.min_tls_version(version))
+    },
+    #[cfg(feature = "rustls")]
+    accepting_any_certificate: || {
+        made(engine::NativeAsyncStd::new().danger_accept_any_certificate())
+    },
+    #[cfg(feature = "rustls")]
+    with_client_certificate: |root, client| {
+        let engine = engine::NativeAsyncStd::new().root_certificate_pem(root);
+        made(engine.client_certificate_pem(client))
+    },
+    with_ping_interval: |interval| made(engine::NativeAsyncStd::new().ping_interval(interval)),
+    over: |stream| made(engine::NativeAsyncStd::over(stream)),
+    ..NOTHING
+};
+
+#[cfg(feature = "native-smol")]
+const NATIVE_SMOL: Built = Built {
+    name: "native-smol",
+    block_on: |future| smol::block_on(future),
+    engine: || made(engine::NativeSmol::new()),
+    #[cfg(feature = "rustls")]
+    with_root: |root| made(engine::NativeSmol::new().root_certificate_pem(root)),
+    #[cfg(feature = "rustls")]
+    with_min_tls_version: |root, version| {
+        let engine = engine::NativeSmol::new().root_certificate_pem(root);
+        made(engine.min_tls_version(version))
+    },
+    #[cfg(feature = "rustls")]
+    accepting_any_certificate: || made(engine::NativeSmol::new().danger_accept_any_certificate()),
+    #[cfg(feature = "rustls")]
+    with_client_certificate: |root, client| {
+        let engine = engine::NativeSmol::new().root_certificate_pem(root);
+        made(engine.client_certificate_pem(client))
+    },
+    with_ping_interval: |interval| made(engine::NativeSmol::new().ping_interval(interval)),
+    over: |stream| made(engine::NativeSmol::over(stream)),
     ..NOTHING
 };
 

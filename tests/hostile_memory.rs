@@ -7,6 +7,8 @@
     feature = "fastwebsockets",
     feature = "async-std",
     feature = "native",
+    feature = "native-async-std",
+    feature = "native-smol",
     feature = "smol"
 ))]
 #![allow(

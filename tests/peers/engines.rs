@@ -37,7 +37,13 @@ impl Options {
 }
 
 /// Takes the options that each engine with TLS has under the same names.
-#[cfg(any(feature = "async-std", feature = "reqwest", feature = "smol"))]
+#[cfg(any(
+    feature = "async-std",
+    feature = "native-async-std",
+    feature = "native-smol",
+    feature = "reqwest",
+    feature = "smol"
+))]
 macro_rules! configured {
     ($engine:expr, $options:expr) => {{
         let mut engine = $engine;
@@ -60,6 +66,10 @@ pub(crate) fn engine(name: &str, options: &Options) -> Option<Arc<dyn Engine>> {
         "fastwebsockets" => Some(Arc::new(engine::FastWebSockets::new().http(http(options)))),
         #[cfg(feature = "native")]
         "native" => Some(Arc::new(engine::Native::new().http(http(options)))),
+        #[cfg(feature = "native-async-std")]
+        "native-async-std" => Some(Arc::new(configured!(engine::NativeAsyncStd::new(), options))),
+        #[cfg(feature = "native-smol")]
+        "native-smol" => Some(Arc::new(configured!(engine::NativeSmol::new(), options))),
         #[cfg(feature = "smol")]
         "smol" => Some(Arc::new(configured!(engine::Smol::new(), options))),
         #[cfg(feature = "tungstenite")]

@@ -65,6 +65,26 @@ pub(crate) fn smol() -> Facade {
     }
 }
 
+#[cfg(feature = "native-async-std")]
+pub(crate) fn native_async_std() -> Facade {
+    Facade {
+        engine: "native-async-std",
+        executor: Executor::AsyncStd,
+        client: HttpClient::new(engine::NativeAsyncStd::new()),
+        over: |wire| HttpClient::new(engine::NativeAsyncStd::over(wire)),
+    }
+}
+
+#[cfg(feature = "native-smol")]
+pub(crate) fn native_smol() -> Facade {
+    Facade {
+        engine: "native-smol",
+        executor: Executor::Smol,
+        client: HttpClient::new(engine::NativeSmol::new()),
+        over: |wire| HttpClient::new(engine::NativeSmol::over(wire)),
+    }
+}
+
 impl Library for Facade {
     type Socket = Session;
     type InMemory = Session;
