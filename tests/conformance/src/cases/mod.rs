@@ -20,11 +20,14 @@ mod messages;
 mod outbox;
 mod proxies;
 mod raw;
+mod raw_closing;
 mod redirects;
 mod refusal;
 mod settings;
 mod sse;
 mod stats;
+mod stream_in;
+mod stream_out;
 mod tls;
 mod together;
 mod unauthorized;
@@ -67,6 +70,8 @@ pub(crate) fn all() -> Vec<Case> {
         settings::cases(),
         stats::cases(),
         messages::cases(),
+        stream_out::cases(),
+        stream_in::cases(),
         control::cases(),
         keepalive::cases(),
         outbox::cases(),
@@ -75,6 +80,7 @@ pub(crate) fn all() -> Vec<Case> {
         ending::cases(),
         cancel::cases(),
         raw::cases(),
+        raw_closing::cases(),
     ]
     .into_iter()
     .flatten()
