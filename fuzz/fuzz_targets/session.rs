@@ -389,7 +389,8 @@ impl World {
                 let _ = poll_once(&mut Box::pin(poll_fn(|cx| writer.as_mut().poll_flush(cx))));
             }
             b'H' => {
-                if let Some(Ok(())) = poll_once(&mut Box::pin(writer.finish())) {
+                let finished = poll_once(&mut Box::pin(writer.finish()));
+                if let Some(Ok(())) = finished {
                     self.accepted.push((*text, std::mem::take(written).into()));
                     self.writer = None;
                 }
