@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use drivetrain_engine::{
-    CloseCode, CloseReason, Duties, Error, ErrorKind, Frame, Limits, OpCode, RawFrame, Result,
-    Unit, Utf8Bytes,
+    CloseReason, Duties, Error, ErrorKind, Frame, Limits, OpCode, RawFrame, Result, Unit,
+    Utf8Bytes, Utf8Check,
 };
 
-use super::{kind::MessageKind, utf8::Utf8};
+use super::kind::MessageKind;
 
 /// Sees to it that frames are messages, and refuses what breaks a rule.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Assembler {
 #[derive(Debug)]
 struct Open {
     text: bool,
-    utf8: Utf8,
+    utf8: Utf8Check,
 }
 
 /// A fragment of a message.
@@ -137,13 +137,13 @@ impl Assembler {
 
 impl Open {
     fn new(start: Option<MessageKind>) -> Self {
-        Self { text: start == Some(MessageKind::Text), utf8: Utf8::default() }
+        Self { text: start == Some(MessageKind::Text), utf8: Utf8Check::new() }
     }
 
     /// A text that can no longer become UTF-8 is refused at once, not at its end.
     fn check(&mut self, payload: &[u8], last: bool) -> Result<()> {
         if self.text && (self.utf8.push(payload).is_err() || (last && !self.utf8.is_complete())) {
-            return Err(not_utf8());
+            return Err(Error::not_utf8());
         }
         Ok(())
     }
@@ -153,7 +153,9 @@ impl Open {
 #[inline]
 pub(super) fn message(kind: MessageKind, payload: Bytes) -> Result<Frame> {
     match kind {
-        MessageKind::Text => Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| not_utf8()),
+        MessageKind::Text => {
+            Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| Error::not_utf8())
+        }
         MessageKind::Binary => Ok(Frame::Binary(payload)),
     }
 }
@@ -176,13 +178,9 @@ fn violation(message: &'static str) -> Error {
     Error::new(ErrorKind::Protocol, message)
 }
 
-fn not_utf8() -> Error {
-    violation("a text message is not UTF-8").with_close_code(CloseCode::INVALID_PAYLOAD)
-}
-
 #[cfg(test)]
 mod tests {
-    use drivetrain_engine::Rsv;
+    use drivetrain_engine::{CloseCode, Rsv};
 
     use super::*;
 

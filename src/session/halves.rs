@@ -14,8 +14,10 @@ use futures_sink::Sink;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    batch::Batch,
     config::SessionConfig,
     converter,
+    inbox::Arrival,
     kind::MessageKind,
     reader::MessageReader,
     shared::{Shared, Urgency},
@@ -50,6 +52,8 @@ pub struct Outgoing {
 /// Dropping it while the sending half lives discards what comes in; pings are answered all the same.
 pub struct Incoming {
     live: Arc<Live>,
+    /// What came with the message that was received last; before anything that is behind the lock.
+    batch: Batch,
 }
 
 /// Ends the session when the last half is gone.
@@ -64,7 +68,8 @@ impl Live {
 /// The halves of a session.
 pub(super) fn halves(shared: Arc<Shared>) -> (Outgoing, Incoming) {
     let live = Arc::new(Live(shared));
-    (Outgoing { live: Arc::clone(&live), pending: None }, Incoming { live })
+    let batch = Batch::new(live.0.config.incoming_capacity);
+    (Outgoing { live: Arc::clone(&live), pending: None }, Incoming { live, batch })
 }
 
 impl Outgoing {
@@ -250,7 +255,7 @@ impl Incoming {
     /// # Cancel safety
     /// Safe: a dropped future loses nothing.
     pub fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>>> + Send + '_ {
-        poll_fn(|cx| self.live.0.poll_receive(cx))
+        poll_fn(|cx| self.poll_receive(cx))
     }
 
     /// The next message, Text or Binary, to be read as it comes and never held as a whole: an `AsyncRead`;
@@ -282,8 +287,9 @@ impl Incoming {
     /// # Cancel safety
     /// Safe: a dropped future loses nothing.
     pub async fn receive_deserialized<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let converter = converter::installed(self.live.0.config.converter.as_deref())?;
-        if let Some(frame) = poll_fn(|cx| self.live.0.poll_receive(cx)).await? {
+        converter::installed(self.live.0.config.converter.as_deref())?;
+        if let Some(frame) = poll_fn(|cx| self.poll_receive(cx)).await? {
+            let converter = converter::installed(self.live.0.config.converter.as_deref())?;
             return converter::deserialize(converter, frame);
         }
         let outcome = self.live.0.with(|state| state.outcome())?;
@@ -297,6 +303,33 @@ impl Incoming {
         self.live.0.stats()
     }
 
+    #[inline]
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
+        if let Some(message) = self.batch.pop() {
+            return Poll::Ready(Ok(Some(message)));
+        }
+        let polled = self.live.0.poll_receive(cx, &mut self.batch);
+        if polled.is_pending() {
+            self.batch.release();
+        }
+        polled
+    }
+
+    /// The next message or fragment, for a reader; `None` after a clean end.
+    pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrival>>> {
+        match self.batch.pop() {
+            Some(message) => Poll::Ready(Ok(Some(Arrival::Message(message)))),
+            None => self.live.0.poll_part(cx),
+        }
+    }
+
+    /// What was received is refused, and nothing behind it counts.
+    pub(super) fn refuse(&mut self, error: Error) {
+        let behind = self.batch.clear();
+        // It is the error of the session, which the next call waits for. A poisoned one has another.
+        let _ = self.live.0.with(|state| state.refuse(error, behind));
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         &self.live.0
     }
@@ -307,15 +340,15 @@ impl Stream for Incoming {
 
     /// The error of an unclean end is yielded again on each call, as [`receive`](Incoming::receive)
     /// repeats it.
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.live.0.poll_receive(cx).map(Result::transpose)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_receive(cx).map(Result::transpose)
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
         if Arc::strong_count(&self.live) > 1 {
-            self.live.0.discard_incoming();
+            self.live.0.discard_incoming(&self.batch);
         }
     }
 }

@@ -9,12 +9,13 @@
 //! | `halves`, `reader`, `writer`, `raw`, this one | what users hold |
 //! | `shared`, `state`, `after` | the lock, what is behind it, and what waits until it is free |
 //! | `driver` | the keeper task: the only place that sleeps |
-//! | `assembler`, `utf8`, `gathered`, `outbox`, `cork`, `inbox`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
+//! | `assembler`, `batch`, `gathered`, `outbox`, `cork`, `inbox`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
 //! | `waiting` | who is woken |
 //! | `trace` | what `tracing` is told |
 
 mod after;
 mod assembler;
+mod batch;
 mod closing;
 mod config;
 mod converter;
@@ -37,7 +38,6 @@ mod shared;
 mod state;
 mod stats;
 mod trace;
-mod utf8;
 mod waiting;
 mod writer;
 

@@ -84,7 +84,7 @@ impl<'a> MessageReader<'a> {
     /// Ready when there is a chunk, or no more.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         while self.chunk.is_empty() && !self.is_last {
-            match ready!(self.incoming.shared().poll_part(cx))? {
+            match ready!(self.incoming.poll_part(cx))? {
                 Some(Arrival::Part(Part { start: None, payload, last })) => {
                     self.take(payload, last);
                 }
@@ -104,8 +104,7 @@ impl<'a> MessageReader<'a> {
         let message =
             format!("a streamed message of at least {} bytes is above {limit}", self.size);
         let error = Error::new(ErrorKind::TooBig, message);
-        // It is the error of the session, which the next call waits for. A poisoned one has another.
-        let _ = self.incoming.shared().with(|state| state.refuse(error));
+        self.incoming.refuse(error);
     }
 
     fn cut(&self) -> Error {
@@ -121,12 +120,11 @@ impl<'a> MessageReader<'a> {
 type Start = (MessageKind, Bytes, bool);
 
 fn poll_start(incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<Result<Option<Start>>> {
-    let shared = incoming.shared();
-    if let Some((kind, gathered)) = shared.with(|state| state.take_gathered())? {
+    if let Some((kind, gathered)) = incoming.shared().with(|state| state.take_gathered())? {
         return Poll::Ready(Ok(Some((kind, gathered, false))));
     }
     loop {
-        let start = match ready!(shared.poll_part(cx))? {
+        let start = match ready!(incoming.poll_part(cx))? {
             Some(Arrival::Message(Frame::Text(text))) => (MessageKind::Text, text.into(), true),
             Some(Arrival::Message(frame)) => (MessageKind::Binary, frame.into_bytes(), true),
             Some(Arrival::Part(Part { start: Some(kind), payload, last })) => (kind, payload, last),

@@ -15,6 +15,7 @@ use drivetrain_engine::{
 use tracing::Span;
 
 use super::{
+    batch::Batch,
     config::SessionConfig,
     inbox::Arrival,
     keepalive::Stagger,
@@ -116,18 +117,25 @@ impl Shared {
         }
     }
 
-    /// The next message; `None` after a clean end.
-    pub(super) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
+    /// The next message; `None` after a clean end. Those that are here with it go into the batch, whose turn is
+    /// before that of the next call.
+    pub(super) fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut Batch,
+    ) -> Poll<Result<Option<Frame>>> {
         let size = |frame: &Frame| frame.read_bytes().len();
-        self.poll_incoming(cx, State::take_read, State::poll_message, size)
+        let fill = |state: &mut State| state.fill(batch);
+        self.poll_incoming(cx, State::take_read, State::poll_message, size, fill)
     }
 
     /// The next message or fragment; `None` after a clean end.
     pub(super) fn poll_part(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrival>>> {
-        self.poll_incoming(cx, State::take_part, State::poll_part, Arrival::len)
+        self.poll_incoming(cx, State::take_part, State::poll_part, Arrival::len, |_| ())
     }
 
-    /// What the keeper has read (`take`), or else what the transport has (`poll`).
+    /// What the keeper has read (`take`), or else what the transport has (`poll`), and then what it has with it
+    /// (`fill`).
     #[inline(always)]
     fn poll_incoming<T>(
         &self,
@@ -135,6 +143,7 @@ impl Shared {
         take: impl FnOnce(&mut State) -> Option<T>,
         poll: impl Fn(&mut State) -> Poll<Option<T>>,
         size: impl Fn(&T) -> usize,
+        fill: impl FnOnce(&mut State),
     ) -> Poll<Result<Option<T>>> {
         self.with(|state| {
             state.app_polls += 1;
@@ -163,6 +172,7 @@ impl Shared {
                         if let Some(came) = came {
                             state.cork.receives(state.from_socket);
                             state.after.wake_keeper |= self.receiving.arm();
+                            fill(state);
                             self.arm_flush(state);
                             return Poll::Ready(Ok(Some(came)));
                         }
@@ -350,12 +360,9 @@ impl Shared {
     }
 
     /// The receiving half is gone, the sending half is not.
-    pub(super) fn discard_incoming(&self) {
+    pub(super) fn discard_incoming(&self, batch: &Batch) {
         // A poisoned session reads nothing that could be discarded.
-        let _ = self.with(|state| {
-            state.discards = true;
-            state.after.wake_keeper = true;
-        });
+        let _ = self.with(|state| state.discard_incoming(batch.len()));
     }
 
     /// The last half is gone.

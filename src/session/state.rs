@@ -86,6 +86,8 @@ impl State {
     ) -> Self {
         let duties = connection.duties();
         let now = runtime.now();
+        let mut transport = connection.into_transport();
+        transport.check_text_early();
         Self {
             duties,
             assembler: Assembler::new(config.limits, duties),
@@ -122,7 +124,7 @@ impl State {
             watchers: Vec::new(),
             trace,
             after: AfterUnlock::default(),
-            transport: Some(connection.into_transport()),
+            transport: Some(transport),
         }
     }
 

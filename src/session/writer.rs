@@ -10,12 +10,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use drivetrain_engine::{Error, ErrorKind, OpCode, Result};
+use drivetrain_engine::{Error, ErrorKind, OpCode, Result, Utf8Check};
 use futures_io::AsyncWrite;
 
-use super::{
-    halves::Live, kind::MessageKind, outbox::FRAGMENT, reader::io_error, shared::Shared, utf8::Utf8,
-};
+use super::{halves::Live, kind::MessageKind, outbox::FRAGMENT, reader::io_error, shared::Shared};
 
 /// A message that is sent as it is written, in fragments: an [`AsyncWrite`]. Made by
 /// [`send_stream`](crate::Session::send_stream).
@@ -55,7 +53,7 @@ pub struct MessageWriter {
     kind: MessageKind,
     /// What is not a fragment yet.
     buffer: BytesMut,
-    utf8: Utf8,
+    utf8: Utf8Check,
     size: u64,
     fragment: usize,
     begun: bool,
@@ -69,7 +67,7 @@ impl MessageWriter {
             live,
             kind,
             buffer: BytesMut::new(),
-            utf8: Utf8::default(),
+            utf8: Utf8Check::new(),
             size: 0,
             fragment,
             begun: false,

@@ -5,11 +5,12 @@
 
 use std::task::{Context, Poll, ready};
 
-use drivetrain_engine::{Error, Frame, OpCode, Result};
+use drivetrain_engine::{Error, Frame, OpCode, RawFrame, Result};
 
 use super::{
     super::{
         assembler::{Event, Part},
+        batch::Batch,
         inbox::Arrival,
         kind::MessageKind,
     },
@@ -102,6 +103,12 @@ impl State {
             }
         };
         self.starved = false;
+        self.arrive(received, held)
+    }
+
+    /// Acts on what the transport has given, when so much of its message is held.
+    #[inline(always)]
+    fn arrive(&mut self, received: Result<Option<RawFrame>>, held: usize) -> Poll<Option<Arrival>> {
         let frame = match received {
             Ok(Some(frame)) => frame,
             Ok(None) => return self.read_ended(None).map(|()| None),
@@ -114,6 +121,33 @@ impl State {
                 Poll::Ready(Some(Arrival::Message(frame)))
             }
             event => self.act_on(event),
+        }
+    }
+
+    /// Takes the messages that are here already, up to where something else comes. It never makes the
+    /// transport read.
+    pub(in super::super) fn fill(&mut self, batch: &mut Batch) {
+        if !self.cork.is_flooded() || self.assembler.is_open() {
+            return;
+        }
+        batch.begin();
+        while !batch.is_full() && !self.closing.has_received() && self.closing.is_readable() {
+            let Some(transport) = &mut self.transport else { return };
+            let max_payload = self.assembler.max_payload(0);
+            let Some(received) = transport.try_receive_buffered(max_payload) else {
+                self.starved = true;
+                return;
+            };
+            match self.arrive(received.map(Some), 0) {
+                Poll::Ready(Some(Arrival::Message(message))) => {
+                    self.received.count(message.read_bytes().len());
+                    self.cork.receives(false);
+                    batch.push(message);
+                }
+                // Whether its message is wanted whole is said by the next call.
+                Poll::Ready(Some(part)) => return self.inbox.push(part),
+                _ => return,
+            }
         }
     }
 
@@ -165,14 +199,16 @@ impl State {
         match self.gathered.push(part, self.assembler.max_message_size()) {
             Ok(whole) => whole,
             Err(error) => {
-                self.refuse(error);
+                self.refuse(error, 0);
                 None
             }
         }
     }
 
-    /// What came in is refused only now that it is received: nothing behind it counts.
-    pub(in super::super) fn refuse(&mut self, error: Error) {
+    /// What came in is refused only now that it is received: nothing behind it counts, and so many messages were
+    /// handed on with it.
+    pub(in super::super) fn refuse(&mut self, error: Error, behind: usize) {
+        self.discarded += behind as u64;
         self.gathered.clear();
         self.has_reader = false;
         self.discarded += self.inbox.clear();
@@ -183,6 +219,17 @@ impl State {
                 end.error.get_or_insert(error);
             }
         }
+    }
+
+    /// The receiving half is gone, and with it so many messages that it had not handed on. What was read for it
+    /// goes too.
+    pub(in super::super) fn discard_incoming(&mut self, messages: usize) {
+        self.discards = true;
+        self.discarded += messages as u64 + self.inbox.clear();
+        if let Some(end) = &mut self.end {
+            end.discarded = self.discarded;
+        }
+        self.after.wake_keeper = true;
     }
 
     /// The reader is gone in the middle of a message: the rest of it is thrown away, and counts as one

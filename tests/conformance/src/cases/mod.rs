@@ -1,6 +1,7 @@
 //! The cases, by topic. In each file the list comes first.
 
 mod bodies;
+mod bursts;
 mod cancel;
 mod closing;
 mod control;
@@ -70,6 +71,7 @@ pub(crate) fn all() -> Vec<Case> {
         settings::cases(),
         stats::cases(),
         messages::cases(),
+        bursts::cases(),
         stream_out::cases(),
         stream_in::cases(),
         control::cases(),
