@@ -20,7 +20,13 @@
 //! ```
 
 mod clock;
+mod mock;
 mod pipe;
+mod virtual_time;
+mod wire;
+mod worker;
 
 pub use clock::TestRuntime;
+pub use mock::{MockEngine, MockPeer, MockRequest, MockRoute, MockWebSocket, Reply, Script};
 pub use pipe::{Peer, pipe};
+pub use virtual_time::Clock;
