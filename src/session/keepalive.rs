@@ -27,7 +27,7 @@ pub(crate) struct Stagger(u16);
 impl Stagger {
     /// Up to half of the interval, as far as the runtime's random number goes.
     pub(crate) fn random(runtime: &dyn Runtime) -> Self {
-        Self(runtime.random())
+        Self((runtime.random() >> 16) as u16)
     }
 
     fn first(self, interval: Duration) -> Duration {

@@ -42,6 +42,8 @@ struct Inner {
     activity: AtomicU64,
     /// For a mock's clock: polls what nobody else polls, and leaves nothing to chance.
     worker: Option<Worker>,
+    /// How many `block_on` are going on: meanwhile tasks are theirs, and the worker's thread rests.
+    blocking: AtomicUsize,
 }
 
 type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -86,6 +88,7 @@ impl TestRuntime {
     /// # Panics
     /// If the future waits for something that cannot happen without time moving on.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let _blocking = Blocking::begin(&self.0);
         let mut future = pin!(future);
         let woken = Arc::new(Flag(AtomicBool::new(true)));
         let waker = Waker::from(Arc::clone(&woken));
@@ -208,6 +211,27 @@ impl Inner {
     }
 }
 
+/// A `block_on` that is going on.
+struct Blocking<'a>(&'a Inner);
+
+impl<'a> Blocking<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        inner.blocking.fetch_add(1, Ordering::AcqRel);
+        // The worker's thread may be in the middle of a task.
+        drop(inner.turn.take());
+        Self(inner)
+    }
+}
+
+impl Drop for Blocking<'_> {
+    fn drop(&mut self) {
+        self.0.blocking.fetch_sub(1, Ordering::AcqRel);
+        if let Some(worker) = &self.0.worker {
+            worker.notify();
+        }
+    }
+}
+
 struct Ended<'a>(&'a AtomicUsize);
 
 impl Drop for Ended<'_> {
@@ -224,7 +248,7 @@ impl Runtime for TestRuntime {
             let runtime = Weak::clone(&runtime);
             worker.start(move || {
                 let Some(runtime) = runtime.upgrade() else { return false };
-                while runtime.run_one() {}
+                while runtime.blocking.load(Ordering::Acquire) == 0 && runtime.run_one() {}
                 true
             });
         }
@@ -244,10 +268,10 @@ impl Runtime for TestRuntime {
         Box::new(TestTimer { alarm, runtime: Arc::downgrade(&self.0) })
     }
 
-    fn random(&self) -> u16 {
+    fn random(&self) -> u32 {
         match self.0.worker {
             Some(_) => 0,
-            None => RandomState::new().hash_one(()) as u16,
+            None => RandomState::new().hash_one(()) as u32,
         }
     }
 }

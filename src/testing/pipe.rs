@@ -229,12 +229,8 @@ impl Pipe {
     }
 
     fn push(&mut self, item: Item) {
-        if self.has_ended && !matches!(item, Item::Error(_)) {
+        if self.has_ended {
             return;
-        }
-        // An error is why the stream ends, if that was not read yet.
-        if matches!((&item, self.to_session.back()), (Item::Error(_), Some(Item::End))) {
-            self.to_session.pop_back();
         }
         match &item {
             Item::Frame(frame) => self.has_closed |= frame.opcode == OpCode::Close,

@@ -108,8 +108,8 @@ impl Clock {
         poll_fn(move |cx| timer.poll(cx))
     }
 
-    /// Runs a future to its end on this thread, for tests without an executor. Time stands still but for
-    /// [`advance`](Self::advance).
+    /// Runs a future to its end on this thread, for tests without an executor: everything runs on this thread, so
+    /// that each run is like the other. Time stands still but for [`advance`](Self::advance).
     ///
     /// # Panics
     /// If the future waits for something that cannot happen: nothing but the future itself and the tasks of this

@@ -29,9 +29,9 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
     /// session, the pause before connecting again. Zero is the time as it was set. It may be easy to guess.
     ///
     /// A test's runtime gives what its test wants. Default: another one each time.
-    fn random(&self) -> u16 {
+    fn random(&self) -> u32 {
         // Each state has keys of its own, so that nothing has its own hash.
-        RandomState::new().hash_one(()) as u16
+        RandomState::new().hash_one(()) as u32
     }
 }
 

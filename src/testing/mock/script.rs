@@ -12,8 +12,8 @@ use crate::testing::Clock;
 ///
 /// Each connection runs the script anew. Steps come one after the other; one that expects waits until something
 /// comes. If that is something else, the script ends there: the client's session fails with an error that says what
-/// was expected and what came, and so does [`assert_done`](super::MockEngine::assert_done). A script that waits
-/// when the client ends the connection ends in the same way, and one that still waits when `assert_done` is called
+/// was expected and what came, and so does [`assert_done`](super::MockEngine::assert_done). (A client that has closed by
+/// then has ended already.) A script that waits when the client ends the connection ends in the same way, and one that still waits when `assert_done` is called
 /// is named by it. After its last step the peer stays until the client goes, and a message that comes then is one
 /// too many.
 ///

@@ -114,7 +114,7 @@ struct Counted {
 }
 
 impl Runtime for Counted {
-    fn random(&self) -> u16 {
+    fn random(&self) -> u32 {
         self.runtime.random()
     }
 
