@@ -44,6 +44,10 @@ struct Pipe {
     has_closed: bool,
     /// Nothing comes from the peer any more.
     has_ended: bool,
+    /// A read takes all that is there, as from a socket; else one thing after the other.
+    reads_ahead: bool,
+    /// How much of `to_session` the latest read has taken.
+    ahead: usize,
     /// Reserved bits are refused, for this reason.
     no_rsv: Option<Error>,
     peer_waker: Option<Waker>,
@@ -129,6 +133,11 @@ impl Peer {
     /// Whether Pings are answered, and a Close with a Close and the end of the stream. Default: no.
     pub(super) fn set_automatic(&mut self, automatic: bool) {
         lock(&self.0).automatic = automatic;
+    }
+
+    /// Has each read take all that is there. Default: no.
+    pub(super) fn read_ahead(&mut self) {
+        lock(&self.0).reads_ahead = true;
     }
 
     /// Has frames with reserved bits refused.
@@ -245,42 +254,75 @@ impl Pipe {
         cx: &mut Context<'_>,
         max_payload: usize,
     ) -> Poll<Result<Option<RawFrame>>> {
+        // One read takes what is there.
+        self.ahead = if self.reads_ahead { self.to_session.len() } else { 0 };
         loop {
             if let Some(frame) = self.wire.next(max_payload) {
                 return Poll::Ready(frame.map(Some));
             }
+            self.ahead = self.ahead.saturating_sub(1);
             match self.to_session.pop_front() {
                 None => {
                     self.receive_waker = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
-                Some(Item::Bytes(bytes)) => self.wire.push(&bytes),
-                // The rest of a frame that was begun with bytes.
-                Some(Item::Frame(frame)) if self.wire.is_inside() => {
-                    self.wire.push(&encode(&frame));
-                }
-                Some(Item::Frame(_)) if self.wire.is_closed() => {}
-                Some(Item::Frame(frame)) => return Poll::Ready(fitting(frame, max_payload)),
-                Some(Item::End) if self.wire.is_inside() => {
+                Some(Item::Error(error)) => return Poll::Ready(Err(error)),
+                Some(Item::End) => {
                     self.to_session.push_front(Item::End);
+                    if !self.wire.is_inside() {
+                        return Poll::Ready(Ok(None));
+                    }
                     self.wire.close();
                     let error = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Poll::Ready(Err(error.into()));
                 }
-                Some(Item::End) => {
-                    self.to_session.push_front(Item::End);
-                    return Poll::Ready(Ok(None));
+                Some(Item::Bytes(bytes)) => self.wire.push(&bytes),
+                Some(Item::Frame(frame)) => {
+                    if let Some(frame) = self.arrives(frame, max_payload) {
+                        return Poll::Ready(frame.map(Some));
+                    }
                 }
-                Some(Item::Error(error)) => return Poll::Ready(Err(error)),
             }
         }
     }
+
+    /// The next frame of what the latest read has taken.
+    fn read_buffered(&mut self, max_payload: usize) -> Option<Result<RawFrame>> {
+        while self.reads_ahead {
+            if let Some(frame) = self.wire.next(max_payload) {
+                return Some(frame);
+            }
+            self.ahead = self.ahead.checked_sub(1)?;
+            match self.to_session.pop_front()? {
+                Item::Bytes(bytes) => self.wire.push(&bytes),
+                Item::Frame(frame) => {
+                    if let Some(frame) = self.arrives(frame, max_payload) {
+                        return Some(frame);
+                    }
+                }
+                end @ (Item::End | Item::Error(_)) => {
+                    self.to_session.push_front(end);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn arrives(&mut self, frame: RawFrame, max_payload: usize) -> Option<Result<RawFrame>> {
+        if self.wire.is_inside() {
+            // The rest of a frame that was begun with bytes.
+            self.wire.push(&encode(&frame));
+            return None;
+        }
+        (!self.wire.is_closed()).then(|| fitting(frame, max_payload))
+    }
 }
 
-fn fitting(frame: RawFrame, max_payload: usize) -> Result<Option<RawFrame>> {
+fn fitting(frame: RawFrame, max_payload: usize) -> Result<RawFrame> {
     let size = frame.payload.len();
     if frame.opcode.is_control() || size <= max_payload {
-        return Ok(Some(frame));
+        return Ok(frame);
     }
     let message = format!("a frame of {size} bytes is above the limit of {max_payload}");
     Err(Error::new(ErrorKind::TooBig, message))
@@ -293,6 +335,10 @@ impl Transport for PipeTransport {
         max_payload: usize,
     ) -> Poll<Result<Option<RawFrame>>> {
         lock(&self.0).poll_read(cx, max_payload)
+    }
+
+    fn try_receive_buffered(&mut self, max_payload: usize) -> Option<Result<RawFrame>> {
+        lock(&self.0).read_buffered(max_payload)
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {

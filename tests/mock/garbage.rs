@@ -16,7 +16,7 @@ const BYTES: [(&str, &[u8], u16); 21] = [
     ("RSV1 that nobody agreed on", b"\xc1\x00", 1002),
     ("RSV2", b"\xa1\x00", 1002),
     ("RSV3 of a ping", b"\x99\x00", 1002),
-    ("a masked frame", b"\x81\x81\x00\x00\x00\x00x", 1002),
+    ("a masked frame", b"\x82\x80\x8a\x00\x8a\x00", 1002),
     ("a ping in fragments", b"\x09\x00", 1002),
     ("a ping of 126 bytes", b"\x89\x7e\x00\x7e", 1002),
     ("a close of 2^63 bytes", b"\x88\x7f\x80\x00\x00\x00\x00\x00\x00\x00", 1002),

@@ -368,18 +368,68 @@ fn frames_go_as_they_are_said() {
     .unwrap();
 }
 
+/// Two futures on one waker, each polled only when that is woken.
+async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+    let (mut a, mut b) = (std::pin::pin!(a), std::pin::pin!(b));
+    let (mut of_a, mut of_b) = (None, None);
+    std::future::poll_fn(|cx| {
+        if of_a.is_none() {
+            of_a = ready(a.as_mut().poll(cx));
+        }
+        if of_b.is_none() {
+            of_b = ready(b.as_mut().poll(cx));
+        }
+        match (of_a.take(), of_b.take()) {
+            (Some(a), Some(b)) => std::task::Poll::Ready((a, b)),
+            (a, b) => {
+                (of_a, of_b) = (a, b);
+                std::task::Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+fn ready<T>(poll: std::task::Poll<T>) -> Option<T> {
+    match poll {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
+    }
+}
+
 #[test]
-fn nobody_accepts_for_ever() {
+fn who_accepts_is_woken_by_a_client_and_when_none_can_come() {
     let (client, mock) = client();
-    mock.web_socket("/chat").optional().open();
-    let error: Result<()> = on(&mock, async {
-        let mut accepting = std::pin::pin!(mock.accept());
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        assert!(accepting.as_mut().poll(&mut cx).is_pending());
-        drop(client);
-        accepting.await.map(drop)
-    });
-    assert_eq!(error.unwrap_err().kind(), ErrorKind::Closed);
+    mock.web_socket("/chat").open();
+    let (accepted, session) = mock.clock().block_on(both(mock.accept(), connect(&client)));
+    assert_eq!(accepted.unwrap().request().path(), "/chat");
+    drop(session.unwrap());
+    let leaving = async { drop(client) };
+    let (accepted, ()) = mock.clock().block_on(both(mock.accept(), leaving));
+    assert_eq!(accepted.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn what_a_peer_sends_at_once_is_received_at_once() {
+    let (client, mock) = client();
+    mock.web_socket("/chat").open();
+    on(&mock, async {
+        let mut session = connect(&client).await?;
+        let mut peer = mock.accept().await?;
+        for n in 0..10 {
+            peer.send(n.to_string());
+        }
+        let mut answered = 0;
+        while answered < 10 {
+            let frame = session.receive().await?.unwrap();
+            session.send(frame).await?;
+            answered += 1;
+        }
+        session.flush().await?;
+        assert!(peer.writes() <= 2, "{} writes: answers to a burst are a burst", peer.writes());
+        Ok(())
+    })
+    .unwrap();
 }
 
 #[test]

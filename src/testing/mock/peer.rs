@@ -49,6 +49,7 @@ pub struct MockPeer {
 impl MockPeer {
     pub(super) fn new(mut pipe: Peer, request: MockRequest, automatic: bool) -> Self {
         pipe.set_automatic(automatic);
+        pipe.read_ahead();
         Self { pipe, request, automatic, is_owned: true, partial: None }
     }
 
