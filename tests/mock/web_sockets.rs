@@ -1,9 +1,14 @@
 //! Peers: scripted, served, by hand; and scripts that are not kept to.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::Poll,
+};
 
 use drivetrain::{
-    CloseCode, CloseReason, ErrorKind, Frame, HttpClient, OpCode, RawFrame, Result,
+    CloseCode, CloseReason, ErrorKind, Frame, HttpClient, OpCode, RawFrame,
     http::{StatusCode, header},
     testing::{MockEngine, Reply, Script},
 };
@@ -370,9 +375,9 @@ fn frames_go_as_they_are_said() {
 
 /// Two futures on one waker, each polled only when that is woken.
 async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
-    let (mut a, mut b) = (std::pin::pin!(a), std::pin::pin!(b));
+    let (mut a, mut b) = (pin!(a), pin!(b));
     let (mut of_a, mut of_b) = (None, None);
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         if of_a.is_none() {
             of_a = ready(a.as_mut().poll(cx));
         }
@@ -380,20 +385,20 @@ async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (
             of_b = ready(b.as_mut().poll(cx));
         }
         match (of_a.take(), of_b.take()) {
-            (Some(a), Some(b)) => std::task::Poll::Ready((a, b)),
+            (Some(a), Some(b)) => Poll::Ready((a, b)),
             (a, b) => {
                 (of_a, of_b) = (a, b);
-                std::task::Poll::Pending
+                Poll::Pending
             }
         }
     })
     .await
 }
 
-fn ready<T>(poll: std::task::Poll<T>) -> Option<T> {
+fn ready<T>(poll: Poll<T>) -> Option<T> {
     match poll {
-        std::task::Poll::Ready(value) => Some(value),
-        std::task::Poll::Pending => None,
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
     }
 }
 
