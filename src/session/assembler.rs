@@ -54,21 +54,35 @@ impl Assembler {
         }
     }
 
+    /// Whether the next data frame begins a message.
+    #[inline]
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.partial.is_none()
+    }
+
+    /// Takes a frame that is a whole message; gives any other back.
+    #[inline]
+    pub(super) fn accept_whole(&self, frame: RawFrame) -> Result<Result<Frame>, RawFrame> {
+        let is_short = frame.payload.len() <= self.max_payload();
+        if frame.fin && frame.rsv.is_none() && self.partial.is_none() && is_short {
+            match frame.opcode {
+                OpCode::Text => return Ok(message(true, frame.payload)),
+                OpCode::Binary => return Ok(message(false, frame.payload)),
+                _ => {}
+            }
+        }
+        Err(frame)
+    }
+
     /// Takes the next frame.
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] or [`ErrorKind::TooBig`], with the close code to send.
-    #[inline]
     pub(super) fn accept(&mut self, frame: RawFrame) -> Result<Event> {
-        let is_short = frame.payload.len() <= self.max_payload();
-        if frame.fin && frame.rsv.is_none() && self.partial.is_none() && is_short {
-            match frame.opcode {
-                OpCode::Text => return message(true, frame.payload).map(Event::Message),
-                OpCode::Binary => return message(false, frame.payload).map(Event::Message),
-                _ => {}
-            }
+        match self.accept_whole(frame) {
+            Ok(message) => message.map(Event::Message),
+            Err(frame) => self.accept_part(frame),
         }
-        self.accept_part(frame)
     }
 
     /// Takes any frame: what is here is not a message in one frame, as most are, or breaks a rule.
@@ -151,6 +165,18 @@ fn message(text: bool, payload: Bytes) -> Result<Frame> {
         return Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| not_utf8());
     }
     Ok(Frame::Binary(payload))
+}
+
+/// A whole message that its transport lends.
+///
+/// # Errors
+/// [`ErrorKind::Protocol`] for a text that is not UTF-8, with the close code to send.
+#[inline]
+pub(super) fn borrowed_message(text: bool, payload: &[u8]) -> Result<Frame> {
+    if text {
+        return Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| not_utf8());
+    }
+    Ok(Frame::Binary(Bytes::copy_from_slice(payload)))
 }
 
 fn control(frame: RawFrame) -> Result<Event> {

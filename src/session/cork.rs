@@ -35,6 +35,12 @@ impl Cork {
         self.batch = 1;
     }
 
+    /// Whether the message received last was not the first that its read had brought: then there may be more.
+    #[inline]
+    pub(super) fn is_in_batch(&self) -> bool {
+        self.batch >= 2
+    }
+
     /// Whether the message that is sent now is written at once.
     #[inline]
     pub(super) fn lets_pass(&mut self) -> bool {

@@ -1,10 +1,11 @@
 //! The two halves of a session.
 
 use std::{
+    collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
@@ -47,6 +48,10 @@ pub struct Outgoing {
 /// Dropping it while the sending half lives discards what comes in; pings are answered all the same.
 pub struct Incoming {
     live: Arc<Live>,
+    /// Messages that were taken with one before them, in order; they come before whatever else there is.
+    batch: VecDeque<Frame>,
+    /// How many of such there were.
+    taken: u64,
 }
 
 /// Ends the session when the last half is gone.
@@ -55,7 +60,10 @@ struct Live(Arc<Shared>);
 /// The halves of a session.
 pub(super) fn halves(shared: Arc<Shared>) -> (Outgoing, Incoming) {
     let live = Arc::new(Live(shared));
-    (Outgoing { live: Arc::clone(&live), pending: None }, Incoming { live })
+    (
+        Outgoing { live: Arc::clone(&live), pending: None },
+        Incoming { live, batch: VecDeque::new(), taken: 0 },
+    )
 }
 
 impl Outgoing {
@@ -222,7 +230,19 @@ impl Incoming {
     /// # Cancel safety
     /// Safe: a dropped future loses nothing.
     pub fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>>> + Send + '_ {
-        poll_fn(|cx| self.live.0.poll_receive(cx))
+        poll_fn(|cx| self.poll_frame(cx))
+    }
+
+    #[inline]
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
+        let shared = &self.live.0;
+        let Some(frame) = self.batch.pop_front() else {
+            return shared.poll_receive(cx, &mut self.batch);
+        };
+        // For the keeper, which reads when nobody comes.
+        self.taken = self.taken.wrapping_add(1);
+        shared.taken.store(self.taken, Ordering::Relaxed);
+        Poll::Ready(Ok(Some(frame)))
     }
 
     /// The next message as a value, read by the session's converter. The message is consumed even if it
@@ -236,8 +256,9 @@ impl Incoming {
     /// # Cancel safety
     /// Safe: a dropped future loses nothing.
     pub async fn receive_deserialized<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let converter = converter::installed(self.live.0.config.converter.as_deref())?;
-        if let Some(frame) = poll_fn(|cx| self.live.0.poll_receive(cx)).await? {
+        converter::installed(self.live.0.config.converter.as_deref())?; // before a message is consumed
+        if let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await? {
+            let converter = converter::installed(self.live.0.config.converter.as_deref())?;
             return converter::deserialize(converter, frame);
         }
         let outcome = self.live.0.with(|state| state.outcome())?;
@@ -257,15 +278,15 @@ impl Stream for Incoming {
 
     /// The error of an unclean end is yielded again on each call, as [`receive`](Incoming::receive)
     /// repeats it.
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.live.0.poll_receive(cx).map(Result::transpose)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_frame(cx).map(Result::transpose)
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
         if Arc::strong_count(&self.live) > 1 {
-            self.live.0.discard_incoming();
+            self.live.0.discard_incoming(self.batch.len());
         }
     }
 }
@@ -293,27 +314,33 @@ impl fmt::Debug for Incoming {
 }
 
 /// Refuses what must not be sent, before anything is.
+#[inline]
 fn check(frame: &Frame, config: &SessionConfig) -> Result<()> {
-    let limits = config.limits;
+    match frame {
+        Frame::Text(_) | Frame::Binary(_)
+            if frame.payload().len() <= config.limits.max_message_size =>
+        {
+            Ok(())
+        }
+        _ => check_more(frame, config),
+    }
+}
+
+fn check_more(frame: &Frame, config: &SessionConfig) -> Result<()> {
     match frame {
         Frame::Ping(payload) | Frame::Pong(payload) if payload.len() > 125 => Err(Error::new(
             ErrorKind::InvalidInput,
             format!("a control frame of {} bytes is too long: at most 125", payload.len()),
         )),
         Frame::Ping(_) | Frame::Pong(_) => config.check_pings(),
-        Frame::Text(_) | Frame::Binary(_) => {
-            let size = frame.read_bytes().len();
-            if size <= limits.max_message_size {
-                return Ok(());
-            }
-            Err(Error::new(
-                ErrorKind::TooBig,
-                format!(
-                    "a message of {size} bytes is above the limit of {}",
-                    limits.max_message_size
-                ),
-            ))
-        }
+        Frame::Text(_) | Frame::Binary(_) => Err(Error::new(
+            ErrorKind::TooBig,
+            format!(
+                "a message of {} bytes is above the limit of {}",
+                frame.payload().len(),
+                config.limits.max_message_size
+            ),
+        )),
         Frame::Close(Some(reason)) if !reason.code().may_travel() => Err(Error::new(
             ErrorKind::InvalidInput,
             format!("close code {} must not be sent", reason.code()),

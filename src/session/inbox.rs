@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use drivetrain_engine::Frame;
 
 /// What a message counts beside its payload, so that empty ones are bounded too.
-const OVERHEAD: usize = 64;
+const OVERHEAD: usize = 96;
 
 /// The messages that the application has not taken yet.
 #[derive(Debug)]
@@ -35,13 +35,19 @@ impl Inbox {
     }
 
     pub(super) fn push(&mut self, frame: Frame) {
-        self.bytes += frame.read_bytes().len() + OVERHEAD;
+        self.bytes += frame.payload().len() + OVERHEAD;
         self.messages.push_back(frame);
+    }
+
+    /// Throws all messages away. Returns how many there were.
+    pub(super) fn clear(&mut self) -> usize {
+        self.bytes = 0;
+        std::mem::take(&mut self.messages).len()
     }
 
     pub(super) fn pop(&mut self) -> Option<Frame> {
         let frame = self.messages.pop_front()?;
-        self.bytes -= frame.read_bytes().len() + OVERHEAD;
+        self.bytes -= frame.payload().len() + OVERHEAD;
         if self.messages.is_empty() {
             // It is used while the application is away; the memory need not stay.
             self.messages = VecDeque::new();

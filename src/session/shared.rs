@@ -1,15 +1,19 @@
 //! What the halves of a session share: the lock, and the polls that go through it.
 
 use std::{
+    collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard},
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use drivetrain_engine::{
-    CloseReason, Connection, Error, ErrorKind, Extension, Frame, Instant, OpCode, Outcome,
-    Protocol, Result, Runtime,
+    CloseReason, Connection, Error, ErrorKind, Extension, Frame, Instant, Outcome, Protocol,
+    Result, Runtime,
 };
 use tracing::Span;
 
@@ -30,6 +34,8 @@ pub(super) struct Shared {
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) config: Arc<SessionConfig>,
     pub(super) facts: Facts,
+    /// Counts what the application took of its batches, without the lock.
+    pub(super) taken: AtomicU64,
 }
 
 /// What was agreed on when the connection was opened.
@@ -76,7 +82,15 @@ impl Shared {
             stagger,
             Trace::new(span),
         );
-        Arc::new(Self { state: Mutex::new(state), keeper, receiving, runtime, config, facts })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            keeper,
+            receiving,
+            runtime,
+            config,
+            facts,
+            taken: AtomicU64::new(0),
+        })
     }
 
     /// Runs `f` on the state, under the lock; wakes and drops what it left behind after it.
@@ -112,7 +126,13 @@ impl Shared {
     }
 
     /// The next message; `None` after a clean end.
-    pub(super) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
+    ///
+    /// `batch` is empty, and gets those behind it that are in memory, if they come faster than they are taken.
+    pub(super) fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut VecDeque<Frame>,
+    ) -> Poll<Result<Option<Frame>>> {
         self.with(|state| {
             state.app_polls += 1;
             if state.keeper_reads && !state.keeper_must_read() {
@@ -138,9 +158,12 @@ impl Shared {
                     Poll::Ready(frame) => {
                         state
                             .received
-                            .count(frame.as_ref().map_or(0, |frame| frame.read_bytes().len()));
+                            .count(frame.as_ref().map_or(0, |frame| frame.payload().len()));
                         if let Some(frame) = frame {
                             state.cork.receives(state.from_socket);
+                            if state.cork.is_in_batch() {
+                                state.take_batch(batch);
+                            }
                             state.after.wake_keeper |= self.receiving.arm();
                             self.arm_flush(state);
                             return Poll::Ready(Ok(Some(frame)));
@@ -153,6 +176,9 @@ impl Shared {
             if state.end().is_some() {
                 return Poll::Ready(state.last_word());
             }
+            if batch.capacity() > 0 {
+                *batch = VecDeque::new(); // an idle session shall not keep it
+            }
             state.cork.waits();
             state.received.reset();
             state.sent.reset();
@@ -161,6 +187,11 @@ impl Shared {
             }
             Poll::Pending
         })?
+    }
+
+    /// A number that changes whenever the application comes for a message. Called under the lock.
+    pub(super) fn app_comes(&self, state: &State) -> u64 {
+        state.app_polls.wrapping_add(self.taken.load(Ordering::Relaxed))
     }
 
     /// Takes the frame out of `slot` in the poll in which it is accepted, and not before.
@@ -172,35 +203,12 @@ impl Shared {
     ) -> Poll<Result<()>> {
         self.with(|state| {
             state.check_open()?;
-            let size = slot.as_ref().map_or(0, |frame| frame.read_bytes().len());
             if state.sent.is_exhausted() {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let has_room = |state: &State| match slot {
-                Some(Frame::Text(_) | Frame::Binary(_)) => state.outbox.has_room(size),
-                Some(Frame::Ping(_) | Frame::Pong(_)) => state.outbox.has_control_room(),
-                Some(Frame::Close(_)) | None => true,
-            };
-            if !has_room(state) {
-                state.pump(true);
-                state.check_open()?;
-                if !has_room(state) {
-                    state.watch(cx.waker());
-                    return Poll::Pending;
-                }
-            }
-            state.sent.count(size);
-            match slot.take() {
-                None => return Poll::Ready(Ok(())),
-                Some(Frame::Text(text)) => state.accept(OpCode::Text, text.into()),
-                Some(Frame::Binary(bytes)) => state.accept(OpCode::Binary, bytes),
-                Some(Frame::Ping(payload)) => state.outbox.push_control(OpCode::Ping, payload),
-                Some(Frame::Pong(payload)) => state.outbox.push_control(OpCode::Pong, payload),
-                Some(Frame::Close(reason)) => {
-                    state.close(reason.unwrap_or_else(CloseReason::normal));
-                    return Poll::Ready(Ok(()));
-                }
+            if !state.pass(slot) {
+                ready!(state.poll_accept(cx, slot))?;
             }
             if urgency == Urgency::Send && state.cork.lets_pass() {
                 state.pump(true);
@@ -279,13 +287,10 @@ impl Shared {
         })?
     }
 
-    /// The receiving half is gone, the sending half is not.
-    pub(super) fn discard_incoming(&self) {
+    /// The receiving half is gone with so many messages at hand, the sending half is not.
+    pub(super) fn discard_incoming(&self, at_hand: usize) {
         // A poisoned session reads nothing that could be discarded.
-        let _ = self.with(|state| {
-            state.discards = true;
-            state.after.wake_keeper = true;
-        });
+        let _ = self.with(|state| state.discard(at_hand));
     }
 
     /// The last half is gone.

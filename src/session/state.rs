@@ -1,6 +1,7 @@
 //! Everything about one session that is behind its lock. Here is what comes in and what is due; `writing` is
-//! what goes out, `ending` how it ends.
+//! what goes out, `ending` how it ends, `batch` what comes in when much is there at once.
 
+mod batch;
 mod ending;
 mod writing;
 
@@ -10,13 +11,13 @@ use std::{
 };
 
 use drivetrain_engine::{
-    Connection, Duties, Error, ErrorKind, Frame, Instant, OpCode, Outcome, Result, Runtime,
-    Transport,
+    Connection, Duties, Error, ErrorKind, Frame, Instant, OpCode, Outcome, RawFrame, Result,
+    Runtime, Transport,
 };
 
 use super::{
     after::AfterUnlock,
-    assembler::{Assembler, Event},
+    assembler::{Assembler, Event, borrowed_message},
     closing::Closing,
     config::SessionConfig,
     cork::Cork,
@@ -53,6 +54,8 @@ pub(super) struct State {
     pub(super) from_socket: bool,
     /// Nothing is buffered: receiving was pending.
     starved: bool,
+    /// What came behind a batch of messages and is none.
+    held_back: Option<Result<RawFrame>>,
     /// The keeper was asked to write the tail of a burst.
     pub(super) flush_armed: bool,
     pub(super) keeper_reads: bool,
@@ -102,6 +105,7 @@ impl State {
             cork: Cork::new(),
             from_socket: false,
             starved: false,
+            held_back: None,
             flush_armed: false,
             keeper_reads: false,
             app_polls: 0,
@@ -164,6 +168,13 @@ impl State {
         Err(error.with_outcome(outcome))
     }
 
+    /// Throws away what the application has not taken, so much of which it had at hand.
+    pub(super) fn discard(&mut self, at_hand: usize) {
+        self.discards = true;
+        self.discarded += (at_hand + self.inbox.clear()) as u64;
+        self.after.wake_keeper = true;
+    }
+
     /// Takes a message that the keeper has read.
     #[inline]
     pub(super) fn take_read(&mut self) -> Option<Frame> {
@@ -180,14 +191,29 @@ impl State {
     /// whoever polls looks at [`end`](Self::end) and polls again.
     #[inline]
     pub(super) fn poll_message(&mut self) -> Poll<Option<Frame>> {
-        let Some(transport) = &mut self.transport else { return Poll::Ready(None) };
         if self.closing.has_received() || !self.closing.is_readable() {
-            return Poll::Pending;
+            return if self.transport.is_some() { Poll::Pending } else { Poll::Ready(None) };
         }
         let max_payload = self.assembler.max_payload();
-        let buffered = match self.starved {
-            true => None,
-            false => transport.try_receive_buffered(max_payload),
+        if !self.starved && self.held_back.is_none() {
+            self.from_socket = false;
+            if let Some(message) = self.take_borrowed(max_payload) {
+                return match message {
+                    Ok(frame) if self.closing.delivers() => Poll::Ready(Some(frame)),
+                    event => self.act_on(event.map(Event::Message)),
+                };
+            }
+        }
+        self.poll_frame(max_payload)
+    }
+
+    /// The same for any frame.
+    fn poll_frame(&mut self, max_payload: usize) -> Poll<Option<Frame>> {
+        let Some(transport) = &mut self.transport else { return Poll::Ready(None) };
+        let buffered = match self.held_back.take() {
+            None if self.starved => None,
+            None => transport.try_receive_buffered(max_payload),
+            held_back => held_back,
         };
         self.from_socket = buffered.is_none();
         let received = match buffered {

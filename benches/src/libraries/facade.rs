@@ -108,6 +108,6 @@ impl Socket for Session {
 
     async fn receive(&mut self) -> Result<usize> {
         let frame = Session::receive(self).await?.ok_or("the session was closed")?;
-        Ok(frame.read_bytes().len())
+        Ok(frame.payload().len())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use crate::{Error, RawFrame};
+use crate::{Error, OpCode, RawFrame};
 
 /// Frames in and out of one connection, without blocking; the session polls it, nobody else does.
 ///
@@ -44,6 +44,17 @@ pub trait Transport: Send {
         None
     }
 
+    /// The next frame if it is a whole message, Text or Binary, of at most `max_payload` bytes without reserved
+    /// bits, that is in memory and lends itself: then a short text needs no memory of its own. Never reads,
+    /// and takes nothing when it is `None`. Default: `None`.
+    ///
+    /// The session asks here before [`try_receive_buffered`](Self::try_receive_buffered), not in the middle of
+    /// a fragmented message. It saves work and may leave out any frame.
+    fn try_receive_borrowed(&mut self, max_payload: usize) -> Option<(OpCode, &[u8])> {
+        let _ = max_payload;
+        None
+    }
+
     /// Ready when [`start_send`](Self::start_send) may be called once: when less than the transport's
     /// high-water mark (about 32 KiB) is waiting to be written; writes if it must.
     ///
@@ -59,6 +70,15 @@ pub trait Transport: Send {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) or
     /// [`Unsupported`](crate::ErrorKind::Unsupported) if the frame cannot be sent; nothing of it is.
     fn start_send(&mut self, frame: RawFrame) -> Result<(), Error>;
+
+    /// [`poll_ready`](Self::poll_ready) and [`start_send`](Self::start_send) in one, of a whole message, Text or
+    /// Binary, without reserved bits, whose payload is copied. Returns whether it was taken; it is not if
+    /// something would have to be written before, or if it cannot be sent, which `start_send` then says.
+    /// Default: it is not.
+    fn try_send(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
+        let _ = (opcode, payload);
+        false
+    }
 
     /// Ready when everything that was taken is written.
     ///

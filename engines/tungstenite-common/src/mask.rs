@@ -17,18 +17,25 @@ impl Masks {
         Self { pool: [[0; 4]; 64], next: usize::MAX }
     }
 
+    #[inline]
     pub(crate) fn draw(&mut self) -> [u8; 4] {
-        if self.next >= self.pool.len() {
-            rand::rng().fill_bytes(self.pool.as_flattened_mut());
-            self.next = 0;
+        if let Some(&mask) = self.pool.get(self.next) {
+            self.next += 1;
+            return mask;
         }
-        let mask = self.pool[self.next];
-        self.next += 1;
-        mask
+        self.refill()
+    }
+
+    #[cold]
+    fn refill(&mut self) -> [u8; 4] {
+        rand::rng().fill_bytes(self.pool.as_flattened_mut());
+        self.next = 1;
+        self.pool[0]
     }
 }
 
 /// Copies and masks in one pass, a word at a time. Both slices have the same length.
+#[inline]
 pub(crate) fn copy(from: &[u8], to: &mut [u8], mask: [u8; 4]) {
     let words = from.len() & !7;
     let (from, from_tail) = from.split_at(words);
@@ -55,10 +62,12 @@ pub(crate) fn apply(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
+#[inline]
 fn double([a, b, c, d]: [u8; 4]) -> u64 {
     u64::from_ne_bytes([a, b, c, d, a, b, c, d])
 }
 
+#[inline]
 fn xor(eight: &[u8], word: u64) -> [u8; 8] {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(eight);
