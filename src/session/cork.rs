@@ -35,6 +35,12 @@ impl Cork {
         self.batch = 1;
     }
 
+    /// The application has so many more at hand, which an earlier read had brought.
+    #[inline]
+    pub(super) fn receives_buffered(&mut self, messages: usize) {
+        self.batch = self.batch.saturating_add(u32::try_from(messages).unwrap_or(u32::MAX));
+    }
+
     /// Whether the message received last was not the first that its read had brought: then there may be more.
     #[inline]
     pub(super) fn is_in_batch(&self) -> bool {

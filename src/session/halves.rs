@@ -15,7 +15,6 @@ use futures_sink::Sink;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    config::SessionConfig,
     converter,
     shared::{Shared, Urgency},
     stats::SessionStats,
@@ -159,15 +158,11 @@ impl Outgoing {
     }
 
     /// No `async` block: it would keep the frame twice, and move it.
+    #[inline]
     fn put(&self, frame: Frame, urgency: Urgency) -> impl Future<Output = Result<()>> + Send + '_ {
         let shared = self.shared();
         let mut slot = Some(frame);
-        poll_fn(move |cx| {
-            if let Some(frame) = &slot {
-                check(frame, &shared.config)?;
-            }
-            shared.poll_send(cx, &mut slot, urgency)
-        })
+        poll_fn(move |cx| shared.poll_send(cx, &mut slot, urgency))
     }
 
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -188,7 +183,7 @@ impl<F: Into<Frame>> Sink<F> for Outgoing {
 
     fn start_send(mut self: Pin<&mut Self>, frame: F) -> Result<()> {
         let frame = frame.into();
-        check(&frame, &self.shared().config)?;
+        self.shared().config.check_frame(&frame)?;
         if self.pending.is_some() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -310,41 +305,5 @@ impl fmt::Debug for Incoming {
         f.debug_struct("Incoming")
             .field("engine", &self.live.0.config.engine)
             .finish_non_exhaustive()
-    }
-}
-
-/// Refuses what must not be sent, before anything is.
-#[inline]
-fn check(frame: &Frame, config: &SessionConfig) -> Result<()> {
-    match frame {
-        Frame::Text(_) | Frame::Binary(_)
-            if frame.payload().len() <= config.limits.max_message_size =>
-        {
-            Ok(())
-        }
-        _ => check_more(frame, config),
-    }
-}
-
-fn check_more(frame: &Frame, config: &SessionConfig) -> Result<()> {
-    match frame {
-        Frame::Ping(payload) | Frame::Pong(payload) if payload.len() > 125 => Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("a control frame of {} bytes is too long: at most 125", payload.len()),
-        )),
-        Frame::Ping(_) | Frame::Pong(_) => config.check_pings(),
-        Frame::Text(_) | Frame::Binary(_) => Err(Error::new(
-            ErrorKind::TooBig,
-            format!(
-                "a message of {} bytes is above the limit of {}",
-                frame.payload().len(),
-                config.limits.max_message_size
-            ),
-        )),
-        Frame::Close(Some(reason)) if !reason.code().may_travel() => Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("close code {} must not be sent", reason.code()),
-        )),
-        _ => Ok(()),
     }
 }

@@ -202,20 +202,12 @@ impl Shared {
         urgency: Urgency,
     ) -> Poll<Result<()>> {
         self.with(|state| {
-            state.check_open()?;
-            if state.sent.is_exhausted() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
             if !state.pass(slot) {
-                ready!(state.poll_accept(cx, slot))?;
+                ready!(state.poll_accept(cx, slot, &self.config))?;
             }
             if urgency == Urgency::Send && state.cork.lets_pass() {
                 state.pump(true);
             } else {
-                if !state.outbox.is_empty() {
-                    state.pump(false);
-                }
                 self.arm_flush(state);
             }
             Poll::Ready(Ok(()))
@@ -299,6 +291,7 @@ impl Shared {
         let _ = self.with(|state| state.abandon(CloseReason::going_away()));
     }
 
+    #[inline]
     fn arm_flush(&self, state: &mut State) {
         if !state.flush_armed && !state.is_flushed() {
             state.flush_armed = true;

@@ -36,6 +36,7 @@ pub(super) struct State {
     /// `None` once the session has ended.
     transport: Option<Box<dyn Transport>>,
     duties: Duties,
+    max_message_size: usize,
     assembler: Assembler,
     pub(super) outbox: Outbox,
     closing: Closing,
@@ -87,6 +88,7 @@ impl State {
         let now = runtime.now();
         Self {
             duties,
+            max_message_size: config.limits.max_message_size,
             assembler: Assembler::new(config.limits, duties),
             outbox: Outbox::new(
                 duties.unit,

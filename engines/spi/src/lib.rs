@@ -28,9 +28,9 @@ mod proxy;
 mod redact;
 mod runtime;
 mod settings;
+mod text;
 mod tls_version;
 mod transport;
-mod utf8;
 
 pub use async_trait::async_trait;
 pub use body::Body;
@@ -45,6 +45,6 @@ pub use proxy::{Proxy, ProxyScheme};
 pub use redact::redacted;
 pub use runtime::{Instant, Runtime, Timer};
 pub use settings::{EngineSettings, NativeSetting};
+pub use text::Utf8Bytes;
 pub use tls_version::TlsVersion;
 pub use transport::Transport;
-pub use utf8::Utf8Bytes;

@@ -44,7 +44,7 @@ pub(crate) fn copy(from: &[u8], to: &mut [u8], mask: [u8; 4]) {
     for (from, to) in from.chunks_exact(8).zip(to.chunks_exact_mut(8)) {
         to.copy_from_slice(&xor(from, word));
     }
-    for ((from, to), mask) in from_tail.iter().zip(to_tail).zip(mask.iter().cycle()) {
+    for ((from, to), mask) in from_tail.iter().zip(to_tail).zip(word.to_ne_bytes()) {
         *to = from ^ mask;
     }
 }
@@ -57,14 +57,14 @@ pub(crate) fn apply(bytes: &mut [u8], mask: [u8; 4]) {
         let masked = xor(bytes, word);
         bytes.copy_from_slice(&masked);
     }
-    for (byte, mask) in words.into_remainder().iter_mut().zip(mask.iter().cycle()) {
+    for (byte, mask) in words.into_remainder().iter_mut().zip(word.to_ne_bytes()) {
         *byte ^= mask;
     }
 }
 
 #[inline]
-fn double([a, b, c, d]: [u8; 4]) -> u64 {
-    u64::from_ne_bytes([a, b, c, d, a, b, c, d])
+fn double(mask: [u8; 4]) -> u64 {
+    u64::from(u32::from_ne_bytes(mask)) * 0x1_0000_0001
 }
 
 #[inline]

@@ -87,10 +87,11 @@ impl Output {
         const HEAD: usize = 6;
         let Some(masks) = &mut self.masks else { return false };
         let mask = masks.draw();
-        let [a, b, c, d] = mask;
         let size = HEAD + payload.len();
         let (head, body) = self.room(size).split_at_mut(HEAD);
-        head.copy_from_slice(&[first, 0x80 | payload.len() as u8, a, b, c, d]);
+        head[0] = first;
+        head[1] = 0x80 | payload.len() as u8;
+        head[2..].copy_from_slice(&mask);
         mask::copy(payload, body, mask);
         self.end += size;
         true

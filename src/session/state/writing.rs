@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use drivetrain_engine::{CloseReason, Error, Frame, OpCode, RawFrame, Result};
 
-use super::State;
+use super::{SessionConfig, State};
 
 /// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
 /// control frames that answer it, have their turn after it.
@@ -74,24 +74,29 @@ impl State {
         self.settle();
     }
 
-    /// Gives a message straight to the transport, if nothing is before it and the transport takes it as it
-    /// lies there. Returns whether it did; then it is out of the slot.
+    /// Gives a message straight to the transport, if the session is open, nothing is before it, and the
+    /// transport takes it as it lies there. Returns whether it did; then it is out of the slot.
     #[inline]
     pub(in super::super) fn pass(&mut self, slot: &mut Option<Frame>) -> bool {
         let (opcode, payload) = match slot {
-            Some(frame @ Frame::Text(_)) => (OpCode::Text, frame.payload()),
+            Some(Frame::Text(text)) => (OpCode::Text, text.as_bytes()),
             Some(Frame::Binary(bytes)) => (OpCode::Binary, &**bytes),
             _ => return false,
         };
         let bytes = payload.len();
         let Some(transport) = &mut self.transport else { return false };
-        if !self.outbox.may_pass(bytes) || !transport.try_send(opcode, payload) {
+        if bytes > self.max_message_size
+            || !self.closing.is_open()
+            || !self.outbox.may_pass(bytes)
+            || !self.sent.goes_on()
+            || !transport.try_send(opcode, payload)
+        {
             return false;
         }
         *slot = None;
-        self.dirty = true;
-        self.counted_out.frame(bytes);
         self.sent.count(bytes);
+        self.counted_out.frame(bytes);
+        self.dirty = true;
         true
     }
 
@@ -101,7 +106,16 @@ impl State {
         &mut self,
         cx: &mut Context<'_>,
         slot: &mut Option<Frame>,
+        config: &SessionConfig,
     ) -> Poll<Result<()>> {
+        if let Some(frame) = slot {
+            config.check_frame(frame)?;
+        }
+        self.check_open()?;
+        if self.sent.is_exhausted() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let size = slot.as_ref().map_or(0, |frame| frame.payload().len());
         let has_room = |state: &Self| match slot {
             Some(Frame::Text(_) | Frame::Binary(_)) => state.outbox.has_room(size),
@@ -124,6 +138,9 @@ impl State {
             Some(Frame::Ping(payload)) => self.outbox.push_control(OpCode::Ping, payload),
             Some(Frame::Pong(payload)) => self.outbox.push_control(OpCode::Pong, payload),
             Some(Frame::Close(reason)) => self.close(reason.unwrap_or_else(CloseReason::normal)),
+        }
+        if !self.outbox.is_empty() {
+            self.pump(false);
         }
         Poll::Ready(Ok(()))
     }

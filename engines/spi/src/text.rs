@@ -4,22 +4,22 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     ops, str,
-    sync::OnceLock,
 };
 
 use arrayvec::ArrayString;
 use bytes::Bytes;
 use bytestring::ByteString;
+use once_cell::race::OnceBox;
 
 use crate::{Error, ErrorKind};
 
 /// A text of at most so many bytes lies in the value itself.
-const SHORT: usize = 40;
+const SHORT: usize = 32;
 
 /// Bytes that are UTF-8: a text message without a copy. Reads like a `str`.
 ///
-/// A long text is shared with its clones. One of at most 40 bytes lies in the value itself: it needs no
-/// memory beside it, and does not keep the buffer in which it came.
+/// A text is shared with its clones; one of at most 32 bytes may lie in the value itself instead, which needs
+/// no memory beside it.
 #[derive(Clone)]
 pub struct Utf8Bytes(Text);
 
@@ -28,7 +28,7 @@ enum Text {
     Short {
         text: ArrayString<SHORT>,
         /// Made for who wants shared bytes of it.
-        shared: OnceLock<Bytes>,
+        shared: OnceBox<Bytes>,
     },
 }
 
@@ -47,15 +47,9 @@ impl Utf8Bytes {
         match &self.0 {
             Text::Shared(text) => text.as_bytes(),
             Text::Short { text, shared } => {
-                shared.get_or_init(|| Bytes::copy_from_slice(text.as_bytes()))
+                shared.get_or_init(|| Box::new(Bytes::copy_from_slice(text.as_bytes())))
             }
         }
-    }
-
-    #[inline]
-    fn short(text: &str) -> Option<Self> {
-        let text = ArrayString::from(text).ok()?;
-        Some(Self(Text::Short { text, shared: OnceLock::new() }))
     }
 }
 
@@ -89,9 +83,6 @@ impl TryFrom<Bytes> for Utf8Bytes {
     /// [`ErrorKind::InvalidInput`] if the bytes are not UTF-8.
     #[inline]
     fn try_from(bytes: Bytes) -> Result<Self, Error> {
-        if bytes.len() <= SHORT {
-            return Self::try_from(&*bytes);
-        }
         ByteString::try_from(bytes).map(|text| Self(Text::Shared(text))).map_err(not_utf8)
     }
 }
@@ -104,7 +95,11 @@ fn not_utf8(error: str::Utf8Error) -> Error {
 impl From<&str> for Utf8Bytes {
     #[inline]
     fn from(text: &str) -> Self {
-        Self::short(text).unwrap_or_else(|| Self(Text::Shared(text.into())))
+        let mut short = ArrayString::new();
+        match short.try_push_str(text) {
+            Ok(()) => Self(Text::Short { text: short, shared: OnceBox::new() }),
+            Err(_) => Self(Text::Shared(text.into())),
+        }
     }
 }
 
@@ -118,9 +113,10 @@ impl From<Utf8Bytes> for Bytes {
     fn from(text: Utf8Bytes) -> Self {
         match text.0 {
             Text::Shared(text) => text.into_bytes(),
-            Text::Short { text, shared } => {
-                shared.into_inner().unwrap_or_else(|| Self::copy_from_slice(text.as_bytes()))
-            }
+            Text::Short { text, shared } => match shared.get() {
+                Some(shared) => shared.clone(),
+                None => Self::copy_from_slice(text.as_bytes()),
+            },
         }
     }
 }
@@ -138,7 +134,7 @@ impl Clone for Text {
     fn clone(&self) -> Self {
         match self {
             Self::Shared(text) => Self::Shared(text.clone()),
-            Self::Short { text, .. } => Self::Short { text: *text, shared: OnceLock::new() },
+            Self::Short { text, .. } => Self::Short { text: *text, shared: OnceBox::new() },
         }
     }
 }
@@ -194,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_no_larger_than_what_short_texts_take() {
-        assert_eq!(size_of::<Frame>(), 88);
+        assert_eq!(size_of::<Frame>(), 48);
     }
 
     #[test]
