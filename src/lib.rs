@@ -124,8 +124,8 @@ pub use proxy::Proxies;
 pub use request::RequestBuilder;
 pub use response::Response;
 pub use session::{
-    AppliedBy, ConvertError, Converter, Incoming, Outgoing, RawSession, Session, SessionStats,
-    SetBy, Setting, Settings, Traffic, erased_serde,
+    AppliedBy, ConvertError, Converter, Incoming, MessageKind, MessageReader, MessageWriter,
+    Outgoing, RawSession, Session, SessionStats, SetBy, Setting, Settings, Traffic, erased_serde,
 };
 pub use web_socket::WebSocketRequest;
 pub use web_sockets::WebSockets;

@@ -35,16 +35,11 @@ impl Cork {
         self.batch = 1;
     }
 
-    /// The application has so many more at hand, which an earlier read had brought.
+    /// Whether messages come faster than they are received: two in a row needed neither waiting nor the
+    /// socket.
     #[inline]
-    pub(super) fn receives_buffered(&mut self, messages: usize) {
-        self.batch = self.batch.saturating_add(u32::try_from(messages).unwrap_or(u32::MAX));
-    }
-
-    /// Whether the message received last was not the first that its read had brought: then there may be more.
-    #[inline]
-    pub(super) fn is_in_batch(&self) -> bool {
-        self.batch >= 2
+    pub(super) fn is_flooded(&self) -> bool {
+        self.batch > 2
     }
 
     /// Whether the message that is sent now is written at once.
@@ -65,6 +60,19 @@ mod tests {
         cork.waits();
         cork.receives(false);
         assert_eq!([cork.lets_pass(), cork.lets_pass()], [true, false]);
+    }
+
+    #[test]
+    fn a_flood_is_two_in_a_row_that_were_here() {
+        let mut cork = Cork::new();
+        for from_socket in [true, false, true, true, false] {
+            cork.receives(from_socket);
+            assert!(!cork.is_flooded());
+        }
+        cork.receives(false);
+        assert!(cork.is_flooded());
+        cork.waits();
+        assert!(!cork.is_flooded());
     }
 
     #[test]

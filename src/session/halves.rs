@@ -1,7 +1,6 @@
 //! The two halves of a session.
 
 use std::{
-    collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
@@ -15,9 +14,14 @@ use futures_sink::Sink;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    batch::Batch,
     converter,
+    inbox::Arrival,
+    kind::MessageKind,
+    reader::MessageReader,
     shared::{Shared, Urgency},
     stats::SessionStats,
+    writer::MessageWriter,
 };
 
 /// The sending half of a session: a cheap clone for each task that sends, and a [`Sink`].
@@ -47,22 +51,26 @@ pub struct Outgoing {
 /// Dropping it while the sending half lives discards what comes in; pings are answered all the same.
 pub struct Incoming {
     live: Arc<Live>,
-    /// Messages that were taken with one before them, in order; they come before whatever else there is.
-    batch: VecDeque<Frame>,
-    /// How many of such there were.
+    /// What came with the message that was received last; before anything that is behind the lock.
+    batch: Batch,
+    /// How many were taken of batches.
     taken: u64,
 }
 
 /// Ends the session when the last half is gone.
-struct Live(Arc<Shared>);
+pub(super) struct Live(Arc<Shared>);
+
+impl Live {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
+    }
+}
 
 /// The halves of a session.
 pub(super) fn halves(shared: Arc<Shared>) -> (Outgoing, Incoming) {
     let live = Arc::new(Live(shared));
-    (
-        Outgoing { live: Arc::clone(&live), pending: None },
-        Incoming { live, batch: VecDeque::new(), taken: 0 },
-    )
+    let batch = Batch::new(live.0.config.incoming_capacity);
+    (Outgoing { live: Arc::clone(&live), pending: None }, Incoming { live, batch, taken: 0 })
 }
 
 impl Outgoing {
@@ -94,6 +102,25 @@ impl Outgoing {
     /// As for [`send`](Self::send).
     pub fn feed(&self, frame: impl Into<Frame>) -> impl Future<Output = Result<()>> + Send + '_ {
         self.put(frame.into(), Urgency::Feed)
+    }
+
+    /// Begins a message that is sent as it is written, in fragments (RFC 6455 section 5.4), and never held as
+    /// a whole: an `AsyncWrite`. See [`MessageWriter`].
+    ///
+    /// Messages accepted before go first. Until the writer has ended the message, or is dropped, every other
+    /// message waits, whoever sends it, and so does the next call; Ping, Pong and Close do not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] on an engine that sends no fragments, and those of [`send`](Self::send) but
+    /// for what is wrong with a frame.
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, nothing was begun.
+    pub async fn send_stream(&self, kind: MessageKind) -> Result<MessageWriter> {
+        let shared = self.shared();
+        shared.config.check_fragments(shared.facts.whole_messages)?;
+        poll_fn(|cx| shared.poll_begin_stream(cx)).await?;
+        Ok(MessageWriter::new(Arc::clone(&self.live), kind))
     }
 
     /// Waits until everything accepted is written to the socket.
@@ -158,7 +185,6 @@ impl Outgoing {
     }
 
     /// No `async` block: it would keep the frame twice, and move it.
-    #[inline]
     fn put(&self, frame: Frame, urgency: Urgency) -> impl Future<Output = Result<()>> + Send + '_ {
         let shared = self.shared();
         let mut slot = Some(frame);
@@ -225,19 +251,25 @@ impl Incoming {
     /// # Cancel safety
     /// Safe: a dropped future loses nothing.
     pub fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>>> + Send + '_ {
-        poll_fn(|cx| self.poll_frame(cx))
+        poll_fn(|cx| self.poll_receive(cx))
     }
 
-    #[inline]
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
-        let shared = &self.live.0;
-        let Some(frame) = self.batch.pop_front() else {
-            return shared.poll_receive(cx, &mut self.batch);
-        };
-        // For the keeper, which reads when nobody comes.
-        self.taken = self.taken.wrapping_add(1);
-        shared.taken.store(self.taken, Ordering::Relaxed);
-        Poll::Ready(Ok(Some(frame)))
+    /// The next message, Text or Binary, to be read as it comes and never held as a whole: an `AsyncRead`;
+    /// `None` after a clean close, and again on later calls. See [`MessageReader`].
+    ///
+    /// Of a message in several frames each is read when it is asked for; what waits is bounded by the incoming
+    /// capacity, and a peer that sends more has to wait. A frame is held as a whole: the limits for frames and
+    /// for messages hold for each, and for the message only
+    /// [`max_stream_size`](crate::WebSockets::max_stream_size).
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future loses nothing, and neither does a [`receive`](Self::receive) that was dropped
+    /// before.
+    pub async fn receive_stream(&mut self) -> Result<Option<MessageReader<'_>>> {
+        MessageReader::open(self).await
     }
 
     /// The next message as a value, read by the session's converter. The message is consumed even if it
@@ -251,8 +283,8 @@ impl Incoming {
     /// # Cancel safety
     /// Safe: a dropped future loses nothing.
     pub async fn receive_deserialized<T: DeserializeOwned>(&mut self) -> Result<T> {
-        converter::installed(self.live.0.config.converter.as_deref())?; // before a message is consumed
-        if let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await? {
+        converter::installed(self.live.0.config.converter.as_deref())?;
+        if let Some(frame) = poll_fn(|cx| self.poll_receive(cx)).await? {
             let converter = converter::installed(self.live.0.config.converter.as_deref())?;
             return converter::deserialize(converter, frame);
         }
@@ -266,6 +298,46 @@ impl Incoming {
     pub fn stats(&self) -> SessionStats {
         self.live.0.stats()
     }
+
+    #[inline]
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
+        if let Some(message) = self.take() {
+            return Poll::Ready(Ok(Some(message)));
+        }
+        let polled = self.live.0.poll_receive(cx, &mut self.batch);
+        if polled.is_pending() {
+            self.batch.release();
+        }
+        polled
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<Frame> {
+        let message = self.batch.pop()?;
+        // For the keeper, which reads when nobody comes.
+        self.taken = self.taken.wrapping_add(1);
+        self.live.0.taken.store(self.taken, Ordering::Relaxed);
+        Some(message)
+    }
+
+    /// The next message or fragment, for a reader; `None` after a clean end.
+    pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrival>>> {
+        match self.take() {
+            Some(message) => Poll::Ready(Ok(Some(Arrival::Message(message)))),
+            None => self.live.0.poll_part(cx),
+        }
+    }
+
+    /// What was received is refused, and nothing behind it counts.
+    pub(super) fn refuse(&mut self, error: Error) {
+        let behind = self.batch.clear();
+        // It is the error of the session, which the next call waits for. A poisoned one has another.
+        let _ = self.live.0.with(|state| state.refuse(error, behind));
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.live.0
+    }
 }
 
 impl Stream for Incoming {
@@ -274,14 +346,14 @@ impl Stream for Incoming {
     /// The error of an unclean end is yielded again on each call, as [`receive`](Incoming::receive)
     /// repeats it.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_frame(cx).map(Result::transpose)
+        self.poll_receive(cx).map(Result::transpose)
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
         if Arc::strong_count(&self.live) > 1 {
-            self.live.0.discard_incoming(self.batch.len());
+            self.live.0.discard_incoming(&self.batch);
         }
     }
 }

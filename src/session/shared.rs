@@ -1,7 +1,6 @@
 //! What the halves of a session share: the lock, and the polls that go through it.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -11,14 +10,17 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use drivetrain_engine::{
-    CloseReason, Connection, Error, ErrorKind, Extension, Frame, Instant, Outcome, Protocol,
-    Result, Runtime,
+    CloseReason, Connection, Error, ErrorKind, Extension, Frame, Instant, OpCode, Outcome,
+    Protocol, Result, Runtime, Unit,
 };
 use tracing::Span;
 
 use super::{
+    batch::Batch,
     config::SessionConfig,
+    inbox::Arrival,
     keepalive::Stagger,
     state::State,
     stats::SessionStats,
@@ -45,6 +47,8 @@ pub(super) struct Facts {
     pub(super) subprotocol: Option<String>,
     pub(super) extensions: Vec<Extension>,
     pub(super) response: Option<http::Response<()>>,
+    /// The connection takes whole messages only.
+    pub(super) whole_messages: bool,
 }
 
 /// Whether a message is written at once if it is the first, or in any case with those after it.
@@ -71,6 +75,7 @@ impl Shared {
             subprotocol: connection.subprotocol().map(str::to_owned),
             extensions: connection.extensions().to_vec(),
             response: connection.response().cloned(),
+            whole_messages: connection.duties().unit == Unit::Messages,
         };
         let send_waker = Waker::from(Arc::new(Sending(Arc::clone(&keeper))));
         let state = State::new(
@@ -125,14 +130,34 @@ impl Shared {
         }
     }
 
-    /// The next message; `None` after a clean end.
-    ///
-    /// `batch` is empty, and gets those behind it that are in memory, if they come faster than they are taken.
+    /// The next message; `None` after a clean end. Those that are here with it go into the batch, whose turn is
+    /// before that of the next call.
     pub(super) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
-        batch: &mut VecDeque<Frame>,
+        batch: &mut Batch,
     ) -> Poll<Result<Option<Frame>>> {
+        let size = |frame: &Frame| frame.payload().len();
+        let fill = |state: &mut State| state.fill(batch);
+        self.poll_incoming(cx, State::take_read, State::poll_message, size, fill)
+    }
+
+    /// The next message or fragment; `None` after a clean end.
+    pub(super) fn poll_part(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrival>>> {
+        self.poll_incoming(cx, State::take_part, State::poll_part, Arrival::len, |_| ())
+    }
+
+    /// What the keeper has read (`take`), or else what the transport has (`poll`), and then what it has with it
+    /// (`fill`).
+    #[inline(always)]
+    fn poll_incoming<T>(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut State) -> Option<T>,
+        poll: impl Fn(&mut State) -> Poll<Option<T>>,
+        size: impl Fn(&T) -> usize,
+        fill: impl FnOnce(&mut State),
+    ) -> Poll<Result<Option<T>>> {
         self.with(|state| {
             state.app_polls += 1;
             if state.keeper_reads && !state.keeper_must_read() {
@@ -140,9 +165,9 @@ impl Shared {
                 self.receiving.set_keeper_reads(false);
                 self.receiving.disarm();
             }
-            if let Some(frame) = state.take_read() {
+            if let Some(taken) = take(state) {
                 state.after.wake_keeper |= self.receiving.arm();
-                return Poll::Ready(Ok(Some(frame)));
+                return Poll::Ready(Ok(Some(taken)));
             }
             let wakes = self.receiving.wakes();
             loop {
@@ -154,19 +179,15 @@ impl Shared {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                match state.poll_message() {
-                    Poll::Ready(frame) => {
-                        state
-                            .received
-                            .count(frame.as_ref().map_or(0, |frame| frame.payload().len()));
-                        if let Some(frame) = frame {
+                match poll(state) {
+                    Poll::Ready(came) => {
+                        state.received.count(came.as_ref().map_or(0, &size));
+                        if let Some(came) = came {
                             state.cork.receives(state.from_socket);
-                            if state.cork.is_in_batch() {
-                                state.take_batch(batch);
-                            }
                             state.after.wake_keeper |= self.receiving.arm();
+                            fill(state);
                             self.arm_flush(state);
-                            return Poll::Ready(Ok(Some(frame)));
+                            return Poll::Ready(Ok(Some(came)));
                         }
                     }
                     Poll::Pending => break,
@@ -175,9 +196,6 @@ impl Shared {
             state.pump(true);
             if state.end().is_some() {
                 return Poll::Ready(state.last_word());
-            }
-            if batch.capacity() > 0 {
-                *batch = VecDeque::new(); // an idle session shall not keep it
             }
             state.cork.waits();
             state.received.reset();
@@ -208,6 +226,55 @@ impl Shared {
             if urgency == Urgency::Send && state.cork.lets_pass() {
                 state.pump(true);
             } else {
+                self.arm_flush(state);
+            }
+            Poll::Ready(Ok(()))
+        })?
+    }
+
+    /// Ready when no other message is streamed and one may be begun, which it then is.
+    pub(super) fn poll_begin_stream(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.with(|state| {
+            state.check_open()?;
+            if state.outbox.is_streaming() {
+                state.watch(cx.waker());
+                return Poll::Pending;
+            }
+            state.begin_stream();
+            Poll::Ready(Ok(()))
+        })?
+    }
+
+    /// Takes a part of so many bytes of the streamed message: `take` is called in the poll in which it is
+    /// accepted, and not before.
+    pub(super) fn poll_send_part(
+        &self,
+        cx: &mut Context<'_>,
+        size: usize,
+        last: bool,
+        take: impl FnOnce() -> (OpCode, Bytes),
+    ) -> Poll<Result<()>> {
+        self.with(|state| {
+            state.check_open()?;
+            if state.sent.is_exhausted() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !state.outbox.has_room_for_part(size) {
+                state.pump(true);
+                state.check_open()?;
+                if !state.outbox.has_room_for_part(size) {
+                    state.watch(cx.waker());
+                    return Poll::Pending;
+                }
+            }
+            state.sent.count(size);
+            let (opcode, payload) = take();
+            state.accept_part(opcode, payload, last);
+            if last && state.cork.lets_pass() {
+                state.pump(true);
+            } else {
+                state.pump(false);
                 self.arm_flush(state);
             }
             Poll::Ready(Ok(()))
@@ -279,10 +346,10 @@ impl Shared {
         })?
     }
 
-    /// The receiving half is gone with so many messages at hand, the sending half is not.
-    pub(super) fn discard_incoming(&self, at_hand: usize) {
+    /// The receiving half is gone, the sending half is not.
+    pub(super) fn discard_incoming(&self, batch: &Batch) {
         // A poisoned session reads nothing that could be discarded.
-        let _ = self.with(|state| state.discard(at_hand));
+        let _ = self.with(|state| state.discard_incoming(batch.len()));
     }
 
     /// The last half is gone.

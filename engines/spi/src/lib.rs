@@ -31,6 +31,7 @@ mod settings;
 mod text;
 mod tls_version;
 mod transport;
+mod utf8;
 
 pub use async_trait::async_trait;
 pub use body::Body;
@@ -48,3 +49,4 @@ pub use settings::{EngineSettings, NativeSetting};
 pub use text::Utf8Bytes;
 pub use tls_version::TlsVersion;
 pub use transport::Transport;
+pub use utf8::Utf8Check;

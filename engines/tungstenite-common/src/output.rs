@@ -6,14 +6,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use drivetrain_codec::mask::{self, Masks};
 use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role, Rsv};
 use futures_io::AsyncWrite;
 use tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Control, Data, OpCode as NativeOpCode},
 };
-
-use crate::mask::{self, Masks};
 
 /// The longest payload of a frame whose head gives its length in one byte.
 const SHORT: usize = 125;

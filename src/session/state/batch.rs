@@ -1,71 +1,55 @@
 //! Messages that are taken many at a time, so that the lock is for all of them.
 
-use std::collections::VecDeque;
-
 use drivetrain_engine::{Error, Frame, OpCode, RawFrame, Result};
 
-use super::{State, borrowed_message};
-
-/// The most messages of a batch.
-const MOST: usize = 32;
-
-/// The most payload of a batch, but for its last message. All of it is in the transport's memory already.
-const BYTES: usize = 16 << 10;
+use super::{
+    super::{assembler::borrowed_message, batch::Batch},
+    State,
+};
 
 impl State {
-    /// Takes the messages that are in memory behind the one just received, if that one had been, too. Never
-    /// reads. What is no message, or breaks a rule, is held back: it is acted on when the application comes
-    /// for more, or the keeper does.
-    pub(in super::super) fn take_batch(&mut self, batch: &mut VecDeque<Frame>) {
-        if !self.closing.is_open() || self.held_back.is_some() {
+    /// Takes the messages that are here already, up to where something else comes. It never makes the
+    /// transport read. What is no whole message, or breaks a rule, is held back: it is acted on when the
+    /// application comes for more, or the keeper does.
+    pub(in super::super) fn fill(&mut self, batch: &mut Batch) {
+        let open = self.closing.is_open() && !self.assembler.is_open();
+        if !self.cork.is_flooded() || !open || self.held_back.is_some() {
             return;
         }
-        if batch.capacity() == 0 {
-            batch.reserve_exact(MOST);
-        }
-        let mut bytes = 0;
-        while batch.len() < MOST && bytes < BYTES {
-            let before = batch.len();
-            bytes += self.take_borrowed_batch(batch, BYTES - bytes);
-            if batch.len() == before {
-                let Some(frame) = self.take_owned() else { break };
-                self.received.count(frame.payload().len());
-                bytes += frame.payload().len();
-                batch.push_back(frame);
+        batch.begin();
+        while !batch.is_full() {
+            if !self.fill_borrowed(batch) {
+                let Some(frame) = self.take_owned() else { return };
+                self.note(frame.payload().len());
+                batch.push(frame);
             }
         }
-        self.cork.receives_buffered(batch.len());
     }
 
-    /// As many as the transport lends. Returns their bytes.
-    fn take_borrowed_batch(&mut self, batch: &mut VecDeque<Frame>, most: usize) -> usize {
-        let max_payload = self.assembler.max_payload();
-        let (Some(transport), true) =
-            (&mut self.transport, self.assembler.is_between_messages() && self.held_back.is_none())
-        else {
-            return 0;
-        };
-        let (mut bytes, before) = (0, batch.len());
-        while batch.len() < MOST && bytes < most {
+    /// Takes what the transport lends. Returns whether it lent anything.
+    fn fill_borrowed(&mut self, batch: &mut Batch) -> bool {
+        let max_payload = self.assembler.max_payload(0);
+        let Some(transport) = &mut self.transport else { return false };
+        let before = batch.len();
+        while !batch.is_full() {
             let Some((opcode, payload)) = transport.try_receive_borrowed(max_payload) else {
                 break;
             };
-            let size = payload.len();
-            bytes += size;
-            self.counted_in.frame(size);
-            self.received.count(size);
-            match borrowed_message(opcode == OpCode::Text, payload) {
-                Ok(frame) => batch.push_back(frame),
+            self.counted_in.frame(payload.len());
+            match borrowed_message(opcode, payload) {
+                Ok(frame) => {
+                    self.received.count(payload.len());
+                    self.cork.receives(false);
+                    batch.push(frame);
+                }
                 Err(error) => {
                     self.refuse_later(error);
                     break;
                 }
             }
         }
-        if batch.len() > before {
-            self.keepalive.saw_life();
-        }
-        bytes
+        self.keepalive.saw_life();
+        batch.len() > before
     }
 
     /// The next message if it is in memory; `None` also for what is held back.
@@ -73,15 +57,18 @@ impl State {
         if self.held_back.is_some() {
             return None;
         }
-        let max_payload = self.assembler.max_payload();
-        let frame = match self.transport.as_mut()?.try_receive_buffered(max_payload)? {
+        let max_payload = self.assembler.max_payload(0);
+        let Some(received) = self.transport.as_mut()?.try_receive_buffered(max_payload) else {
+            self.starved = true;
+            return None;
+        };
+        let frame = match received {
             Ok(frame) => frame,
             error => return self.hold_back(error),
         };
         let size = frame.payload.len();
-        match self.assembler.accept_whole(frame) {
+        match self.assembler.accept_whole(frame, 0) {
             Ok(message) => {
-                self.keepalive.saw_life();
                 self.counted_in.frame(size);
                 message.map_err(|error| self.refuse_later(error)).ok()
             }
@@ -99,15 +86,22 @@ impl State {
         self.held_back = Some(Err(error));
     }
 
+    fn note(&mut self, size: usize) {
+        self.keepalive.saw_life();
+        self.received.count(size);
+        self.cork.receives(false);
+    }
+
     /// The next message if the transport lends it; it is counted.
     #[inline]
-    pub(super) fn take_borrowed(&mut self, max_payload: usize) -> Option<Result<Frame>> {
-        if !self.assembler.is_between_messages() {
+    pub(super) fn take_borrowed(&mut self) -> Option<Result<Frame>> {
+        if self.assembler.is_open() {
             return None;
         }
+        let max_payload = self.assembler.max_payload(0);
         let (opcode, payload) = self.transport.as_mut()?.try_receive_borrowed(max_payload)?;
         self.keepalive.saw_life();
         self.counted_in.frame(payload.len());
-        Some(borrowed_message(opcode == OpCode::Text, payload))
+        Some(borrowed_message(opcode, payload))
     }
 }

@@ -1,6 +1,7 @@
 //! The cases, by topic. In each file the list comes first.
 
 mod bodies;
+mod bursts;
 mod cancel;
 mod closing;
 mod control;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> Vec<Case> {
         settings::cases(),
         stats::cases(),
         messages::cases(),
+        bursts::cases(),
         control::cases(),
         keepalive::cases(),
         outbox::cases(),

@@ -176,8 +176,8 @@ async fn options_of_sessions_are_refused(cx: Context) -> Verdict {
     for request in [
         request().ping_interval(Duration::from_secs(1)),
         request().ping_timeout(Duration::from_secs(1)),
-        request().close_timeout(Duration::from_secs(1)),
         request().max_message_size(1),
+        request().max_stream_size(1),
     ] {
         fails(request.connect_raw().await, ErrorKind::InvalidInput)?;
     }
