@@ -28,6 +28,9 @@ impl State {
 
     /// Takes what the transport lends. Returns whether it lent anything.
     fn fill_borrowed(&mut self, batch: &mut Batch) -> bool {
+        if self.held_back.is_some() {
+            return false;
+        }
         let max_payload = self.assembler.max_payload(0);
         let Some(transport) = &mut self.transport else { return false };
         let before = batch.len();
