@@ -72,15 +72,15 @@ impl Transport for OneEnd {
         self.0.0.lock().unwrap().buffered.pop_front().map(Ok)
     }
 
-    fn try_receive_borrowed(&mut self, _: usize) -> Option<(OpCode, &[u8])> {
+    fn try_receive_short_text(&mut self, _: usize) -> Option<&[u8]> {
         let mut reads = self.0.0.lock().unwrap();
         let front = reads.buffered.front()?;
-        if !reads.lends || !front.fin || !matches!(front.opcode, OpCode::Text | OpCode::Binary) {
+        if !reads.lends || !front.fin || front.opcode != OpCode::Text {
             return None;
         }
         let frame = reads.buffered.pop_front()?;
         self.1 = frame.payload.to_vec();
-        Some((frame.opcode, &self.1))
+        Some(&self.1)
     }
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {

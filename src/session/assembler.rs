@@ -69,6 +69,7 @@ impl Assembler {
     }
 
     /// Whether more is to come of a message.
+    #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
@@ -169,18 +170,13 @@ pub(super) fn message(kind: MessageKind, payload: Bytes) -> Result<Frame> {
     }
 }
 
-/// A whole message that its transport lends.
+/// A whole text that its transport lends.
 ///
 /// # Errors
-/// [`Error::not_utf8`] for a text that is not.
+/// [`Error::not_utf8`] if it is not.
 #[inline]
-pub(super) fn borrowed_message(opcode: OpCode, payload: &[u8]) -> Result<Frame> {
-    match opcode {
-        OpCode::Text => {
-            Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| Error::not_utf8())
-        }
-        _ => Ok(Frame::Binary(Bytes::copy_from_slice(payload))),
-    }
+pub(super) fn borrowed_text(payload: &[u8]) -> Result<Frame> {
+    Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| Error::not_utf8())
 }
 
 fn control(frame: RawFrame) -> Result<Event> {

@@ -30,6 +30,7 @@ impl Batch {
         self.messages.pop_front()
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }
@@ -45,6 +46,7 @@ impl Batch {
         self.messages.reserve(MOST);
     }
 
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.messages.len() >= MOST || self.bytes >= self.capacity
     }

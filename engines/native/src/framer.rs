@@ -7,7 +7,7 @@ use std::{
 };
 
 use drivetrain_codec::{Decoder, Encoder};
-use drivetrain_engine::{Error, OpCode, RawFrame, Role, Transport};
+use drivetrain_engine::{Error, OpCode, RawFrame, Role, Transport, Utf8Bytes};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::Framing;
@@ -108,8 +108,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Framer<S> {
     }
 
     #[inline]
-    fn try_receive_borrowed(&mut self, max_payload: usize) -> Option<(OpCode, &[u8])> {
-        self.decoder.decode_borrowed(max_payload)
+    fn try_receive_short_text(&mut self, max_payload: usize) -> Option<&[u8]> {
+        self.decoder.decode_text_in_place(max_payload.min(Utf8Bytes::IN_PLACE))
     }
 
     fn check_text_early(&mut self) {

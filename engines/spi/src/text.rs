@@ -33,6 +33,9 @@ enum Text {
 }
 
 impl Utf8Bytes {
+    /// A text of at most so many bytes may lie in the value itself.
+    pub const IN_PLACE: usize = SHORT;
+
     /// The text.
     #[inline]
     pub fn as_str(&self) -> &str {

@@ -44,13 +44,13 @@ pub trait Transport: Send {
         None
     }
 
-    /// The next frame if it is a whole message, Text or Binary, of at most `max_payload` bytes without reserved
-    /// bits, that is in memory and lends itself: then a short text needs no memory of its own. Never reads,
-    /// and takes nothing when it is `None`. Default: `None`.
+    /// The payload of the next frame if it is a whole Text of at most `max_payload` bytes, and of
+    /// [`Utf8Bytes::IN_PLACE`](crate::Utf8Bytes::IN_PLACE), without reserved bits, that is in memory and lends itself: such a text needs no
+    /// memory of its own. Never reads, and takes nothing when it is `None`. Default: `None`.
     ///
     /// The session asks here before [`try_receive_buffered`](Self::try_receive_buffered), not in the middle of
     /// a fragmented message. It saves work and may leave out any frame.
-    fn try_receive_borrowed(&mut self, max_payload: usize) -> Option<(OpCode, &[u8])> {
+    fn try_receive_short_text(&mut self, max_payload: usize) -> Option<&[u8]> {
         let _ = max_payload;
         None
     }

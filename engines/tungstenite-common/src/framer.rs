@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{Error, OpCode, RawFrame, Role, Transport};
+use drivetrain_engine::{Error, OpCode, RawFrame, Role, Transport, Utf8Bytes};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::{Options, input::Input, output::Output};
@@ -115,8 +115,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Framer<S> {
         self.take_frame(max_payload)
     }
 
-    fn try_receive_borrowed(&mut self, max_payload: usize) -> Option<(OpCode, &[u8])> {
-        if self.failed { None } else { self.input.take_message(max_payload) }
+    fn try_receive_short_text(&mut self, max_payload: usize) -> Option<&[u8]> {
+        let most = max_payload.min(Utf8Bytes::IN_PLACE);
+        if self.failed { None } else { self.input.take_text_in_place(most) }
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -123,15 +123,11 @@ impl Input {
         Some(RawFrame { fin: first & 0x80 != 0, rsv, opcode, payload })
     }
 
-    /// Takes the frame at `start` if it is a server's whole message with a head of two bytes and nothing is
-    /// wrong with it. Its payload stays where it is.
-    pub(crate) fn take_message(&mut self, max_payload: usize) -> Option<(OpCode, &[u8])> {
+    /// Takes the frame at `start` if it is a server's whole short Text and nothing is wrong with it. Its payload
+    /// stays where it is.
+    pub(crate) fn take_text_in_place(&mut self, max_payload: usize) -> Option<&[u8]> {
         let received = self.buffer.get(self.start..self.end)?;
-        let (opcode, length, rest) = match received {
-            &[0x81, length @ 0..126, ref rest @ ..] => (OpCode::Text, length, rest),
-            &[0x82, length @ 0..126, ref rest @ ..] => (OpCode::Binary, length, rest),
-            _ => return None,
-        };
+        let &[0x81, length @ 0..126, ref rest @ ..] = received else { return None };
         let length = usize::from(length);
         if length > max_payload || self.role != Role::Client {
             return None;
@@ -139,7 +135,7 @@ impl Input {
         let payload = rest.get(..length)?;
         self.start += 2 + length;
         self.needed = 0;
-        Some((opcode, payload))
+        Some(payload)
     }
 
     /// Takes the frame at `start`.

@@ -3,7 +3,7 @@
 use drivetrain_engine::{Error, Frame, OpCode, RawFrame, Result};
 
 use super::{
-    super::{assembler::borrowed_message, batch::Batch},
+    super::{assembler::borrowed_text, batch::Batch},
     State,
 };
 
@@ -17,82 +17,74 @@ impl State {
             return;
         }
         batch.begin();
-        while !batch.is_full() {
-            if !self.fill_borrowed(batch) {
-                let Some(frame) = self.take_owned() else { return };
-                self.note(frame.payload().len());
-                batch.push(frame);
-            }
-        }
+        while !batch.is_full() && (self.fill_borrowed(batch) || self.fill_owned(batch)) {}
+        self.keepalive.saw_life();
     }
 
-    /// Takes what the transport lends. Returns whether it lent anything.
+    /// Takes what the transport lends. Returns whether there may be more.
     fn fill_borrowed(&mut self, batch: &mut Batch) -> bool {
-        if self.held_back.is_some() {
-            return false;
-        }
         let max_payload = self.assembler.max_payload(0);
         let Some(transport) = &mut self.transport else { return false };
         let before = batch.len();
         while !batch.is_full() {
-            let Some((opcode, payload)) = transport.try_receive_borrowed(max_payload) else {
-                break;
-            };
-            self.counted_in.frame(payload.len());
-            match borrowed_message(opcode, payload) {
-                Ok(frame) => {
-                    self.received.count(payload.len());
-                    self.cork.receives(false);
-                    batch.push(frame);
-                }
+            let Some(payload) = transport.try_receive_short_text(max_payload) else { break };
+            let size = payload.len();
+            self.counted_in.frame(size);
+            match borrowed_text(payload) {
+                Ok(frame) => batch.push(frame),
                 Err(error) => {
                     self.refuse_later(error);
                     break;
                 }
             }
+            self.received.count(size);
+            self.cork.receives(false);
         }
-        self.keepalive.saw_life();
-        batch.len() > before
+        batch.len() > before && self.held_back.is_none()
     }
 
-    /// The next message if it is in memory; `None` also for what is held back.
-    fn take_owned(&mut self) -> Option<Frame> {
+    /// Takes a message that is in memory. Returns whether there may be more.
+    #[inline]
+    fn fill_owned(&mut self, batch: &mut Batch) -> bool {
         if self.held_back.is_some() {
-            return None;
+            return false;
         }
         let max_payload = self.assembler.max_payload(0);
-        let Some(received) = self.transport.as_mut()?.try_receive_buffered(max_payload) else {
-            self.starved = true;
-            return None;
-        };
-        let frame = match received {
-            Ok(frame) => frame,
-            error => return self.hold_back(error),
+        let Some(transport) = &mut self.transport else { return false };
+        let frame = match transport.try_receive_buffered(max_payload) {
+            Some(Ok(frame)) => frame,
+            Some(error) => return self.hold_back(error),
+            None => {
+                self.starved = true;
+                return false;
+            }
         };
         let size = frame.payload.len();
         match self.assembler.accept_whole(frame, 0) {
             Ok(message) => {
                 self.counted_in.frame(size);
-                message.map_err(|error| self.refuse_later(error)).ok()
+                match message {
+                    Ok(frame) => batch.push(frame),
+                    Err(error) => return self.refuse_later(error),
+                }
+                self.received.count(size);
+                self.cork.receives(false);
+                true
             }
             Err(frame) => self.hold_back(Ok(frame)),
         }
     }
 
-    fn hold_back(&mut self, received: Result<RawFrame>) -> Option<Frame> {
+    #[cold]
+    fn hold_back(&mut self, received: Result<RawFrame>) -> bool {
         self.held_back = Some(received);
-        None
+        false
     }
 
-    fn refuse_later(&mut self, error: Error) {
+    #[cold]
+    fn refuse_later(&mut self, error: Error) -> bool {
         self.counted_in.apart(OpCode::Continuation); // whatever it was, it is no message
-        self.held_back = Some(Err(error));
-    }
-
-    fn note(&mut self, size: usize) {
-        self.keepalive.saw_life();
-        self.received.count(size);
-        self.cork.receives(false);
+        self.hold_back(Err(error))
     }
 
     /// The next message if the transport lends it; it is counted.
@@ -102,9 +94,9 @@ impl State {
             return None;
         }
         let max_payload = self.assembler.max_payload(0);
-        let (opcode, payload) = self.transport.as_mut()?.try_receive_borrowed(max_payload)?;
+        let payload = self.transport.as_mut()?.try_receive_short_text(max_payload)?;
         self.keepalive.saw_life();
         self.counted_in.frame(payload.len());
-        Some(borrowed_message(opcode, payload))
+        Some(borrowed_text(payload))
     }
 }
