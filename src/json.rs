@@ -25,7 +25,7 @@ impl Converter for Json {
     }
 
     fn is_null(&self, frame: &Frame) -> bool {
-        frame.read_bytes().trim_ascii() == b"null"
+        frame.payload().trim_ascii() == b"null"
     }
 
     fn deserialize(
@@ -35,7 +35,7 @@ impl Converter for Json {
             &mut dyn erased_serde::Deserializer<'_>,
         ) -> Result<(), erased_serde::Error>,
     ) -> Result<(), ConvertError> {
-        let bytes = frame.read_bytes();
+        let bytes = frame.payload();
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let result = read(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json));
         let malformed = |error: serde_json::Error| ConvertError::Malformed(error.into());

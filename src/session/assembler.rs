@@ -69,6 +69,7 @@ impl Assembler {
     }
 
     /// Whether more is to come of a message.
+    #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
@@ -79,19 +80,28 @@ impl Assembler {
     /// [`ErrorKind::Protocol`] or [`ErrorKind::TooBig`], with the close code to send.
     #[inline]
     pub(super) fn accept(&mut self, frame: RawFrame, held: usize) -> Result<Event> {
+        match self.accept_whole(frame, held) {
+            Ok(message) => message.map(Event::Message),
+            Err(frame) => self.accept_part(frame, held),
+        }
+    }
+
+    /// Takes a frame that is a whole message, as most are; gives any other back.
+    #[inline]
+    pub(super) fn accept_whole(
+        &self,
+        frame: RawFrame,
+        held: usize,
+    ) -> Result<Result<Frame>, RawFrame> {
         let is_short = frame.payload.len() <= self.max_payload(held);
         if frame.fin && frame.rsv.is_none() && self.open.is_none() && is_short {
             match frame.opcode {
-                OpCode::Text => {
-                    return message(MessageKind::Text, frame.payload).map(Event::Message);
-                }
-                OpCode::Binary => {
-                    return message(MessageKind::Binary, frame.payload).map(Event::Message);
-                }
+                OpCode::Text => return Ok(message(MessageKind::Text, frame.payload)),
+                OpCode::Binary => return Ok(message(MessageKind::Binary, frame.payload)),
                 _ => {}
             }
         }
-        self.accept_part(frame, held)
+        Err(frame)
     }
 
     /// Takes any frame: what is here is not a message in one frame, as most are, or breaks a rule.
@@ -158,6 +168,15 @@ pub(super) fn message(kind: MessageKind, payload: Bytes) -> Result<Frame> {
         }
         MessageKind::Binary => Ok(Frame::Binary(payload)),
     }
+}
+
+/// A whole text that its transport lends.
+///
+/// # Errors
+/// [`Error::not_utf8`] if it is not.
+#[inline]
+pub(super) fn borrowed_text(payload: &[u8]) -> Result<Frame> {
+    Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| Error::not_utf8())
 }
 
 fn control(frame: RawFrame) -> Result<Event> {

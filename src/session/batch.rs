@@ -30,6 +30,7 @@ impl Batch {
         self.messages.pop_front()
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }
@@ -45,13 +46,14 @@ impl Batch {
         self.messages.reserve(MOST);
     }
 
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.messages.len() >= MOST || self.bytes >= self.capacity
     }
 
     #[inline]
     pub(super) fn push(&mut self, message: Frame) {
-        self.bytes += message.read_bytes().len();
+        self.bytes += message.payload().len();
         self.messages.push_back(message);
     }
 
@@ -75,7 +77,7 @@ mod tests {
         assert!(!batch.is_full());
         batch.push(Frame::from("x"));
         assert!(batch.is_full());
-        assert_eq!(batch.pop().map(|frame| frame.read_bytes().len()), Some(999));
+        assert_eq!(batch.pop().map(|frame| frame.payload().len()), Some(999));
         assert_eq!(batch.pop(), Some(Frame::from("x")));
         batch.begin();
         while !batch.is_full() {

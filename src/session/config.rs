@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use drivetrain_engine::{Capability, Error, Limits, Result};
+use drivetrain_engine::{Capability, Error, ErrorKind, Frame, Limits, Result};
 
 use super::{converter::Converter, settings::Settings};
 
@@ -54,6 +54,34 @@ impl SessionConfig {
             Some(reason) => {
                 Err(Error::unsupported(self.engine.to_string(), Capability::SendFragments, &reason))
             }
+        }
+    }
+
+    /// Refuses what must not be sent, before anything is.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput), [`TooBig`](ErrorKind::TooBig), or as for
+    /// [`check_pings`](Self::check_pings).
+    pub(super) fn check_frame(&self, frame: &Frame) -> Result<()> {
+        let limit = self.limits.max_message_size;
+        match frame {
+            Frame::Ping(payload) | Frame::Pong(payload) if payload.len() > 125 => Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("a control frame of {} bytes is too long: at most 125", payload.len()),
+            )),
+            Frame::Ping(_) | Frame::Pong(_) => self.check_pings(),
+            Frame::Text(_) | Frame::Binary(_) if frame.payload().len() > limit => {
+                let size = frame.payload().len();
+                Err(Error::new(
+                    ErrorKind::TooBig,
+                    format!("a message of {size} bytes is above the limit of {limit}"),
+                ))
+            }
+            Frame::Close(Some(reason)) if !reason.code().may_travel() => Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("close code {} must not be sent", reason.code()),
+            )),
+            _ => Ok(()),
         }
     }
 }

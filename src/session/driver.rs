@@ -31,7 +31,7 @@ pub(super) struct Driver {
 #[derive(Clone, Copy)]
 struct Grace {
     until: Instant,
-    app_polls: u64,
+    app_comes: u64,
 }
 
 enum Next {
@@ -71,16 +71,17 @@ impl Driver {
     /// Decides who reads. Returns when to look again.
     fn look_after(&mut self, state: &mut super::state::State, now: Instant) -> Option<Instant> {
         let receiving = &self.shared.receiving;
+        let app_comes = self.shared.app_comes(state);
         if state.keeper_must_read() || (state.waits_for_pong() && !receiving.app_waits()) {
             state.keeper_reads = true;
         }
         if !state.keeper_reads && receiving.is_armed() {
             match self.grace {
                 None => {
-                    self.grace = Some(Grace { until: now + GRACE, app_polls: state.app_polls });
+                    self.grace = Some(Grace { until: now + GRACE, app_comes });
                 }
                 Some(grace) if now >= grace.until => {
-                    let comes = state.app_polls != grace.app_polls;
+                    let comes = app_comes != grace.app_comes;
                     // In this order: what wakes the application in between arms again.
                     receiving.disarm();
                     if receiving.app_waits() {
@@ -88,7 +89,7 @@ impl Driver {
                     } else {
                         receiving.rearm();
                         state.keeper_reads = !comes;
-                        self.grace = Some(Grace { until: now + GRACE, app_polls: state.app_polls });
+                        self.grace = Some(Grace { until: now + GRACE, app_comes });
                     }
                 }
                 Some(_) => {}

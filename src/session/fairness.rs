@@ -4,20 +4,31 @@
 /// that the runtime cannot see that others are kept waiting.
 #[derive(Debug, Default)]
 pub(super) struct Fairness {
-    messages: u32,
-    bytes: usize,
+    spent: usize,
 }
+
+/// So many bytes, or so many messages of at most [`LEAST`], are a task's share.
+const SHARE: usize = 256 << 10;
+
+/// What a message counts at least.
+const LEAST: usize = SHARE / 256;
 
 impl Fairness {
     /// Counts one message of this size.
+    #[inline]
     pub(super) fn count(&mut self, size: usize) {
-        self.messages += 1;
-        self.bytes = self.bytes.saturating_add(size);
+        self.spent = self.spent.saturating_add(size.max(LEAST));
+    }
+
+    /// Whether the task may go on without letting others run.
+    #[inline]
+    pub(super) fn goes_on(&self) -> bool {
+        self.spent < SHARE
     }
 
     /// Whether the task should let others run; if so, counting begins anew.
     pub(super) fn is_exhausted(&mut self) -> bool {
-        let exhausted = self.messages >= 256 || self.bytes >= 256 << 10;
+        let exhausted = !self.goes_on();
         if exhausted {
             self.reset();
         }
@@ -27,5 +38,23 @@ impl Fairness {
     /// The task has waited.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_256_short_messages_or_256_kib() {
+        for (size, messages) in [(0, 256), (32, 256), (1 << 10, 256), (64 << 10, 4), (1 << 20, 1)] {
+            let mut fairness = Fairness::default();
+            for _ in 0..messages {
+                assert!(fairness.goes_on() && !fairness.is_exhausted(), "{size}");
+                fairness.count(size);
+            }
+            assert!(!fairness.goes_on() && fairness.is_exhausted(), "{size}");
+            assert!(fairness.goes_on(), "anew");
+        }
     }
 }

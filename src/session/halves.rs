@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
@@ -15,7 +15,6 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     batch::Batch,
-    config::SessionConfig,
     converter,
     inbox::Arrival,
     kind::MessageKind,
@@ -54,6 +53,8 @@ pub struct Incoming {
     live: Arc<Live>,
     /// What came with the message that was received last; before anything that is behind the lock.
     batch: Batch,
+    /// How many were taken of batches.
+    taken: u64,
 }
 
 /// Ends the session when the last half is gone.
@@ -69,7 +70,7 @@ impl Live {
 pub(super) fn halves(shared: Arc<Shared>) -> (Outgoing, Incoming) {
     let live = Arc::new(Live(shared));
     let batch = Batch::new(live.0.config.incoming_capacity);
-    (Outgoing { live: Arc::clone(&live), pending: None }, Incoming { live, batch })
+    (Outgoing { live: Arc::clone(&live), pending: None }, Incoming { live, batch, taken: 0 })
 }
 
 impl Outgoing {
@@ -187,12 +188,7 @@ impl Outgoing {
     fn put(&self, frame: Frame, urgency: Urgency) -> impl Future<Output = Result<()>> + Send + '_ {
         let shared = self.shared();
         let mut slot = Some(frame);
-        poll_fn(move |cx| {
-            if let Some(frame) = &slot {
-                check(frame, &shared.config)?;
-            }
-            shared.poll_send(cx, &mut slot, urgency)
-        })
+        poll_fn(move |cx| shared.poll_send(cx, &mut slot, urgency))
     }
 
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -213,7 +209,7 @@ impl<F: Into<Frame>> Sink<F> for Outgoing {
 
     fn start_send(mut self: Pin<&mut Self>, frame: F) -> Result<()> {
         let frame = frame.into();
-        check(&frame, &self.shared().config)?;
+        self.shared().config.check_frame(&frame)?;
         if self.pending.is_some() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -305,7 +301,7 @@ impl Incoming {
 
     #[inline]
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
-        if let Some(message) = self.batch.pop() {
+        if let Some(message) = self.take() {
             return Poll::Ready(Ok(Some(message)));
         }
         let polled = self.live.0.poll_receive(cx, &mut self.batch);
@@ -315,9 +311,18 @@ impl Incoming {
         polled
     }
 
+    #[inline]
+    fn take(&mut self) -> Option<Frame> {
+        let message = self.batch.pop()?;
+        // For the keeper, which reads when nobody comes.
+        self.taken = self.taken.wrapping_add(1);
+        self.live.0.taken.store(self.taken, Ordering::Relaxed);
+        Some(message)
+    }
+
     /// The next message or fragment, for a reader; `None` after a clean end.
     pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrival>>> {
-        match self.batch.pop() {
+        match self.take() {
             Some(message) => Poll::Ready(Ok(Some(Arrival::Message(message)))),
             None => self.live.0.poll_part(cx),
         }
@@ -372,35 +377,5 @@ impl fmt::Debug for Incoming {
         f.debug_struct("Incoming")
             .field("engine", &self.live.0.config.engine)
             .finish_non_exhaustive()
-    }
-}
-
-/// Refuses what must not be sent, before anything is.
-fn check(frame: &Frame, config: &SessionConfig) -> Result<()> {
-    let limits = config.limits;
-    match frame {
-        Frame::Ping(payload) | Frame::Pong(payload) if payload.len() > 125 => Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("a control frame of {} bytes is too long: at most 125", payload.len()),
-        )),
-        Frame::Ping(_) | Frame::Pong(_) => config.check_pings(),
-        Frame::Text(_) | Frame::Binary(_) => {
-            let size = frame.read_bytes().len();
-            if size <= limits.max_message_size {
-                return Ok(());
-            }
-            Err(Error::new(
-                ErrorKind::TooBig,
-                format!(
-                    "a message of {size} bytes is above the limit of {}",
-                    limits.max_message_size
-                ),
-            ))
-        }
-        Frame::Close(Some(reason)) if !reason.code().may_travel() => Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("close code {} must not be sent", reason.code()),
-        )),
-        _ => Ok(()),
     }
 }

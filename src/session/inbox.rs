@@ -31,7 +31,7 @@ impl Arrival {
     /// The bytes of its payload.
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Message(frame) => frame.read_bytes().len(),
+            Self::Message(frame) => frame.payload().len(),
             Self::Part(part) => part.payload.len(),
         }
     }

@@ -77,9 +77,10 @@ impl Outbox {
         self.messages.is_empty() && self.control.is_empty() && self.close.is_none()
     }
 
-    /// Whether nothing waits and the message need not be split: it may pass the queue by.
+    /// Whether nothing waits, no other message is being streamed, and this one need not be split: it may pass
+    /// the queue by.
     pub(super) fn may_pass(&self, size: usize) -> bool {
-        self.is_empty() && self.fragment.is_none_or(|fragment| size <= fragment)
+        !self.streaming && self.is_empty() && self.fragment.is_none_or(|fragment| size <= fragment)
     }
 
     /// Whether a message is being streamed.

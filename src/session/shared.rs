@@ -2,8 +2,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard},
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -33,6 +36,8 @@ pub(super) struct Shared {
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) config: Arc<SessionConfig>,
     pub(super) facts: Facts,
+    /// Counts what the application took of its batches, without the lock.
+    pub(super) taken: AtomicU64,
 }
 
 /// What was agreed on when the connection was opened.
@@ -82,7 +87,15 @@ impl Shared {
             stagger,
             Trace::new(span),
         );
-        Arc::new(Self { state: Mutex::new(state), keeper, receiving, runtime, config, facts })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            keeper,
+            receiving,
+            runtime,
+            config,
+            facts,
+            taken: AtomicU64::new(0),
+        })
     }
 
     /// Runs `f` on the state, under the lock; wakes and drops what it left behind after it.
@@ -124,7 +137,7 @@ impl Shared {
         cx: &mut Context<'_>,
         batch: &mut Batch,
     ) -> Poll<Result<Option<Frame>>> {
-        let size = |frame: &Frame| frame.read_bytes().len();
+        let size = |frame: &Frame| frame.payload().len();
         let fill = |state: &mut State| state.fill(batch);
         self.poll_incoming(cx, State::take_read, State::poll_message, size, fill)
     }
@@ -194,6 +207,11 @@ impl Shared {
         })?
     }
 
+    /// A number that changes whenever the application comes for a message. Called under the lock.
+    pub(super) fn app_comes(&self, state: &State) -> u64 {
+        state.app_polls.wrapping_add(self.taken.load(Ordering::Relaxed))
+    }
+
     /// Takes the frame out of `slot` in the poll in which it is accepted, and not before.
     pub(super) fn poll_send(
         &self,
@@ -202,43 +220,12 @@ impl Shared {
         urgency: Urgency,
     ) -> Poll<Result<()>> {
         self.with(|state| {
-            state.check_open()?;
-            let size = slot.as_ref().map_or(0, |frame| frame.read_bytes().len());
-            if state.sent.is_exhausted() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let has_room = |state: &State| match slot {
-                Some(Frame::Text(_) | Frame::Binary(_)) => state.outbox.has_room(size),
-                Some(Frame::Ping(_) | Frame::Pong(_)) => state.outbox.has_control_room(),
-                Some(Frame::Close(_)) | None => true,
-            };
-            if !has_room(state) {
-                state.pump(true);
-                state.check_open()?;
-                if !has_room(state) {
-                    state.watch(cx.waker());
-                    return Poll::Pending;
-                }
-            }
-            state.sent.count(size);
-            match slot.take() {
-                None => return Poll::Ready(Ok(())),
-                Some(Frame::Text(text)) => state.accept(OpCode::Text, text.into()),
-                Some(Frame::Binary(bytes)) => state.accept(OpCode::Binary, bytes),
-                Some(Frame::Ping(payload)) => state.outbox.push_control(OpCode::Ping, payload),
-                Some(Frame::Pong(payload)) => state.outbox.push_control(OpCode::Pong, payload),
-                Some(Frame::Close(reason)) => {
-                    state.close(reason.unwrap_or_else(CloseReason::normal));
-                    return Poll::Ready(Ok(()));
-                }
+            if !state.pass(slot) {
+                ready!(state.poll_accept(cx, slot, &self.config))?;
             }
             if urgency == Urgency::Send && state.cork.lets_pass() {
                 state.pump(true);
             } else {
-                if !state.outbox.is_empty() {
-                    state.pump(false);
-                }
                 self.arm_flush(state);
             }
             Poll::Ready(Ok(()))
@@ -371,6 +358,7 @@ impl Shared {
         let _ = self.with(|state| state.abandon(CloseReason::going_away()));
     }
 
+    #[inline]
     fn arm_flush(&self, state: &mut State) {
         if !state.flush_armed && !state.is_flushed() {
             state.flush_armed = true;

@@ -1,6 +1,7 @@
-//! Everything about one session that is behind its lock. Here is what is due; `reading` is what comes in,
+//! Everything about one session that is behind its lock. Here is what is due; `reading` is what comes in (`batch` when much is here),
 //! `writing` what goes out, `ending` how it ends.
 
+mod batch;
 mod ending;
 mod reading;
 mod writing;
@@ -8,7 +9,8 @@ mod writing;
 use std::{sync::Arc, task::Waker};
 
 use drivetrain_engine::{
-    Connection, Duties, Error, ErrorKind, Instant, OpCode, Outcome, Result, Runtime, Transport,
+    Connection, Duties, Error, ErrorKind, Instant, OpCode, Outcome, RawFrame, Result, Runtime,
+    Transport,
 };
 
 use super::{
@@ -33,6 +35,7 @@ pub(super) struct State {
     /// `None` once the session has ended.
     transport: Option<Box<dyn Transport>>,
     duties: Duties,
+    max_message_size: usize,
     assembler: Assembler,
     pub(super) outbox: Outbox,
     closing: Closing,
@@ -57,6 +60,8 @@ pub(super) struct State {
     pub(super) from_socket: bool,
     /// Nothing is buffered: receiving was pending.
     starved: bool,
+    /// What came behind a batch and is no whole message.
+    held_back: Option<Result<RawFrame>>,
     /// The keeper was asked to write the tail of a burst.
     pub(super) flush_armed: bool,
     pub(super) keeper_reads: bool,
@@ -90,6 +95,7 @@ impl State {
         transport.check_text_early();
         Self {
             duties,
+            max_message_size: config.limits.max_message_size,
             assembler: Assembler::new(config.limits, duties),
             outbox: Outbox::new(
                 duties.unit,
@@ -111,6 +117,7 @@ impl State {
             cork: Cork::new(),
             from_socket: false,
             starved: false,
+            held_back: None,
             flush_armed: false,
             keeper_reads: false,
             app_polls: 0,

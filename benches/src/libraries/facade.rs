@@ -203,5 +203,5 @@ impl Receiving for Incoming {
 }
 
 fn size(frame: Option<Frame>) -> Result<usize> {
-    Ok(frame.ok_or("the session was closed")?.read_bytes().len())
+    Ok(frame.ok_or("the session was closed")?.payload().len())
 }

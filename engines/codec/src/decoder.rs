@@ -154,31 +154,43 @@ impl Decoder {
         }
     }
 
+    /// The payload of the next frame, where it lies, if it is a server's whole Text of at most `max_payload` bytes, and
+    /// of 125, all of it here at once, and nothing wrong with it. Any other is for [`decode`](Self::decode). It is not
+    /// checked for UTF-8.
+    #[inline]
+    pub fn decode_text_in_place(&mut self, max_payload: usize) -> Option<&[u8]> {
+        let payload = self.short(0x81, max_payload)?;
+        self.start = payload.end;
+        self.needed = 0;
+        Some(&self.buffer[payload])
+    }
+
     /// Decodes the frame at `start` if it is what most are: a server's message in one frame with a head of two
     /// bytes, all of it here at once, and nothing wrong with it.
     #[inline]
     fn decode_short(&mut self, max_payload: usize) -> Option<RawFrame> {
-        let &[first, length @ 0..126, ..] = self.buffer.get(self.start..self.end)? else {
-            return None;
-        };
-        let opcode = match first {
-            0x81 => OpCode::Text,
-            0x82 => OpCode::Binary,
+        let (opcode, first) = match self.buffer.get(self.start)? {
+            0x81 => (OpCode::Text, 0x81),
+            0x82 => (OpCode::Binary, 0x82),
             _ => return None,
+        };
+        let payload = self.short(first, max_payload)?;
+        let payload = self.take_short(payload);
+        Some(RawFrame { fin: true, rsv: Rsv::NONE, opcode, payload })
+    }
+
+    /// Where the payload of the frame at `start` is, if it begins with this byte and is as above.
+    #[inline]
+    fn short(&self, first: u8, max_payload: usize) -> Option<Range<usize>> {
+        let &[begins, length @ 0..126, ..] = self.buffer.get(self.start..self.end)? else {
+            return None;
         };
         let length = usize::from(length);
         let from = self.start + SHORT_HEAD;
         let to = from + length;
-        if to > self.end
-            || length > max_payload
-            || self.needed != 0
-            || self.role != Role::Client
-            || self.failed
-        {
-            return None;
-        }
-        let payload = self.take_short(from..to);
-        Some(RawFrame { fin: true, rsv: Rsv::NONE, opcode, payload })
+        let is_whole = begins == first && to <= self.end && length <= max_payload;
+        (is_whole && self.needed == 0 && self.role == Role::Client && !self.failed)
+            .then_some(from..to)
     }
 
     fn decode_any(&mut self, max_payload: usize) -> Result<Option<RawFrame>, Error> {

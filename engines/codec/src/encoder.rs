@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use drivetrain_engine::{Error, ErrorKind, RawFrame, Role};
+use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role};
 
 use crate::{
     head::{self, LARGEST_CONTROL},
@@ -76,27 +76,48 @@ impl Encoder {
     /// encoded.
     #[inline]
     pub fn encode(&mut self, frame: &RawFrame) -> Result<(), Error> {
-        const HEAD: usize = 6;
-        let length = frame.payload.len();
-        let is_plain = frame.fin && frame.rsv.is_none();
-        let (true, true, Some(masks)) = (length < 126, is_plain, &mut self.masks) else {
-            return self.encode_any(frame);
-        };
-        // A client's message with a head of six bytes, as most are.
-        let [a, b, c, d] = masks.draw();
-        let until = self.end + HEAD + length;
-        if until > self.buffer.len() {
-            self.make_room(HEAD + length);
-        }
-        let until = self.end + HEAD + length;
-        if let Some((head, body)) =
-            self.buffer.get_mut(self.end..until).and_then(<[u8]>::split_first_chunk_mut)
+        if frame.payload.len() < 126
+            && frame.fin
+            && self.encode_short(head::first(frame), &frame.payload)
         {
-            *head = [0x80 | head::code(frame.opcode), 0x80 | length as u8, a, b, c, d];
-            mask::copy(&frame.payload, body, [a, b, c, d]);
+            return Ok(());
+        }
+        self.encode_any(frame)
+    }
+
+    /// Encodes a client's whole message behind those that wait, if it is Text or Binary of at most 125 bytes, as
+    /// most are. Returns whether it did: any other is for [`encode`](Self::encode).
+    #[inline]
+    pub fn encode_message(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
+        let first = match opcode {
+            OpCode::Text => 0x81,
+            OpCode::Binary => 0x82,
+            _ => return false,
+        };
+        payload.len() < 126 && self.encode_short(first, payload)
+    }
+
+    /// A client's frame with a head of six bytes.
+    #[inline]
+    fn encode_short(&mut self, first: u8, payload: &[u8]) -> bool {
+        const HEAD: usize = 6;
+        let Some(masks) = &mut self.masks else { return false };
+        let mask = masks.draw();
+        let size = HEAD + payload.len();
+        if self.buffer.len() - self.end < size {
+            self.make_room(size);
+        }
+        let until = self.end + size;
+        if let Some((head, body)) =
+            self.buffer.get_mut(self.end..until).and_then(<[u8]>::split_first_chunk_mut::<HEAD>)
+        {
+            head[0] = first;
+            head[1] = 0x80 | payload.len() as u8;
+            head[2..].copy_from_slice(&mask);
+            mask::copy(payload, body, mask);
             self.end = until;
         }
-        Ok(())
+        true
     }
 
     /// Encodes any frame.

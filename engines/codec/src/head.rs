@@ -109,7 +109,7 @@ pub(crate) fn code(opcode: OpCode) -> u8 {
 }
 
 /// The first byte of a frame's head.
-fn first(frame: &RawFrame) -> u8 {
+pub(crate) fn first(frame: &RawFrame) -> u8 {
     let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
     code(frame.opcode)
         | flag(frame.fin, 0x80)

@@ -83,8 +83,8 @@ pub fn apply(bytes: &mut [u8], mask: [u8; 4]) {
 }
 
 #[inline]
-fn repeat([a, b, c, d]: [u8; 4]) -> u128 {
-    u128::from_ne_bytes([a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d])
+fn repeat(mask: [u8; 4]) -> u128 {
+    u128::from(u32::from_ne_bytes(mask)) * 0x1_0000_0001_0000_0001_0000_0001
 }
 
 #[inline]

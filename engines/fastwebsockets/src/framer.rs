@@ -23,7 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{Error, RawFrame, Transport};
+use drivetrain_engine::{Error, OpCode, RawFrame, Transport};
 pub(crate) use drivetrain_reqwest::BoxStream;
 use fastwebsockets::WebSocket;
 
@@ -99,6 +99,10 @@ impl Transport for Framer {
 
     fn start_send(&mut self, frame: RawFrame) -> Result<(), Error> {
         self.writer.encode(&frame)
+    }
+
+    fn try_send(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
+        self.writer.try_encode(opcode, payload)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

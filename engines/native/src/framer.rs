@@ -7,7 +7,7 @@ use std::{
 };
 
 use drivetrain_codec::{Decoder, Encoder};
-use drivetrain_engine::{Error, RawFrame, Role, Transport};
+use drivetrain_engine::{Error, OpCode, RawFrame, Role, Transport, Utf8Bytes};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::Framing;
@@ -107,6 +107,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Framer<S> {
         self.decoder.decode(max_payload).transpose()
     }
 
+    #[inline]
+    fn try_receive_short_text(&mut self, max_payload: usize) -> Option<&[u8]> {
+        self.decoder.decode_text_in_place(max_payload.min(Utf8Bytes::IN_PLACE))
+    }
+
     fn check_text_early(&mut self) {
         self.decoder.check_text_early();
     }
@@ -122,6 +127,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Framer<S> {
     #[inline]
     fn start_send(&mut self, frame: RawFrame) -> Result<(), Error> {
         self.encoder.encode(&frame)
+    }
+
+    #[inline]
+    fn try_send(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
+        self.encoder.len() < self.write_mark && self.encoder.encode_message(opcode, payload)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use bytestring::ByteString;
 
-use crate::{Error, ErrorKind, Result, Utf8Bytes};
+use crate::{Error, ErrorKind, Result};
 
 /// A close code (RFC 6455 section 7.4).
 ///
@@ -104,7 +105,7 @@ impl fmt::Debug for CloseCode {
 #[derive(Clone, PartialEq, Eq)]
 pub struct CloseReason {
     code: CloseCode,
-    text: Utf8Bytes,
+    text: ByteString,
 }
 
 impl CloseReason {
@@ -179,7 +180,7 @@ impl CloseReason {
         if !code.may_travel() {
             return Err(violation(format!("a close frame has code {code}, which must not travel")));
         }
-        let text = Utf8Bytes::try_from(payload.slice(2..)).map_err(|_| {
+        let text = ByteString::try_from(payload.slice(2..)).map_err(|_| {
             violation("the text of a close frame is not UTF-8".into())
                 .with_close_code(CloseCode::INVALID_PAYLOAD)
         })?;
@@ -198,7 +199,7 @@ impl CloseReason {
     }
 
     fn bare(code: CloseCode) -> Self {
-        Self { code, text: Utf8Bytes::default() }
+        Self { code, text: ByteString::new() }
     }
 }
 

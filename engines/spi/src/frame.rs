@@ -3,9 +3,8 @@
 use std::{fmt, ops};
 
 use bytes::Bytes;
-use bytestring::ByteString;
 
-use crate::{CloseReason, Error, ErrorKind};
+use crate::{CloseReason, Utf8Bytes};
 
 /// What a frame is (RFC 6455 section 5.2). Reserved opcodes are refused by the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +89,7 @@ pub struct RawFrame {
 
 impl RawFrame {
     /// A final frame without reserved bits.
+    #[inline]
     pub fn new(opcode: OpCode, payload: impl Into<Bytes>) -> Self {
         Self { fin: true, rsv: Rsv::NONE, opcode, payload: payload.into() }
     }
@@ -142,13 +142,24 @@ impl Frame {
     }
 
     /// The payload of any frame but a Close, whose payload is empty here: see
-    /// [`read_reason`](Self::read_reason).
+    /// [`read_reason`](Self::read_reason). A short text is copied for it, once: for its length alone there is
+    /// [`payload`](Self::payload).
     pub fn read_bytes(&self) -> &Bytes {
         static EMPTY: Bytes = Bytes::new();
         match self {
-            Self::Text(text) => text.as_bytes_ref(),
+            Self::Text(text) => text.as_shared(),
             Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes,
             Self::Close(_) => &EMPTY,
+        }
+    }
+
+    /// What [`read_bytes`](Self::read_bytes) gives, as a slice, never copied.
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes,
+            Self::Close(_) => &[],
         }
     }
 
@@ -160,7 +171,7 @@ impl Frame {
         }
     }
 
-    /// The text of a [`Text`](Self::Text), without a copy; `None` for other frames.
+    /// The text of a [`Text`](Self::Text); `None` for other frames.
     pub fn into_text(self) -> Option<Utf8Bytes> {
         match self {
             Self::Text(text) => Some(text),
@@ -168,7 +179,7 @@ impl Frame {
         }
     }
 
-    /// The payload, without a copy; for a Close what [`CloseReason::to_payload`] gives.
+    /// The payload, without a copy but of a short text; for a Close what [`CloseReason::to_payload`] gives.
     pub fn into_bytes(self) -> Bytes {
         match self {
             Self::Text(text) => text.into(),
@@ -188,11 +199,12 @@ impl fmt::Debug for Frame {
             Self::Close(Some(reason)) => return write!(f, "Close({reason})"),
             Self::Close(None) => return f.write_str("Close"),
         };
-        write!(f, "{name}({} bytes)", self.read_bytes().len())
+        write!(f, "{name}({} bytes)", self.payload().len())
     }
 }
 
 impl From<&str> for Frame {
+    #[inline]
     fn from(text: &str) -> Self {
         Self::Text(text.into())
     }
@@ -225,83 +237,5 @@ impl From<Vec<u8>> for Frame {
 impl From<CloseReason> for Frame {
     fn from(reason: CloseReason) -> Self {
         Self::Close(Some(reason))
-    }
-}
-
-/// Shared bytes that are UTF-8: a text message without a copy. Reads like a `str`.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Utf8Bytes(ByteString);
-
-impl Utf8Bytes {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn as_bytes_ref(&self) -> &Bytes {
-        self.0.as_bytes()
-    }
-}
-
-impl ops::Deref for Utf8Bytes {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<Bytes> for Utf8Bytes {
-    type Error = Error;
-
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] if the bytes are not UTF-8.
-    #[inline]
-    fn try_from(bytes: Bytes) -> Result<Self, Error> {
-        ByteString::try_from(bytes).map(Self).map_err(|error| {
-            Error::new(ErrorKind::InvalidInput, "text is not UTF-8").with_source(error)
-        })
-    }
-}
-
-impl From<&str> for Utf8Bytes {
-    fn from(text: &str) -> Self {
-        Self(text.into())
-    }
-}
-
-impl From<String> for Utf8Bytes {
-    fn from(text: String) -> Self {
-        Self(text.into())
-    }
-}
-
-impl From<Utf8Bytes> for Bytes {
-    fn from(text: Utf8Bytes) -> Self {
-        text.0.into_bytes()
-    }
-}
-
-impl PartialEq<str> for Utf8Bytes {
-    fn eq(&self, other: &str) -> bool {
-        **self == *other
-    }
-}
-
-impl PartialEq<&str> for Utf8Bytes {
-    fn eq(&self, other: &&str) -> bool {
-        **self == **other
-    }
-}
-
-impl fmt::Display for Utf8Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&**self, f)
-    }
-}
-
-impl fmt::Debug for Utf8Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Utf8Bytes({} bytes)", self.len())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use crate::{Error, RawFrame};
+use crate::{Error, OpCode, RawFrame};
 
 /// Frames in and out of one connection, without blocking; the session polls it, nobody else does.
 ///
@@ -44,6 +44,17 @@ pub trait Transport: Send {
         None
     }
 
+    /// The payload of the next frame if it is a whole Text of at most `max_payload` bytes, and of
+    /// [`Utf8Bytes::IN_PLACE`](crate::Utf8Bytes::IN_PLACE), without reserved bits, that is in memory and lends itself: such a text needs no
+    /// memory of its own. Never reads, and takes nothing when it is `None`. Default: `None`.
+    ///
+    /// The session asks here before [`try_receive_buffered`](Self::try_receive_buffered), not in the middle of
+    /// a fragmented message. It saves work and may leave out any frame.
+    fn try_receive_short_text(&mut self, max_payload: usize) -> Option<&[u8]> {
+        let _ = max_payload;
+        None
+    }
+
     /// The session checks texts: from now on one that can no longer become UTF-8 may be refused with the bytes
     /// that show it, though its frame be incomplete (RFC 6455 section 8.1), with
     /// [`Error::not_utf8`](crate::Error::not_utf8). Frames with reserved bits, and what continues them, are an
@@ -68,6 +79,15 @@ pub trait Transport: Send {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) or
     /// [`Unsupported`](crate::ErrorKind::Unsupported) if the frame cannot be sent; nothing of it is.
     fn start_send(&mut self, frame: RawFrame) -> Result<(), Error>;
+
+    /// [`poll_ready`](Self::poll_ready) and [`start_send`](Self::start_send) in one, of a whole message, Text or
+    /// Binary, without reserved bits, whose payload is copied. Returns whether it was taken; it is not if
+    /// something would have to be written before, or if it cannot be sent, which `start_send` then says.
+    /// Default: it is not.
+    fn try_send(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
+        let _ = (opcode, payload);
+        false
+    }
 
     /// Ready when everything that was taken is written.
     ///

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{Error, RawFrame, Role, Transport};
+use drivetrain_engine::{Error, OpCode, RawFrame, Role, Transport, Utf8Bytes};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::{Options, input::Input, output::Output};
@@ -115,6 +115,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Framer<S> {
         self.take_frame(max_payload)
     }
 
+    fn try_receive_short_text(&mut self, max_payload: usize) -> Option<&[u8]> {
+        let most = max_payload.min(Utf8Bytes::IN_PLACE);
+        if self.failed { None } else { self.input.take_text_in_place(most) }
+    }
+
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while self.output.is_full() {
             ready!(self.output.poll_write(&mut self.stream, cx))?;
@@ -124,6 +129,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Framer<S> {
 
     fn start_send(&mut self, frame: RawFrame) -> Result<(), Error> {
         self.output.push(&frame)
+    }
+
+    fn try_send(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
+        !self.output.is_full() && self.output.push_message(opcode, payload)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

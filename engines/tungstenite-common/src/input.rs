@@ -123,6 +123,21 @@ impl Input {
         Some(RawFrame { fin: first & 0x80 != 0, rsv, opcode, payload })
     }
 
+    /// Takes the frame at `start` if it is a server's whole short Text and nothing is wrong with it. Its payload
+    /// stays where it is.
+    pub(crate) fn take_text_in_place(&mut self, max_payload: usize) -> Option<&[u8]> {
+        let received = self.buffer.get(self.start..self.end)?;
+        let &[0x81, length @ 0..126, ref rest @ ..] = received else { return None };
+        let length = usize::from(length);
+        if length > max_payload || self.role != Role::Client {
+            return None;
+        }
+        let payload = rest.get(..length)?;
+        self.start += 2 + length;
+        self.needed = 0;
+        Some(payload)
+    }
+
     /// Takes the frame at `start`.
     ///
     /// Small payloads are copied: it costs what a slice costs (`docs/adr`), the buffer is never given

@@ -14,6 +14,9 @@ use tungstenite::protocol::frame::{
     coding::{Control, Data, OpCode as NativeOpCode},
 };
 
+/// The longest payload of a frame whose head gives its length in one byte.
+const SHORT: usize = 125;
+
 /// An empty buffer that has grown beyond this is given back.
 const KEPT: usize = 256 << 10;
 
@@ -39,48 +42,63 @@ impl Output {
         self.written == self.end
     }
 
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.end - self.written >= self.mark
     }
 
     /// Encodes a frame.
     pub(crate) fn push(&mut self, frame: &RawFrame) -> Result<(), Error> {
-        let RawFrame { fin, opcode, payload, .. } = frame;
+        let RawFrame { fin, rsv, opcode, payload } = frame;
         if opcode.is_control() && (!fin || payload.len() > 125) {
             let message = "a control frame has at most 125 bytes and is never fragmented";
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        // A server masks none (RFC 6455 section 5.1).
-        match self.masks.as_mut().map(Masks::draw) {
-            Some(mask) if payload.len() < 126 => {
-                self.push_short(frame, mask);
-                Ok(())
-            }
-            mask => self.push_any(frame, mask),
+        if payload.len() > SHORT || self.masks.is_none() {
+            return self.push_any(frame);
         }
-    }
-
-    /// Encodes a client's frame with a head of six bytes, as most are: the library would write that head
-    /// in three pieces, for more than the payload costs.
-    fn push_short(&mut self, frame: &RawFrame, mask: [u8; 4]) {
-        const HEAD: usize = 6;
-        let RawFrame { fin, rsv, opcode, payload } = frame;
         let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
         let first = u8::from(native(*opcode))
             | flag(*fin, 0x80)
             | flag(rsv.contains(Rsv::RSV1), 0x40)
             | flag(rsv.contains(Rsv::RSV2), 0x20)
             | flag(rsv.contains(Rsv::RSV3), 0x10);
-        let size = HEAD + payload.len();
-        let (head, body) = self.room(size).split_at_mut(HEAD);
-        let [a, b, c, d] = mask;
-        head.copy_from_slice(&[first, 0x80 | payload.len() as u8, a, b, c, d]);
-        mask::copy(payload, body, mask);
-        self.end += size;
+        self.push_short(first, payload);
+        Ok(())
     }
 
-    fn push_any(&mut self, frame: &RawFrame, mask: Option<[u8; 4]>) -> Result<(), Error> {
+    /// Encodes a whole message if it is short and this is a client. Returns whether it did.
+    #[inline]
+    pub(crate) fn push_message(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
+        let first = match opcode {
+            OpCode::Text => 0x81,
+            OpCode::Binary => 0x82,
+            _ => return false,
+        };
+        payload.len() <= SHORT && self.push_short(first, payload)
+    }
+
+    /// Encodes a client's frame with a head of six bytes, as most are: the library would write that head
+    /// in three pieces, for more than the payload costs. A server masks none (RFC 6455 section 5.1): for it
+    /// nothing is done.
+    #[inline]
+    fn push_short(&mut self, first: u8, payload: &[u8]) -> bool {
+        const HEAD: usize = 6;
+        let Some(masks) = &mut self.masks else { return false };
+        let mask = masks.draw();
+        let size = HEAD + payload.len();
+        let (head, body) = self.room(size).split_at_mut(HEAD);
+        head[0] = first;
+        head[1] = 0x80 | payload.len() as u8;
+        head[2..].copy_from_slice(&mask);
+        mask::copy(payload, body, mask);
+        self.end += size;
+        true
+    }
+
+    fn push_any(&mut self, frame: &RawFrame) -> Result<(), Error> {
         let RawFrame { fin, rsv, opcode, payload } = frame;
+        let mask = self.masks.as_mut().map(Masks::draw);
         let header = FrameHeader {
             is_final: *fin,
             rsv1: rsv.contains(Rsv::RSV1),
@@ -106,9 +124,18 @@ impl Output {
     }
 
     /// Exactly so many bytes behind `end`.
+    #[inline]
     fn room(&mut self, size: usize) -> &mut [u8] {
+        if self.buffer.len() - self.end < size {
+            self.make_room(size);
+        }
+        &mut self.buffer[self.end..self.end + size]
+    }
+
+    #[cold]
+    fn make_room(&mut self, size: usize) {
         let waiting = self.end - self.written;
-        if self.buffer.len() - self.end < size && self.written > waiting {
+        if self.written > waiting {
             // Moves no more than was written since the last time, so it is paid for.
             self.buffer.copy_within(self.written..self.end, 0);
             (self.written, self.end) = (0, waiting);
@@ -117,7 +144,6 @@ impl Output {
         if self.buffer.len() < until {
             self.buffer.resize(until, 0);
         }
-        &mut self.buffer[self.end..until]
     }
 
     /// Writes once. Call it only if there is something to write.

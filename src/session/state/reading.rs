@@ -10,7 +10,6 @@ use drivetrain_engine::{Error, Frame, OpCode, Result};
 use super::{
     super::{
         assembler::{Event, Part},
-        batch::Batch,
         inbox::Arrival,
         kind::MessageKind,
     },
@@ -65,6 +64,18 @@ impl State {
     /// whoever polls looks at [`end`](Self::end) and polls again.
     #[inline]
     pub(in super::super) fn poll_message(&mut self) -> Poll<Option<Frame>> {
+        if !self.starved && self.held_back.is_none() && self.closing.delivers() {
+            if let Some(message) = self.take_borrowed() {
+                self.from_socket = false;
+                return match message {
+                    Ok(frame) => Poll::Ready(Some(frame)),
+                    Err(error) => {
+                        self.counted_in.apart(OpCode::Continuation); // whatever it was, it is no message
+                        self.read_failed(error).map(|()| None)
+                    }
+                };
+            }
+        }
         match ready!(self.poll_arrival(self.gathered.held())) {
             Some(Arrival::Message(frame)) => Poll::Ready(Some(frame)),
             Some(Arrival::Part(part)) => Poll::Ready(self.gather(part)),
@@ -89,9 +100,10 @@ impl State {
             return Poll::Pending;
         }
         let max_payload = self.assembler.max_payload(held);
-        let buffered = match self.starved {
-            true => None,
-            false => transport.try_receive_buffered(max_payload),
+        let buffered = match self.held_back.take() {
+            None if self.starved => None,
+            None => transport.try_receive_buffered(max_payload),
+            held_back => held_back,
         };
         self.from_socket = buffered.is_none();
         let received = match buffered {
@@ -115,47 +127,6 @@ impl State {
                 Poll::Ready(Some(Arrival::Message(frame)))
             }
             event => self.act_on(event),
-        }
-    }
-
-    /// Takes the messages that are here already, up to where something else comes. It never makes the
-    /// transport read.
-    pub(in super::super) fn fill(&mut self, batch: &mut Batch) {
-        if !self.cork.is_flooded() || self.assembler.is_open() {
-            return;
-        }
-        batch.begin();
-        while !batch.is_full() && !self.closing.has_received() && self.closing.is_readable() {
-            let Some(transport) = &mut self.transport else { return };
-            let max_payload = self.assembler.max_payload(0);
-            let Some(received) = transport.try_receive_buffered(max_payload) else {
-                self.starved = true;
-                return;
-            };
-            let event = match received {
-                Ok(frame) => {
-                    self.keepalive.saw_life();
-                    self.counted_in.frame(frame.payload.len());
-                    self.assembler.accept(frame, 0)
-                }
-                Err(error) => {
-                    // Whether it ends the session is seen by the next call.
-                    let _ = self.read_failed(error);
-                    return;
-                }
-            };
-            match event {
-                Ok(Event::Message(message)) if self.closing.delivers() => {
-                    self.received.count(message.read_bytes().len());
-                    self.cork.receives(false);
-                    batch.push(message);
-                }
-                // Whether a fragment's message is wanted whole is said by the next call.
-                event => match self.act_on(event) {
-                    Poll::Ready(Some(part)) => return self.inbox.push(part),
-                    _ => return,
-                },
-            }
         }
     }
 

@@ -3,9 +3,9 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use drivetrain_engine::{Error, OpCode, RawFrame};
+use drivetrain_engine::{CloseReason, Error, Frame, OpCode, RawFrame, Result};
 
-use super::State;
+use super::{SessionConfig, State};
 
 /// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
 /// control frames that answer it, have their turn after it.
@@ -74,10 +74,80 @@ impl State {
         self.settle();
     }
 
+    /// Gives a message straight to the transport, if the session is open, nothing is before it, and the
+    /// transport takes it as it lies there. Returns whether it did; then it is out of the slot.
+    #[inline]
+    pub(in super::super) fn pass(&mut self, slot: &mut Option<Frame>) -> bool {
+        let (opcode, payload) = match slot {
+            Some(Frame::Text(text)) => (OpCode::Text, text.as_bytes()),
+            Some(Frame::Binary(bytes)) => (OpCode::Binary, &**bytes),
+            _ => return false,
+        };
+        let bytes = payload.len();
+        let Some(transport) = &mut self.transport else { return false };
+        if bytes > self.max_message_size
+            || !self.closing.is_open()
+            || !self.outbox.may_pass(bytes)
+            || !self.sent.goes_on()
+            || !transport.try_send(opcode, payload)
+        {
+            return false;
+        }
+        *slot = None;
+        self.sent.count(bytes);
+        self.counted_out.frame(bytes);
+        self.dirty = true;
+        true
+    }
+
+    /// Takes any frame out of the slot, if there is room for it.
+    #[inline(never)]
+    pub(in super::super) fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: &mut Option<Frame>,
+        config: &SessionConfig,
+    ) -> Poll<Result<()>> {
+        if let Some(frame) = slot {
+            config.check_frame(frame)?;
+        }
+        self.check_open()?;
+        if self.sent.is_exhausted() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let size = slot.as_ref().map_or(0, |frame| frame.payload().len());
+        let has_room = |state: &Self| match slot {
+            Some(Frame::Text(_) | Frame::Binary(_)) => state.outbox.has_room(size),
+            Some(Frame::Ping(_) | Frame::Pong(_)) => state.outbox.has_control_room(),
+            Some(Frame::Close(_)) | None => true,
+        };
+        if !has_room(self) {
+            self.pump(true);
+            self.check_open()?;
+            if !has_room(self) {
+                self.watch(cx.waker());
+                return Poll::Pending;
+            }
+        }
+        self.sent.count(size);
+        match slot.take() {
+            None => {}
+            Some(Frame::Text(text)) => self.accept(OpCode::Text, text.into()),
+            Some(Frame::Binary(bytes)) => self.accept(OpCode::Binary, bytes),
+            Some(Frame::Ping(payload)) => self.outbox.push_control(OpCode::Ping, payload),
+            Some(Frame::Pong(payload)) => self.outbox.push_control(OpCode::Pong, payload),
+            Some(Frame::Close(reason)) => self.close(reason.unwrap_or_else(CloseReason::normal)),
+        }
+        if !self.outbox.is_empty() {
+            self.pump(false);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Gives a message straight to the transport if nothing is before it and the transport is ready, or
     /// else queues it.
-    #[inline]
-    pub(in super::super) fn accept(&mut self, opcode: OpCode, payload: Bytes) {
+    fn accept(&mut self, opcode: OpCode, payload: Bytes) {
         let bytes = payload.len();
         let may_pass = self.outbox.may_pass(bytes);
         let Some(transport) = self.transport.as_mut().filter(|_| may_pass) else {

@@ -206,6 +206,16 @@ impl Scanner {
                 whole += usize::from(self.payload == 0);
                 continue;
             }
+            if let (&[first, length @ 0..=125, ..], 0) = (rest, self.have) {
+                // What most are: a short data frame, all of it here.
+                let length = usize::from(length);
+                if first & 0x08 == 0 && rest.len() >= 2 + length {
+                    self.data = length as u64;
+                    at += 2 + length;
+                    whole += 1;
+                    continue;
+                }
+            }
             let start = at;
             let payload = match rest {
                 // The common case, a short data frame, without the detour through `self.head`.

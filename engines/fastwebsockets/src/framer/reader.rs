@@ -82,7 +82,8 @@ impl Reader {
                 State::Idle(library) => {
                     let announced = self.progress.announced();
                     if announced > limit as u64 {
-                        self.drain(*library);
+                        self.state = State::Idle(library);
+                        self.drain();
                         return Poll::Ready(Err(map::too_big(announced, limit)));
                     }
                     self.keep(library);
@@ -98,14 +99,12 @@ impl Reader {
                 return Poll::Ready(self.end(Err(map::lost()))); // `Reading` implies `kept`
             };
             let (library, result) = ready!(kept.poll(cx));
+            self.state = State::Idle(library);
             match result {
-                Ok(frame) => return Poll::Ready(self.accept(library, frame, limit).map(Some)),
+                Ok(frame) => return Poll::Ready(self.accept(frame, limit).map(Some)),
                 Err(error) => match Stop::of(&error) {
-                    Some(Stop::Idle) => {
-                        self.state = State::Idle(library);
-                        self.renew();
-                    }
-                    _ => return Poll::Ready(self.refuse(library, error, limit)),
+                    Some(Stop::Idle) => self.renew(),
+                    _ => return Poll::Ready(self.refuse(error, limit)),
                 },
             }
         }
@@ -117,22 +116,14 @@ impl Reader {
         if self.progress.whole() == self.delivered {
             return None;
         }
-        let mut library = match mem::replace(&mut self.state, State::Reading) {
-            State::Idle(library) => library,
-            // No whole frame is there while one is read, and none is counted after the end.
-            other => {
-                self.state = other;
-                return None;
-            }
-        };
+        // No whole frame is there while one is read, and none is counted after the end.
+        let State::Idle(library) = &mut self.state else { return None };
         let limit = self.options.limit(max_payload);
         let mut cx = Context::from_waker(Waker::noop());
         let polled = pin!(library.read_frame()).poll(&mut cx);
         Some(match polled {
-            Poll::Ready(Ok(frame)) => self.accept(library, frame, limit),
-            Poll::Ready(Err(error)) => {
-                self.refuse(library, error, limit).and_then(|_| Err(map::lost()))
-            }
+            Poll::Ready(Ok(frame)) => self.accept(frame, limit),
+            Poll::Ready(Err(error)) => self.refuse(error, limit).and_then(|_| Err(map::lost())),
             // The library waits with a whole frame in its buffer. Its header went with the future.
             Poll::Pending => self.end(Err(map::lost())).and_then(|_| Err(map::lost())),
         })
@@ -150,20 +141,16 @@ impl Reader {
         }
     }
 
-    fn accept(
-        &mut self,
-        library: Box<Library>,
-        frame: Frame<'static>,
-        limit: usize,
-    ) -> Result<RawFrame, Error> {
+    /// Takes the frame that a read has brought.
+    #[inline]
+    fn accept(&mut self, frame: Frame<'static>, limit: usize) -> Result<RawFrame, Error> {
         self.delivered = self.delivered.wrapping_add(1);
         let opcode = map::opcode_from_library(frame.opcode);
         let length = frame.payload.len();
         if length > limit && !opcode.is_control() {
-            self.drain(*library);
+            self.drain();
             return Err(map::too_big(length as u64, limit));
         }
-        self.state = State::Idle(library);
         if length > KEEP_READ_BUFFER {
             self.grown = true;
             self.progress.set_give_back(true);
@@ -189,12 +176,9 @@ impl Reader {
         }
     }
 
-    fn refuse(
-        &mut self,
-        library: Box<Library>,
-        error: WebSocketError,
-        limit: usize,
-    ) -> Result<Option<RawFrame>, Error> {
+    /// Ends with the error that a read has brought.
+    #[cold]
+    fn refuse(&mut self, error: WebSocketError, limit: usize) -> Result<Option<RawFrame>, Error> {
         if matches!(error, WebSocketError::UnexpectedEOF) {
             return self.end(Ok(())); // inside a frame the gate has made it an I/O error
         }
@@ -202,15 +186,17 @@ impl Reader {
         if error.close_code().is_none() {
             return self.end(Err(error));
         }
-        self.drain(*library);
+        self.drain();
         Err(error)
     }
 
-    /// Gives up on frames and frees the library's buffers.
-    fn drain(&mut self, library: Library) {
+    /// Between frames: gives up on them and frees the library's buffers.
+    fn drain(&mut self) {
         self.kept = None;
         self.delivered = self.progress.whole();
-        self.state = State::Draining(library.into_inner().into_stream());
+        if let State::Idle(library) = mem::replace(&mut self.state, State::Reading) {
+            self.state = State::Draining(library.into_inner().into_stream());
+        }
     }
 
     fn poll_drain(

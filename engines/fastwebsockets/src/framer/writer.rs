@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use drivetrain_engine::{Error, RawFrame};
+use drivetrain_engine::{Error, OpCode, RawFrame};
 use fastwebsockets::{Frame, Payload};
 use tokio::io::{AsyncWrite as _, WriteHalf};
 
@@ -50,18 +50,31 @@ impl Writer {
         if frame.opcode.is_control() && (frame.payload.len() > LARGEST_CONTROL || !frame.fin) {
             return Err(map::bad_control_frame());
         }
-        let length = frame.payload.len();
-        let head_length = head_length(length);
+        self.push(frame.fin, frame.opcode, &frame.payload);
+        Ok(())
+    }
+
+    /// Encodes a whole message, unless something has to be written before. Returns whether it did.
+    pub(super) fn try_encode(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
+        let takes = self.unwritten() < HIGH_WATER && self.failed.is_none();
+        if takes {
+            self.push(true, opcode, payload);
+        }
+        takes
+    }
+
+    fn push(&mut self, fin: bool, opcode: OpCode, payload: &[u8]) {
+        let head_length = head_length(payload.len());
         let start = self.buffer.len();
         let body = start + head_length;
-        self.buffer.reserve(head_length + length);
+        self.buffer.reserve(head_length + payload.len());
         self.buffer.extend_from_slice(&[0; LONGEST_HEAD][..head_length]);
-        self.buffer.extend_from_slice(&frame.payload);
+        self.buffer.extend_from_slice(payload);
 
         let mut head = [0; 16];
         let mut encoded = Frame::new(
-            frame.fin,
-            map::opcode_to_library(frame.opcode),
+            fin,
+            map::opcode_to_library(opcode),
             None,
             Payload::BorrowedMut(&mut self.buffer[body..]),
         );
@@ -69,7 +82,6 @@ impl Writer {
         let formatted = encoded.fmt_head(&mut head);
         debug_assert_eq!(formatted, head_length, "the library's head has the length it must have");
         self.buffer[start..body].copy_from_slice(&head[..head_length]);
-        Ok(())
     }
 
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
