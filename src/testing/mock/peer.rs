@@ -33,7 +33,7 @@ use crate::testing::Peer;
 ///     peer.reset();
 ///     assert!(session.receive().await.is_err());
 ///     drivetrain::Result::Ok(())
-/// })?;
+///     Ok::<_, drivetrain::Error>(())
 /// # Ok::<(), drivetrain::Error>(())
 /// ```
 pub struct MockPeer {
