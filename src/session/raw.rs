@@ -46,7 +46,8 @@ use super::{config::SessionConfig, raw_closing::RawClosing};
 pub struct RawSession {
     transport: Box<dyn Transport>,
     runtime: Arc<dyn Runtime>,
-    closing: RawClosing,
+    /// Not needed by most.
+    closing: Box<RawClosing>,
     max_frame_size: usize,
     protocol: Protocol,
     subprotocol: Option<String>,
@@ -62,7 +63,7 @@ impl RawSession {
     ) -> Self {
         Self {
             runtime,
-            closing: RawClosing::new(config.close_timeout),
+            closing: Box::new(RawClosing::new(config.close_timeout)),
             max_frame_size: config.limits.max_frame_size,
             protocol: connection.protocol(),
             subprotocol: connection.subprotocol().map(str::to_owned),

@@ -21,11 +21,14 @@ mod messages;
 mod outbox;
 mod proxies;
 mod raw;
+mod raw_closing;
 mod redirects;
 mod refusal;
 mod settings;
 mod sse;
 mod stats;
+mod stream_in;
+mod stream_out;
 mod tls;
 mod together;
 mod unauthorized;
@@ -69,6 +72,8 @@ pub(crate) fn all() -> Vec<Case> {
         stats::cases(),
         messages::cases(),
         bursts::cases(),
+        stream_out::cases(),
+        stream_in::cases(),
         control::cases(),
         keepalive::cases(),
         outbox::cases(),
@@ -77,6 +82,7 @@ pub(crate) fn all() -> Vec<Case> {
         ending::cases(),
         cancel::cases(),
         raw::cases(),
+        raw_closing::cases(),
     ]
     .into_iter()
     .flatten()
