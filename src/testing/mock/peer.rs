@@ -32,8 +32,8 @@ use crate::testing::Peer;
 ///     assert_eq!(peer.receive().await?, Some(Frame::from("thanks")));
 ///     peer.reset();
 ///     assert!(session.receive().await.is_err());
-///     drivetrain::Result::Ok(())
 ///     Ok::<_, drivetrain::Error>(())
+/// })?;
 /// # Ok::<(), drivetrain::Error>(())
 /// ```
 pub struct MockPeer {
