@@ -28,6 +28,10 @@ async fn prices(client: &HttpClient) -> Result<u32> {
     Ok(sum)
 }
 
+async fn failure(client: &HttpClient) -> Error {
+    prices(client).await.expect_err("it has to fail")
+}
+
 fn client(mock: &MockEngine) -> Result<HttpClient> {
     let ping = WebSockets::new().ping_interval(Duration::from_secs(20));
     HttpClient::builder(mock.clone()).install(ping).build()
@@ -53,15 +57,15 @@ async fn main() -> Result<()> {
     let mock = logged_in();
     let half = Script::new().expect("subscribe").send("40").send_raw(&b"\x81\x05he"[..]).eof();
     mock.web_socket("/prices").script(half);
-    println!("cut             {}", prices(&client(&mock)?).await.unwrap_err());
+    println!("cut             {}", failure(&client(&mock)?).await);
 
     // It refuses.
     let mock = logged_in();
     mock.web_socket("/prices").respond(StatusCode::FORBIDDEN);
-    println!("refused         {}", prices(&client(&mock)?).await.unwrap_err());
+    println!("refused         {}", failure(&client(&mock)?).await);
     let mock = MockEngine::new();
     mock.on(Method::POST, "/login").respond(Reply::from("tok").cut());
-    println!("half a token    {}", prices(&client(&mock)?).await.unwrap_err());
+    println!("half a token    {}", failure(&client(&mock)?).await);
 
     // It is silent: found after the interval and the timeout, a minute that takes no time.
     let mock = logged_in();
@@ -69,15 +73,15 @@ async fn main() -> Result<()> {
     let client_of_silence = client(&mock)?;
     let (silent, ()) =
         tokio::join!(prices(&client_of_silence), mock.clock().advance(Duration::from_secs(60)));
-    let error = silent.unwrap_err();
+    let error = silent.expect_err("nobody answers");
     assert_eq!(error.kind(), ErrorKind::Timeout);
     println!("after {:?}       {error}", mock.clock().elapsed());
 
     // The program does something else than the test says: both are told.
     let mock = logged_in();
     mock.web_socket("/prices").script(Script::new().expect("hello"));
-    println!("mismatch        {}", prices(&client(&mock)?).await.unwrap_err());
-    println!("and for a test  {}", mock.verify().unwrap_err());
+    println!("mismatch        {}", failure(&client(&mock)?).await);
+    println!("and for a test  {}", mock.verify().expect_err("it said hello"));
     Ok(())
 }
 

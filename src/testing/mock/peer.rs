@@ -32,7 +32,7 @@ use crate::testing::Peer;
 ///     assert_eq!(peer.receive().await?, Some(Frame::from("thanks")));
 ///     peer.reset();
 ///     assert!(session.receive().await.is_err());
-///     drivetrain::Result::Ok(())
+///     Ok::<_, drivetrain::Error>(())
 /// })?;
 /// # Ok::<(), drivetrain::Error>(())
 /// ```
