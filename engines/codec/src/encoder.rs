@@ -42,13 +42,15 @@ pub struct Encoder {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Something was written since it was last quiet.
+    used: bool,
 }
 
 impl Encoder {
     /// Of what this end sends.
     pub fn new(role: Role) -> Self {
         let masks = matches!(role, Role::Client).then(Masks::new);
-        Self { masks, buffer: Vec::new(), start: 0, end: 0 }
+        Self { masks, buffer: Vec::new(), start: 0, end: 0, used: false }
     }
 
     /// Whether nothing waits to be written.
@@ -166,15 +168,18 @@ impl Encoder {
         self.start += count.min(self.len());
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
+            self.used = true;
             if self.buffer.len() > KEPT {
                 self.buffer = Vec::new();
             }
         }
     }
 
-    /// Gives back memory that is not needed while nothing is sent: 4 KiB are kept at most, and what waits.
+    /// Gives back memory that is not needed while nothing is sent: call it now and then. If nothing was written
+    /// since the last call, 4 KiB are kept at most, and what waits.
     pub fn quiet(&mut self) {
-        if self.is_empty() && self.buffer.len() > KEPT_QUIET {
+        let was_used = std::mem::take(&mut self.used);
+        if !was_used && self.is_empty() && self.buffer.len() > KEPT_QUIET {
             self.buffer = Vec::new();
         }
     }
