@@ -158,7 +158,8 @@ runtime that is maintained.
 /// `package version`, as the lock file has it.
 fn version(lock: &str, package: &str) -> String {
     let entry = format!("name = \"{package}\"\nversion = \"");
-    let at = lock.find(&entry).unwrap_or_else(|| panic!("{package} is not in Cargo.lock"));
+    // The newest, which is ours: an older one is what a crate of the benches stands on.
+    let at = lock.rfind(&entry).unwrap_or_else(|| panic!("{package} is not in Cargo.lock"));
     let version = lock[at + entry.len()..].split('"').next().unwrap();
     format!("{package} {version}")
 }
