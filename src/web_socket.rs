@@ -181,8 +181,9 @@ impl WebSocketRequest {
         }
         let runtime = self.client.engine().runtime();
         let (connection, effective, call) = self.open().await?;
-        let span = call.session(&connection);
-        Ok(Session::open(connection, runtime?, effective.session, Stagger::random(), span))
+        let (runtime, span) = (runtime?, call.session(&connection));
+        let stagger = Stagger::random(&*runtime);
+        Ok(Session::open(connection, runtime, effective.session, stagger, span))
     }
 
     /// Opens the session, runs a block on it, and closes it: Ktor's `webSocket { }`. Closes with 1000 if
