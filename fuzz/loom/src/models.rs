@@ -15,7 +15,7 @@ use drivetrain_engine::{
 };
 use loom::{future::block_on, thread};
 
-use crate::session::{Session, SessionConfig, Settings, Stagger};
+use crate::session::{MessageKind, Session, SessionConfig, Settings, Stagger};
 
 /// A model with the session, a keeper thread and a peer thread; `app` is the application. Prints how many
 /// orders there were.
@@ -35,7 +35,9 @@ fn model(
         let runtime = Arc::new(Bench::default());
         let config = SessionConfig {
             engine: "loom".into(),
+            no_fragments: None,
             limits: Limits::default(),
+            max_stream_size: u64::MAX,
             ping_interval: None,
             ping_timeout: None,
             no_pings: None,
@@ -159,6 +161,26 @@ fn two_blocked_senders_are_both_woken() {
             let outgoing = session.outgoing();
             let other = thread::spawn(move || block_on(outgoing.send("0123456789")).unwrap());
             block_on(session.send("0123456789")).unwrap();
+            other.join().unwrap();
+        },
+    );
+}
+
+/// A task waits for another's streamed message to end, or to be dropped.
+#[test]
+fn a_sender_is_woken_when_a_streamed_message_ends() {
+    model(
+        "a_sender_is_woken_when_a_streamed_message_ends",
+        true,
+        |_| {},
+        |session| {
+            let mut writer = block_on(session.send_stream(MessageKind::Text)).unwrap();
+            let outgoing = session.outgoing();
+            let other = thread::spawn(move || block_on(outgoing.send("waits")).unwrap());
+            block_on(writer.finish()).unwrap();
+            drop(writer);
+            let dropped = block_on(session.send_stream(MessageKind::Binary)).unwrap();
+            drop(dropped);
             other.join().unwrap();
         },
     );
