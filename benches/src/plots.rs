@@ -69,9 +69,12 @@ pub(crate) fn draw(results: &Results, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether work is in a file.
+type Belongs = fn(Shape) -> bool;
+
 /// The files and their panels.
 fn works(compared: &Compared) -> Vec<(&'static str, Vec<Panel>)> {
-    let files: [(_, fn(Shape) -> bool); 7] = [
+    let files: [(_, Belongs); 7] = [
         ("ping-pong", |shape| shape == Shape::PingPong),
         ("echo", |shape| {
             matches!(shape, Shape::EchoSend(_) | Shape::EchoFeed(_) | Shape::EchoSliding(_))
@@ -82,7 +85,7 @@ fn works(compared: &Compared) -> Vec<(&'static str, Vec<Panel>)> {
         ("feed", |shape| shape == Shape::Feed),
         ("handshake", |shape| shape == Shape::Handshake),
     ];
-    let panels = |belongs: fn(Shape) -> bool| {
+    let panels = |belongs: Belongs| {
         let works = Work::ALL.into_iter().filter(move |work| belongs(work.shape));
         works.flat_map(|work| of_work(compared, work)).filter(|panel| !panel.bars.is_empty())
     };

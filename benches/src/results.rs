@@ -116,7 +116,7 @@ impl Results {
         let mut page = Page::open(page::path())?;
         for (name, tables) in self.parts() {
             // A part of the goals does not replace all of them.
-            if name != "goals" || self.work.is_some() {
+            if name != "goals" || (self.work.is_some() && arguments.filters.is_empty()) {
                 page.put(name, &origin, &tables)?;
             }
         }

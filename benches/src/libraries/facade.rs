@@ -15,11 +15,9 @@ use crate::{
     wire::Wire,
 };
 
-/// How often a session pings, where that is not the question.
-const PING: Duration = Duration::from_secs(20);
-
-/// Counting takes a while, and pings are not to be counted.
-const RARELY: Duration = Duration::from_secs(86_400);
+/// Keepalive is on, and its pings are rare: between its runs a contender's runtime stands still, and then
+/// nobody reads the pongs.
+const PING: Duration = Duration::from_secs(86_400);
 
 /// An engine of ours.
 pub(crate) struct Facade {
@@ -29,8 +27,8 @@ pub(crate) struct Facade {
     over: fn(Wire) -> Result<HttpClient>,
 }
 
-fn client(engine: impl Engine, ping: Duration) -> Result<HttpClient> {
-    Ok(HttpClient::builder(engine).install(WebSockets::new().ping_interval(ping)).build()?)
+fn client(engine: impl Engine) -> Result<HttpClient> {
+    Ok(HttpClient::builder(engine).install(WebSockets::new().ping_interval(PING)).build()?)
 }
 
 #[cfg(feature = "native")]
@@ -38,8 +36,8 @@ pub(crate) fn native() -> Result<Facade> {
     Ok(Facade {
         name: "native",
         executor: Executor::tokio()?,
-        client: client(engine::Native::new(), PING)?,
-        over: |wire| client(engine::Native::over(wire), RARELY),
+        client: client(engine::Native::new())?,
+        over: |wire| client(engine::Native::over(wire)),
     })
 }
 
@@ -48,8 +46,8 @@ pub(crate) fn tungstenite() -> Result<Facade> {
     Ok(Facade {
         name: "tungstenite",
         executor: Executor::tokio()?,
-        client: client(engine::Tungstenite::new(), PING)?,
-        over: |wire| client(engine::Tungstenite::over(wire), RARELY),
+        client: client(engine::Tungstenite::new())?,
+        over: |wire| client(engine::Tungstenite::over(wire)),
     })
 }
 
@@ -65,8 +63,8 @@ pub(crate) fn fastwebsockets() -> Result<Facade> {
     Ok(Facade {
         name: "fastwebsockets",
         executor: Executor::tokio()?,
-        client: client(engine::FastWebSockets::new(), PING)?,
-        over: |wire| client(engine::FastWebSockets::over(wire), RARELY),
+        client: client(engine::FastWebSockets::new())?,
+        over: |wire| client(engine::FastWebSockets::over(wire)),
     })
 }
 
@@ -75,8 +73,8 @@ pub(crate) fn async_std() -> Result<Facade> {
     Ok(Facade {
         name: "async-std",
         executor: Executor::AsyncStd,
-        client: client(engine::AsyncStd::new(), PING)?,
-        over: |wire| client(engine::AsyncStd::over(wire), RARELY),
+        client: client(engine::AsyncStd::new())?,
+        over: |wire| client(engine::AsyncStd::over(wire)),
     })
 }
 
@@ -85,8 +83,8 @@ pub(crate) fn smol() -> Result<Facade> {
     Ok(Facade {
         name: "smol",
         executor: Executor::Smol,
-        client: client(engine::Smol::new(), PING)?,
-        over: |wire| client(engine::Smol::over(wire), RARELY),
+        client: client(engine::Smol::new())?,
+        over: |wire| client(engine::Smol::over(wire)),
     })
 }
 
@@ -95,8 +93,8 @@ pub(crate) fn native_async_std() -> Result<Facade> {
     Ok(Facade {
         name: "native-async-std",
         executor: Executor::AsyncStd,
-        client: client(engine::NativeAsyncStd::new(), PING)?,
-        over: |wire| client(engine::NativeAsyncStd::over(wire), RARELY),
+        client: client(engine::NativeAsyncStd::new())?,
+        over: |wire| client(engine::NativeAsyncStd::over(wire)),
     })
 }
 
@@ -105,8 +103,8 @@ pub(crate) fn native_smol() -> Result<Facade> {
     Ok(Facade {
         name: "native-smol",
         executor: Executor::Smol,
-        client: client(engine::NativeSmol::new(), PING)?,
-        over: |wire| client(engine::NativeSmol::over(wire), RARELY),
+        client: client(engine::NativeSmol::new())?,
+        over: |wire| client(engine::NativeSmol::over(wire)),
     })
 }
 
