@@ -2,7 +2,7 @@
 
 use std::{fmt, future::poll_fn};
 
-use drivetrain_engine::{Connection, Extension, Protocol, RawFrame, Result, Transport};
+use drivetrain_engine::{Connection, NegotiatedExtension, Protocol, RawFrame, Result, Transport};
 
 /// An open WebSocket whose frames are yours: fragments, reserved bits and control frames are visible,
 /// nothing is answered, checked for UTF-8 or put together, and no Close is sent for you. (Of UTF-8 one
@@ -30,7 +30,7 @@ pub struct RawSession {
     max_frame_size: usize,
     protocol: Protocol,
     subprotocol: Option<String>,
-    extensions: Vec<Extension>,
+    extensions: Vec<NegotiatedExtension>,
     response: Option<http::Response<()>>,
 }
 
@@ -113,7 +113,7 @@ impl RawSession {
     }
 
     /// The extensions that were agreed on.
-    pub fn extensions(&self) -> &[Extension] {
+    pub fn extensions(&self) -> &[NegotiatedExtension] {
         &self.extensions
     }
 

@@ -8,13 +8,14 @@ use std::{
 };
 
 use drivetrain_engine::{
-    CloseReason, Connection, Error, ErrorKind, Extension, Frame, Instant, OpCode, Outcome,
+    CloseReason, Connection, Error, ErrorKind, NegotiatedExtension, Frame, Instant, OpCode, Outcome,
     Protocol, Result, Runtime,
 };
 use tracing::Span;
 
 use super::{
     config::SessionConfig,
+    extensions::Extensions,
     keepalive::Stagger,
     state::State,
     stats::SessionStats,
@@ -37,7 +38,7 @@ pub(super) struct Shared {
 pub(super) struct Facts {
     pub(super) protocol: Protocol,
     pub(super) subprotocol: Option<String>,
-    pub(super) extensions: Vec<Extension>,
+    pub(super) extensions: Vec<NegotiatedExtension>,
     pub(super) response: Option<http::Response<()>>,
 }
 
@@ -53,6 +54,7 @@ pub(super) enum Urgency {
 impl Shared {
     pub(super) fn new(
         connection: Connection,
+        extensions: Option<Extensions>,
         runtime: Arc<dyn Runtime>,
         config: Arc<SessionConfig>,
         stagger: Stagger,
@@ -75,7 +77,8 @@ impl Shared {
             send_waker,
             stagger,
             Trace::new(span),
-        );
+        )
+        .with_extensions(extensions);
         Arc::new(Self { state: Mutex::new(state), keeper, receiving, runtime, config, facts })
     }
 

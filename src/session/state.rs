@@ -10,8 +10,8 @@ use std::{
 };
 
 use drivetrain_engine::{
-    Connection, Duties, Error, ErrorKind, Frame, Instant, OpCode, Outcome, Result, Runtime,
-    Transport,
+    Connection, Duties, Error, ErrorKind, Frame, Instant, OpCode, Outcome, RawFrame, Result,
+    Runtime, Transport,
 };
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     closing::Closing,
     config::SessionConfig,
     cork::Cork,
+    extensions::Extensions,
     fairness::Fairness,
     inbox::Inbox,
     keepalive::{Keepalive, Pings, Stagger, Step},
@@ -36,6 +37,9 @@ pub(super) struct State {
     transport: Option<Box<dyn Transport>>,
     duties: Duties,
     assembler: Assembler,
+    /// `None` if none was agreed on, or the engine applies them.
+    extensions: Option<Box<Extensions>>,
+    max_frame_size: usize,
     pub(super) outbox: Outbox,
     closing: Closing,
     keepalive: Keepalive,
@@ -85,6 +89,8 @@ impl State {
         Self {
             duties,
             assembler: Assembler::new(config.limits, duties),
+            extensions: None,
+            max_frame_size: config.limits.max_frame_size,
             outbox: Outbox::new(
                 duties.unit,
                 config.limits.max_frame_size,
@@ -117,6 +123,13 @@ impl State {
             after: AfterUnlock::default(),
             transport: Some(connection.into_transport()),
         }
+    }
+
+    /// The same, with messages that pass through these.
+    pub(super) fn with_extensions(mut self, extensions: Option<Extensions>) -> Self {
+        let most = self.max_frame_size;
+        self.extensions = extensions.map(|e| Box::new(e.with_max_frame_size(most)));
+        self
     }
 
     /// How the session ended, once it has.
@@ -184,7 +197,13 @@ impl State {
         if self.closing.has_received() || !self.closing.is_readable() {
             return Poll::Pending;
         }
-        let max_payload = self.assembler.max_payload();
+        let mut max_payload = self.assembler.max_payload();
+        if let Some(extensions) = &mut self.extensions {
+            if let Some(rest) = extensions.pull() {
+                return self.take_frame(rest.map(Some));
+            }
+            max_payload = self.max_frame_size; // what a message comes to is not known before
+        }
         let buffered = match self.starved {
             true => None,
             false => transport.try_receive_buffered(max_payload),
@@ -206,8 +225,34 @@ impl State {
         };
         self.keepalive.saw_life();
         self.counted_in.frame(frame.payload.len());
+        if let Some(extensions) = &mut self.extensions {
+            let frame = extensions.incoming(frame);
+            return self.take_frame(frame);
+        }
         match self.assembler.accept(frame) {
             Ok(Event::Message(frame)) if self.closing.delivers() => Poll::Ready(Some(frame)),
+            event => self.act_on(event),
+        }
+    }
+
+    /// Takes what extensions made of a frame: nothing, or a part of what it comes to.
+    fn take_frame(&mut self, frame: Result<Option<RawFrame>>) -> Poll<Option<Frame>> {
+        let event = match frame {
+            Ok(Some(frame)) => self.assembler.accept(frame),
+            Ok(None) => Ok(Event::Fragment),
+            Err(error) => Err(error),
+        };
+        let has_more = self.extensions.as_ref().is_some_and(|extensions| extensions.has_more());
+        match event {
+            Ok(Event::Message(frame)) if self.closing.delivers() => Poll::Ready(Some(frame)),
+            // The frame on the wire is counted with the last of what it comes to.
+            Ok(Event::Fragment) if has_more => Poll::Ready(None),
+            Err(error) => {
+                if let Some(extensions) = &mut self.extensions {
+                    extensions.stop();
+                }
+                self.act_on(Err(error))
+            }
             event => self.act_on(event),
         }
     }

@@ -285,6 +285,7 @@ impl<R: Flavour> Engine for FuturesIo<R> {
             | Capability::SendFragments
             | Capability::RawSessions
             | Capability::RsvBits
+            | Capability::Extensions
             | Capability::CallerStream
             | Capability::ConnectTimeout
             | Capability::Proxies

@@ -3,9 +3,9 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use drivetrain_engine::{Error, OpCode, RawFrame};
+use drivetrain_engine::{Error, OpCode, RawFrame, Result};
 
-use super::State;
+use super::{Extensions, State};
 
 /// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
 /// control frames that answer it, have their turn after it.
@@ -36,9 +36,14 @@ impl State {
             if let Some(frame) = self.outbox.pop() {
                 self.dirty = true;
                 progress = true;
+                given += frame.payload.len();
+                let frame = match through(&mut self.extensions, frame) {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => continue, // it goes out with the next fragment
+                    Err(error) => return self.fail(error),
+                };
                 let (opcode, bytes) = (frame.opcode, frame.payload.len());
                 let ends_message = frame.fin && !opcode.is_control();
-                given += bytes;
                 written = Poll::Ready(transport.start_send(frame));
                 if matches!(written, Poll::Ready(Err(_))) {
                     break;
@@ -78,8 +83,7 @@ impl State {
     /// else queues it.
     #[inline]
     pub(in super::super) fn accept(&mut self, opcode: OpCode, payload: Bytes) {
-        let bytes = payload.len();
-        let may_pass = self.outbox.may_pass(bytes);
+        let may_pass = self.outbox.may_pass(payload.len());
         let Some(transport) = self.transport.as_mut().filter(|_| may_pass) else {
             return self.outbox.push(opcode, payload);
         };
@@ -87,8 +91,14 @@ impl State {
         if !matches!(transport.poll_ready(&mut cx), Poll::Ready(Ok(()))) {
             return self.outbox.push(opcode, payload);
         }
+        let frame = match through(&mut self.extensions, RawFrame::new(opcode, payload)) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return, // not of a whole message
+            Err(error) => return self.fail(error),
+        };
+        let bytes = frame.payload.len();
         self.dirty = true;
-        if let Err(error) = transport.start_send(RawFrame::new(opcode, payload)) {
+        if let Err(error) = transport.start_send(frame) {
             self.closing.write_failed(error, self.runtime.now());
             self.closing_begins();
             return;
@@ -108,5 +118,14 @@ impl State {
         }
         let error = self.closing.error().or(self.end.as_ref()?.error.as_ref())?;
         Some(error.clone().with_outcome(self.outcome()))
+    }
+}
+
+/// What goes out for a frame.
+#[inline]
+fn through(extensions: &mut Option<Box<Extensions>>, frame: RawFrame) -> Result<Option<RawFrame>> {
+    match extensions {
+        None => Ok(Some(frame)),
+        Some(extensions) => extensions.outgoing(frame),
     }
 }

@@ -196,7 +196,7 @@ pub(crate) async fn refused(cx: &Context, capability: Capability) -> Verdict {
             unsupported(request().ping_interval(SHORT).connect().await)?
         }
         Capability::RawSessions => unsupported(request().connect_raw().await)?,
-        Capability::RsvBits => unsupported(request().extension("x-test").connect_raw().await)?,
+        Capability::RsvBits => unsupported(request().offer_extension("x-test").connect_raw().await)?,
         Capability::ConnectTimeout => {
             let timeout = HttpTimeout::new().connect(SHORT);
             unsupported(HttpClient::builder(cx.engine()).install(timeout).build())?
