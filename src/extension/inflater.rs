@@ -20,17 +20,19 @@ pub(super) struct Inflater {
     state: Option<Inflate>,
     /// What is left of the tail of this message.
     tail: &'static [u8],
+    /// The last block (BFINAL) was the last that was read: no tail belongs to it.
+    ended: bool,
 }
 
 impl Inflater {
     pub(super) fn new(takeover: bool) -> Self {
-        Self { takeover, state: None, tail: TAIL }
+        Self { takeover, state: None, tail: TAIL, ended: false }
     }
 
     /// See [`Transform::incoming`](drivetrain_engine::Transform::incoming).
     pub(super) fn inflate(&mut self, part: &mut MessagePart, room: usize) -> Result<Bytes> {
         if part.first {
-            self.tail = TAIL;
+            (self.tail, self.ended) = (TAIL, false);
         }
         let state = self.state.get_or_insert_with(|| Inflate::new(false, 15));
         let mut budget = MOST_INPUT;
@@ -46,12 +48,13 @@ impl Inflater {
             let in_payload = !part.payload.is_empty();
             let input = match (in_payload, part.fin) {
                 (true, _) => &part.payload[..part.payload.len().min(budget)],
-                (false, true) => self.tail,
-                (false, false) => &[],
+                (false, true) if !self.ended => self.tail,
+                (false, _) => &[],
             };
             if in_payload && budget == 0 {
                 break;
             }
+            let ended = std::mem::take(&mut self.ended);
             let (before_in, before_out) = (state.total_in(), state.total_out());
             let status = state.decompress(input, &mut out[len..], InflateFlush::SyncFlush);
             let status = status.map_err(not_deflate)?;
@@ -63,15 +66,14 @@ impl Inflater {
                     part.payload.advance(read);
                     budget -= read;
                 }
-                false => self.tail = &self.tail[read..],
+                false => self.tail = self.tail.get(read..).unwrap_or_default(),
             }
+            self.ended = ended && read == 0;
             if status == Status::StreamEnd {
-                // The last block (BFINAL) ends at a byte; another may follow it, section 7.2.3.4. Who writes such
-                // begins anew there; zlib does.
+                // It ends at a byte, and another may follow, section 7.2.3.4. Who writes such begins anew there; zlib
+                // does.
                 state.reset(false);
-                if part.payload.is_empty() && self.tail.len() == TAIL.len() {
-                    self.tail = &[];
-                }
+                self.ended = true;
             } else if read == 0 && written == 0 {
                 break;
             }

@@ -1,9 +1,11 @@
 //! The extensions that were agreed on, between the frames of the wire and those that the rest of the session
 //! sees: pure.
 
+use std::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 use drivetrain_engine::{
-    CloseCode, Error, MessagePart, OpCode, RawFrame, Result, Rsv, Transform,
+    CloseCode, Error, MessagePart, OpCode, RawFrame, Result, Rsv, Transform, Unit,
 };
 
 use super::outbox::FRAGMENT;
@@ -11,10 +13,6 @@ use super::outbox::FRAGMENT;
 /// The most that one part of a message may come to at once, so that a small frame which comes to a lot is
 /// bounded and does not keep the lock.
 const PIECE: usize = 64 << 10;
-
-/// What goes out is kept back until this much of a message has come together, so that a long message which
-/// becomes a short one does not go out in many small fragments.
-const HELD: usize = FRAGMENT / 4;
 
 /// The transforms of one session, in the order in which they are applied to what goes out.
 #[derive(Debug)]
@@ -24,8 +22,12 @@ pub(crate) struct Extensions {
     rsv: Rsv,
     /// The most bytes of a frame to hand on.
     room: usize,
+    /// The most bytes of a frame to send.
+    fragment: usize,
     incoming: Incoming,
     outgoing: Option<Outgoing>,
+    /// What is to be sent next, of the message that goes out.
+    ready: VecDeque<RawFrame>,
     /// Something went wrong: data is thrown away from here on.
     stopped: bool,
 }
@@ -69,15 +71,21 @@ impl Extensions {
             rsv: stages.iter().fold(Rsv::NONE, |all, stage| all | stage.rsv),
             stages,
             room: PIECE,
+            fragment: usize::MAX,
             incoming: Incoming::default(),
             outgoing: None,
+            ready: VecDeque::new(),
             stopped: false,
         })
     }
 
-    /// Hands on no frame above this size either.
-    pub(super) fn with_max_frame_size(mut self, bytes: usize) -> Self {
-        self.room = PIECE.min(bytes);
+    /// Hands on no frame above this size, and sends none that is larger, nor than a fragment where the transport
+    /// takes them.
+    pub(super) fn within(mut self, unit: Unit, max_frame_size: usize) -> Self {
+        self.room = PIECE.min(max_frame_size);
+        if unit == Unit::Frames {
+            self.fragment = FRAGMENT.min(max_frame_size);
+        }
         self
     }
 
@@ -136,6 +144,7 @@ impl Extensions {
     /// Throws away data from here on: the session has failed.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
+        self.ready.clear();
         for stage in &mut self.stages {
             stage.part = None;
         }
@@ -170,14 +179,12 @@ impl Extensions {
         }
     }
 
-    /// Takes a frame that is to be sent. Returns what goes out for it: nothing if the transforms keep it back.
+    /// Takes a data frame that is to be sent. What goes out for it is then [`ready`](Self::pop_ready), but for what
+    /// is kept back to go out with the next one of the message.
     ///
     /// # Errors
     /// The transform's own, with a close code.
-    pub(super) fn outgoing(&mut self, frame: RawFrame) -> Result<Option<RawFrame>> {
-        if frame.opcode.is_control() {
-            return Ok(Some(frame));
-        }
+    pub(super) fn outgoing(&mut self, frame: RawFrame) -> Result<()> {
         let first = frame.opcode != OpCode::Continuation;
         let mut message = match self.outgoing.take() {
             Some(message) if !first => message,
@@ -195,11 +202,26 @@ impl Extensions {
         if first {
             message.rsv = part.rsv;
         }
-        let out = message.take(part.payload, frame.fin);
+        message.take(part.payload, frame.fin, self.fragment, &mut self.ready);
         if !frame.fin {
             self.outgoing = Some(message);
         }
-        Ok(out)
+        Ok(())
+    }
+
+    /// The next frame to send.
+    pub(super) fn pop_ready(&mut self) -> Option<RawFrame> {
+        self.ready.pop_front()
+    }
+
+    /// Whether there is one.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Nothing more can be sent.
+    pub(super) fn clear_ready(&mut self) {
+        self.ready.clear();
     }
 }
 
@@ -223,24 +245,31 @@ impl Outgoing {
         Self { opcode, rsv: Rsv::NONE, held: BytesMut::new(), begun: false }
     }
 
-    /// The next frame, if this is enough for one.
-    fn take(&mut self, payload: Bytes, fin: bool) -> Option<RawFrame> {
-        if !fin && self.held.len() + payload.len() < HELD {
-            self.held.extend_from_slice(&payload);
-            return None;
-        }
-        let payload = match self.held.is_empty() {
+    /// Makes frames of this size; the last of a message may be smaller.
+    fn take(&mut self, payload: Bytes, fin: bool, size: usize, ready: &mut VecDeque<RawFrame>) {
+        let mut payload = match self.held.is_empty() {
             true => payload,
             false => {
                 self.held.extend_from_slice(&payload);
                 self.held.split().freeze()
             }
         };
+        while payload.len() > size {
+            ready.push_back(self.frame(payload.split_to(size), false));
+        }
+        match fin {
+            true => ready.push_back(self.frame(payload, true)),
+            false => self.held.extend_from_slice(&payload),
+        }
+    }
+
+    /// The reserved bits are on the first frame only.
+    fn frame(&mut self, payload: Bytes, fin: bool) -> RawFrame {
         let (opcode, rsv) = match std::mem::replace(&mut self.begun, true) {
             true => (OpCode::Continuation, Rsv::NONE),
             false => (self.opcode, self.rsv),
         };
-        Some(RawFrame { fin, rsv, ..RawFrame::new(opcode, payload) })
+        RawFrame { fin, rsv, ..RawFrame::new(opcode, payload) }
     }
 }
 

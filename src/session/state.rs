@@ -127,8 +127,8 @@ impl State {
 
     /// The same, with messages that pass through these.
     pub(super) fn with_extensions(mut self, extensions: Option<Extensions>) -> Self {
-        let most = self.max_frame_size;
-        self.extensions = extensions.map(|e| Box::new(e.with_max_frame_size(most)));
+        let (unit, most) = (self.duties.unit, self.max_frame_size);
+        self.extensions = extensions.map(|extensions| Box::new(extensions.within(unit, most)));
         self
     }
 
@@ -247,12 +247,6 @@ impl State {
             Ok(Event::Message(frame)) if self.closing.delivers() => Poll::Ready(Some(frame)),
             // The frame on the wire is counted with the last of what it comes to.
             Ok(Event::Fragment) if has_more => Poll::Ready(None),
-            Err(error) => {
-                if let Some(extensions) = &mut self.extensions {
-                    extensions.stop();
-                }
-                self.act_on(Err(error))
-            }
             event => self.act_on(event),
         }
     }

@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use drivetrain_engine::{Error, OpCode, RawFrame, Result};
 
-use super::{Extensions, State};
+use super::{Extensions, Outbox, State};
+use crate::session::outbox::FRAGMENT;
 
 /// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
 /// control frames that answer it, have their turn after it.
@@ -15,7 +16,9 @@ impl State {
     /// Gives the transport what it takes, and has it written if `write` or if enough has come together.
     pub(in super::super) fn pump(&mut self, write: bool) {
         let Some(transport) = &mut self.transport else { return };
-        if !self.closing.is_writable() || (self.outbox.is_empty() && !self.dirty) {
+        if !self.closing.is_writable()
+            || (!waits(&self.outbox, &self.extensions) && !self.dirty)
+        {
             return;
         }
         let mut cx = Context::from_waker(&self.send_waker);
@@ -23,7 +26,7 @@ impl State {
         let (mut given, mut closes) = (0, false);
         // Who waits is woken by progress only: two that wait would wake each other for ever.
         let mut progress = false;
-        while !self.outbox.is_empty() {
+        while waits(&self.outbox, &self.extensions) {
             if given >= SHARE {
                 // A peer that reads as fast as this end writes would keep the lock for a whole message.
                 self.after.wake_keeper = true;
@@ -33,15 +36,15 @@ impl State {
             if !matches!(written, Poll::Ready(Ok(()))) {
                 break;
             }
-            if let Some(frame) = self.outbox.pop() {
+            let next = match next(&mut self.outbox, &mut self.extensions) {
+                Ok(next) => next,
+                Err(error) => return self.fail(error),
+            };
+            progress = true;
+            // What is kept back for now has been worked on all the same.
+            given += next.as_ref().map_or(FRAGMENT, |frame| frame.payload.len());
+            if let Some(frame) = next {
                 self.dirty = true;
-                progress = true;
-                given += frame.payload.len();
-                let frame = match through(&mut self.extensions, frame) {
-                    Ok(Some(frame)) => frame,
-                    Ok(None) => continue, // it goes out with the next fragment
-                    Err(error) => return self.fail(error),
-                };
                 let (opcode, bytes) = (frame.opcode, frame.payload.len());
                 let ends_message = frame.fin && !opcode.is_control();
                 written = Poll::Ready(transport.start_send(frame));
@@ -62,13 +65,16 @@ impl State {
             written = transport.poll_flush(&mut cx);
             if matches!(written, Poll::Ready(Ok(()))) {
                 progress |= std::mem::take(&mut self.dirty);
-                if self.outbox.is_empty() {
+                if !waits(&self.outbox, &self.extensions) {
                     self.closing.close_flushed();
                 }
             }
         }
         if let Poll::Ready(Err(error)) = written {
             self.outbox.clear();
+            if let Some(extensions) = &mut self.extensions {
+                extensions.clear_ready();
+            }
             self.closing.write_failed(error, self.runtime.now());
             self.after.wake_keeper = true;
             progress = true;
@@ -83,7 +89,8 @@ impl State {
     /// else queues it.
     #[inline]
     pub(in super::super) fn accept(&mut self, opcode: OpCode, payload: Bytes) {
-        let may_pass = self.outbox.may_pass(payload.len());
+        let bytes = payload.len();
+        let may_pass = self.extensions.is_none() && self.outbox.may_pass(bytes);
         let Some(transport) = self.transport.as_mut().filter(|_| may_pass) else {
             return self.outbox.push(opcode, payload);
         };
@@ -91,14 +98,8 @@ impl State {
         if !matches!(transport.poll_ready(&mut cx), Poll::Ready(Ok(()))) {
             return self.outbox.push(opcode, payload);
         }
-        let frame = match through(&mut self.extensions, RawFrame::new(opcode, payload)) {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return, // not of a whole message
-            Err(error) => return self.fail(error),
-        };
-        let bytes = frame.payload.len();
         self.dirty = true;
-        if let Err(error) = transport.start_send(frame) {
+        if let Err(error) = transport.start_send(RawFrame::new(opcode, payload)) {
             self.closing.write_failed(error, self.runtime.now());
             self.closing_begins();
             return;
@@ -108,7 +109,7 @@ impl State {
 
     /// Whether everything that was accepted is written.
     pub(in super::super) fn is_flushed(&self) -> bool {
-        self.outbox.is_empty() && !self.dirty
+        !waits(&self.outbox, &self.extensions) && !self.dirty
     }
 
     /// The error that keeps things from being written, if there is one.
@@ -121,11 +122,27 @@ impl State {
     }
 }
 
-/// What goes out for a frame.
+/// Whether there is something to give to the transport.
 #[inline]
-fn through(extensions: &mut Option<Box<Extensions>>, frame: RawFrame) -> Result<Option<RawFrame>> {
-    match extensions {
-        None => Ok(Some(frame)),
-        Some(extensions) => extensions.outgoing(frame),
+fn waits(outbox: &Outbox, extensions: &Option<Box<Extensions>>) -> bool {
+    !outbox.is_empty() || extensions.as_ref().is_some_and(|extensions| extensions.has_ready())
+}
+
+/// The next frame to send; a message's passes through the extensions, which may keep it back for now. Control
+/// frames go between what came of it.
+fn next(
+    outbox: &mut Outbox,
+    extensions: &mut Option<Box<Extensions>>,
+) -> Result<Option<RawFrame>> {
+    let Some(extensions) = extensions else { return Ok(outbox.pop()) };
+    if let Some(frame) = outbox.pop_control().or_else(|| extensions.pop_ready()) {
+        return Ok(Some(frame));
+    }
+    match outbox.pop() {
+        Some(frame) if !frame.opcode.is_control() => {
+            extensions.outgoing(frame)?;
+            Ok(extensions.pop_ready())
+        }
+        close => Ok(close),
     }
 }
