@@ -138,7 +138,8 @@ impl HttpClient {
     /// request may override. `Display` prints the table.
     pub fn settings(&self) -> Settings {
         let timeout = self.installed().timeout;
-        let mut settings = self.effective(&SessionOptions::default(), None).session.settings.clone();
+        let mut settings =
+            self.effective(&SessionOptions::default(), None).session.settings.clone();
         for (name, limit, applied_by) in [
             ("connect_timeout", timeout.connect, AppliedBy::Engine),
             ("request_timeout", timeout.request, AppliedBy::Client),

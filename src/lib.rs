@@ -112,8 +112,8 @@ pub use bytes::Bytes;
 pub use client::{HttpClient, HttpClientBuilder};
 pub use default_request::DefaultRequest;
 pub use drivetrain_engine::{
-    Body, Capability, CloseCode, CloseReason, Error, ErrorKind, Frame, NegotiatedExtension,
-    OpCode, Outcome, Protocol, Proxy, ProxyScheme, RawFrame, Requirement, Result, Rsv, Support, TlsVersion,
+    Body, Capability, CloseCode, CloseReason, Error, ErrorKind, Frame, NegotiatedExtension, OpCode,
+    Outcome, Protocol, Proxy, ProxyScheme, RawFrame, Requirement, Result, Rsv, Support, TlsVersion,
     Utf8Bytes,
 };
 pub use http;

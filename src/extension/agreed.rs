@@ -32,7 +32,9 @@ impl Agreed {
                 }
                 unknown => {
                     let unknown = unknown.escape_debug();
-                    return Err(wrong(format!("parameter `{unknown}` is none of permessage-deflate")));
+                    return Err(wrong(format!(
+                        "parameter `{unknown}` is none of permessage-deflate"
+                    )));
                 }
             };
             if !is_new {

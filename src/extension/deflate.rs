@@ -57,7 +57,13 @@ impl PermessageDeflate {
     /// The defaults: context is taken over in both directions, windows are as large as the server allows (32 KiB at
     /// most), messages of 1 KiB and more are compressed, at level 6.
     pub fn new() -> Self {
-        Self { asked: Agreed::default(), level: 6, min_size: MIN_SIZE, required: false, only_if: None }
+        Self {
+            asked: Agreed::default(),
+            level: 6,
+            min_size: MIN_SIZE,
+            required: false,
+            only_if: None,
+        }
     }
 
     /// Asks the server to compress each message by itself (section 7.1.1.1). Default: it may refer to those before.

@@ -46,6 +46,7 @@ struct Stage {
 /// The message that comes in.
 #[derive(Debug, Default)]
 struct Incoming {
+    /// `None` between messages.
     opcode: Option<OpCode>,
     rsv: Rsv,
     /// Its first frame has been handed on.
@@ -103,8 +104,8 @@ impl Extensions {
             return Ok(None);
         }
         if frame.opcode != OpCode::Continuation {
-            if !self.rsv.contains(frame.rsv) {
-                return Ok(Some(frame)); // nobody's bits, which is a violation
+            if !self.rsv.contains(frame.rsv) || self.incoming.opcode.is_some() {
+                return Ok(Some(frame)); // nobody's bits, or a message within another: violations
             }
             self.incoming = Incoming { opcode: Some(frame.opcode), rsv: frame.rsv, begun: false };
             for stage in &mut self.stages {
@@ -115,6 +116,9 @@ impl Extensions {
         }
         let outermost = self.stages.iter_mut().rev().find(|stage| stage.active);
         let (Some(opcode), Some(stage)) = (self.incoming.opcode, outermost) else {
+            if frame.fin {
+                self.incoming = Incoming::default();
+            }
             return Ok(Some(RawFrame { rsv: Rsv::NONE, ..frame }));
         };
         stage.part = Some(MessagePart {

@@ -44,14 +44,15 @@ use std::{
 };
 
 use drivetrain_engine::{
-    CloseReason, Connection, Error, ErrorKind, NegotiatedExtension, Frame, Outcome, Protocol, Result, Runtime,
+    CloseReason, Connection, Error, ErrorKind, Frame, NegotiatedExtension, Outcome, Protocol,
+    Result, Runtime,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::{Instrument as _, Span};
 
 pub(crate) use config::SessionConfig;
-pub(crate) use extensions::Extensions;
 pub use converter::{ConvertError, Converter, erased_serde};
+pub(crate) use extensions::Extensions;
 pub use halves::{Incoming, Outgoing};
 pub(crate) use keepalive::Stagger;
 pub use raw::RawSession;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use drivetrain_engine::{
-    CloseReason, Connection, Error, ErrorKind, NegotiatedExtension, Frame, Instant, OpCode, Outcome,
-    Protocol, Result, Runtime,
+    CloseReason, Connection, Error, ErrorKind, Frame, Instant, NegotiatedExtension, OpCode,
+    Outcome, Protocol, Result, Runtime,
 };
 use tracing::Span;
 

@@ -67,7 +67,8 @@ impl TestRuntime {
         let engine = super::pipe::PipeEngine(self.clone());
         let effective = Effective::new(&engine, &plugin, &SessionOptions::default(), None);
         let extensions = effective.extensions.negotiated(&connection);
-        let extensions = extensions.expect("what the connection says that was agreed on is offered");
+        let extensions =
+            extensions.expect("what the connection says that was agreed on is offered");
         let span = trace::session(engine.name(), &Default::default(), &connection);
         let runtime = Arc::new(self.clone());
         Session::open(connection, extensions, runtime, effective.session, Stagger::default(), span)

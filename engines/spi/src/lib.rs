@@ -35,11 +35,11 @@ mod transport;
 
 pub use async_trait::async_trait;
 pub use body::Body;
+pub use bytes::Bytes;
 pub use capability::{Capability, Requirement, Support};
 pub use close::{CloseCode, CloseReason, Outcome};
 pub use connection::{Connection, Duties, NegotiatedExtension, Protocol, Role, Unit};
 pub use engine::{Answer, ConnectTimeout, Engine};
-pub use bytes::Bytes;
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use extension::{Extension, MessagePart, Transform};
 pub use frame::{Frame, OpCode, RawFrame, Rsv, Utf8Bytes};

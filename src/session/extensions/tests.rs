@@ -83,7 +83,10 @@ fn a_message_passes_through_those_whose_bits_it_has() {
     // One without bits of its own sees all.
     let mut without: Vec<(Rsv, Box<dyn Transform>)> = Vec::new();
     without.push((Rsv::NONE, Box::new(Letter(b'C', Rsv::NONE))));
-    assert_eq!(taken(&mut extensions(without), frame(OpCode::Text, Rsv::NONE, "Cx", true)), text("x"));
+    assert_eq!(
+        taken(&mut extensions(without), frame(OpCode::Text, Rsv::NONE, "Cx", true)),
+        text("x")
+    );
 }
 
 #[test]
@@ -175,7 +178,10 @@ fn the_result_is_fragmented_with_the_bits_on_the_first_frame() {
     let next = |size, fin| (OpCode::Continuation, Rsv::NONE, size, fin);
     let together = sent(Unit::Frames, usize::MAX, &[100, 200, FRAGMENT, 7]);
     assert_eq!(together, [first(FRAGMENT, false), next(308, true)]);
-    assert_eq!(sent(Unit::Frames, 10, &[9, 15]), [first(10, false), next(10, false), next(5, true)]);
+    assert_eq!(
+        sent(Unit::Frames, 10, &[9, 15]),
+        [first(10, false), next(10, false), next(5, true)]
+    );
     assert_eq!(sent(Unit::Frames, 10, &[0]), [first(1, true)]);
     assert_eq!(sent(Unit::Frames, 10, &[9]), [first(10, true)]);
     assert_eq!(sent(Unit::Messages, 10, &[100]), [first(101, true)]);

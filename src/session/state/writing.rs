@@ -16,9 +16,7 @@ impl State {
     /// Gives the transport what it takes, and has it written if `write` or if enough has come together.
     pub(in super::super) fn pump(&mut self, write: bool) {
         let Some(transport) = &mut self.transport else { return };
-        if !self.closing.is_writable()
-            || (!waits(&self.outbox, &self.extensions) && !self.dirty)
-        {
+        if !self.closing.is_writable() || (!waits(&self.outbox, &self.extensions) && !self.dirty) {
             return;
         }
         let mut cx = Context::from_waker(&self.send_waker);
@@ -130,10 +128,7 @@ fn waits(outbox: &Outbox, extensions: &Option<Box<Extensions>>) -> bool {
 
 /// The next frame to send; a message's passes through the extensions, which may keep it back for now. Control
 /// frames go between what came of it.
-fn next(
-    outbox: &mut Outbox,
-    extensions: &mut Option<Box<Extensions>>,
-) -> Result<Option<RawFrame>> {
+fn next(outbox: &mut Outbox, extensions: &mut Option<Box<Extensions>>) -> Result<Option<RawFrame>> {
     let Some(extensions) = extensions else { return Ok(outbox.pop()) };
     if let Some(frame) = outbox.pop_control().or_else(|| extensions.pop_ready()) {
         return Ok(Some(frame));

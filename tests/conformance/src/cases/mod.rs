@@ -6,6 +6,7 @@ mod closing;
 mod control;
 mod cookies;
 mod ending;
+mod extensions;
 mod forms;
 mod handshake;
 mod hostile;
@@ -75,6 +76,7 @@ pub(crate) fn all() -> Vec<Case> {
         ending::cases(),
         cancel::cases(),
         raw::cases(),
+        extensions::cases(),
     ]
     .into_iter()
     .flatten()

@@ -214,7 +214,8 @@ pub(super) async fn reserved_bits_travel_with_a_negotiated_extension(cx: Context
 /// An offer that the server does not take up changes nothing.
 async fn a_declined_extension_is_none(cx: Context) -> Verdict {
     let mut peer = cx.peer(Silent, |_| Ok(()));
-    let mut raw = cx.client().web_socket(peer.url()).offer_extension("x-test").connect_raw().await?;
+    let mut raw =
+        cx.client().web_socket(peer.url()).offer_extension("x-test").connect_raw().await?;
     assert!(raw.extensions().is_empty(), "{:?}", raw.extensions());
     raw.send(RawFrame::new(OpCode::Text, "a")).await?;
     assert_eq!(peer.text().await?, "a");
