@@ -24,7 +24,7 @@ use super::{
     fairness::Fairness,
     inbox::Inbox,
     keepalive::{Keepalive, Pings, Stagger, Step},
-    outbox::Outbox,
+    outbox::{FRAGMENT, Outbox},
     stats::{Counter, SessionStats},
     trace::{Note, Trace},
     waiting::Receiving,
@@ -237,6 +237,7 @@ impl State {
 
     /// Takes what extensions made of a frame: nothing, or a part of what it comes to.
     fn take_frame(&mut self, frame: Result<Option<RawFrame>>) -> Poll<Option<Frame>> {
+        let bytes = frame.iter().flatten().map(|frame| frame.payload.len()).sum();
         let event = match frame {
             Ok(Some(frame)) => self.assembler.accept(frame),
             Ok(None) => Ok(Event::Fragment),
@@ -246,7 +247,10 @@ impl State {
         match event {
             Ok(Event::Message(frame)) if self.closing.delivers() => Poll::Ready(Some(frame)),
             // The frame on the wire is counted with the last of what it comes to.
-            Ok(Event::Fragment) if has_more => Poll::Ready(None),
+            Ok(Event::Fragment) if has_more => {
+                self.received.count(bytes);
+                Poll::Ready(None)
+            }
             event => self.act_on(event),
         }
     }

@@ -5,8 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use drivetrain_engine::{Error, OpCode, RawFrame, Result};
 
-use super::{Extensions, Outbox, State};
-use crate::session::outbox::FRAGMENT;
+use super::{Extensions, FRAGMENT, Outbox, State};
 
 /// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
 /// control frames that answer it, have their turn after it.
