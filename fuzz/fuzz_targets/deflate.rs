@@ -9,7 +9,7 @@ use drivetrain::{
 use libfuzzer_sys::fuzz_target;
 
 /// More than this of what one input comes to shows nothing new.
-const ENOUGH: usize = 8 << 20;
+const ENOUGH: usize = 1 << 20;
 
 fuzz_target!(|data: &[u8]| run(data));
 
@@ -80,20 +80,26 @@ fn round_trips(
         data = behind;
         let message = message.repeat(1 + usize::from(*times));
         total += message.len();
-        let limit = message.len() + room;
-        for back in [false, true] {
-            let (from, to) =
-                if back { (&mut *server, &mut *client) } else { (&mut *client, &mut *server) };
-            let (rsv, sent) = deflated(from, &message, size * 31);
-            let size = if rsv.is_none() { usize::MAX } else { size };
-            let read =
-                inflated(to, rsv, &sent, size, room, limit).expect("what was sent can be read");
-            assert!(read == message, "{} bytes became {}", message.len(), read.len());
-        }
-        if total > ENOUGH / 64 {
+        arrives(client, server, &message, size, room);
+        arrives(server, client, &message, size, room);
+        if total > ENOUGH / 16 {
             return;
         }
     }
+}
+
+fn arrives(
+    from: &mut dyn Transform,
+    to: &mut dyn Transform,
+    message: &[u8],
+    size: usize,
+    room: usize,
+) {
+    let (rsv, sent) = deflated(from, message, size * 31);
+    let size = if rsv.is_none() { usize::MAX } else { size };
+    let limit = message.len() + room;
+    let read = inflated(to, rsv, &sent, size, room, limit).expect("what was sent can be read");
+    assert!(read == message, "{} bytes became {}", message.len(), read.len());
 }
 
 fn parts(message: &[u8], size: usize) -> impl Iterator<Item = MessagePart> {

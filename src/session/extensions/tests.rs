@@ -81,8 +81,8 @@ fn a_message_passes_through_those_whose_bits_it_has() {
     assert_eq!(taken(&mut ours, frame(OpCode::Text, Rsv::RSV2, "ABA", true)), text("BA"));
     assert_eq!(taken(&mut ours, frame(OpCode::Text, Rsv::RSV3, "BBA", true)), text("BA"));
     // One without bits of its own sees all.
-    let mut without: Vec<(Rsv, Box<dyn Transform>)> = Vec::new();
-    without.push((Rsv::NONE, Box::new(Letter(b'C', Rsv::NONE))));
+    let without: Vec<(Rsv, Box<dyn Transform>)> =
+        vec![(Rsv::NONE, Box::new(Letter(b'C', Rsv::NONE)))];
     assert_eq!(
         taken(&mut extensions(without), frame(OpCode::Text, Rsv::NONE, "Cx", true)),
         text("x")
@@ -131,9 +131,10 @@ fn what_a_frame_comes_to_is_handed_on_in_pieces() {
 
 #[test]
 fn one_hands_its_pieces_to_the_next() {
-    let mut both: Vec<(Rsv, Box<dyn Transform>)> = Vec::new();
-    both.push((Rsv::RSV2, Box::new(Letter(b'x', Rsv::RSV2))));
-    both.push((Rsv::RSV1, Box::new(Thousandfold(0))));
+    let both: Vec<(Rsv, Box<dyn Transform>)> = vec![
+        (Rsv::RSV2, Box::new(Letter(b'x', Rsv::RSV2))),
+        (Rsv::RSV1, Box::new(Thousandfold(0))),
+    ];
     let mut ours = extensions(both);
     let rsv = Rsv::RSV1 | Rsv::RSV2;
     let payload = "a".repeat(200); // 200,000 bytes, of which the first goes
