@@ -151,6 +151,13 @@ impl WebSocketRequest {
         self
     }
 
+    /// Lowers [`WebSockets::max_stream_size`](crate::WebSockets::max_stream_size): the smallest limit set
+    /// anywhere wins.
+    pub fn max_stream_size(mut self, bytes: u64) -> Self {
+        self.options.max_stream_size = Some(bytes);
+        self
+    }
+
     /// Overrides [`WebSockets::close_timeout`](crate::WebSockets::close_timeout).
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.options.close_timeout = Some(timeout);
@@ -196,15 +203,15 @@ impl WebSocketRequest {
         let client = self.client.clone();
         let runtime = client.engine().runtime();
         let (connection, effective, call) = self.open().await?;
-        let span = call.session(&connection);
+        let (runtime, span) = (runtime?, call.session(&connection));
         let response = connection.response().cloned();
         let (extensions, failure) = match effective.extensions.negotiated(&connection) {
             Ok(extensions) => (extensions, None),
             Err(error) => (None, Some(error)),
         };
-        let stagger = Stagger::random();
+        let stagger = Stagger::random(&*runtime);
         let session =
-            Session::open(connection, extensions, runtime?, effective.session, stagger, span);
+            Session::open(connection, extensions, runtime, effective.session, stagger, span);
         let Some(mut error) = failure else { return Ok(session) };
         let code = error.close_code().unwrap_or(CloseCode::PROTOCOL_ERROR);
         // How the closing went changes nothing for the caller.
@@ -239,8 +246,9 @@ impl WebSocketRequest {
     }
 
     /// Opens a session of raw frames, nothing automatic: Ktor's `webSocketRaw`. Of the plugin's options
-    /// the handshake timeout and the limit for frames hold; the others are for sessions. So the plugin's extensions
-    /// are not offered; [`offer_extension`](Self::offer_extension) is for those that the caller applies.
+    /// the handshake timeout, the limit for frames and the close timeout hold; the others are for sessions. So the
+    /// plugin's extensions are not offered; [`offer_extension`](Self::offer_extension) is for those that the caller
+    /// applies.
     ///
     /// # Errors
     /// Those of [`connect`](Self::connect); [`ErrorKind::InvalidInput`] also for options of this request
@@ -253,18 +261,25 @@ impl WebSocketRequest {
         if !self.offers.is_empty() {
             require(self.client.engine(), Capability::RsvBits)?;
         }
-        let SessionOptions { max_frame_size, handshake_timeout, .. } = self.options;
-        let of_raw = SessionOptions { max_frame_size, handshake_timeout, ..Default::default() };
+        let SessionOptions { max_frame_size, handshake_timeout, close_timeout, .. } = self.options;
+        let of_raw = SessionOptions {
+            max_frame_size,
+            handshake_timeout,
+            close_timeout,
+            ..Default::default()
+        };
         if self.options != of_raw || self.extensions.is_some() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a raw session does nothing by itself: of a request's options only max_frame_size and \
-                 handshake_timeout are for connect_raw, and of extensions those offered as text",
+                "a raw session does nothing by itself: of a request's options only max_frame_size, \
+                 handshake_timeout and close_timeout are for connect_raw, and of extensions those offered as \
+                 text",
             ));
         }
         self.extensions = Some(Extensions::default());
+        let runtime = self.client.engine().runtime();
         let (connection, effective, _) = self.open().await?;
-        Ok(RawSession::new(connection, effective.session.limits.max_frame_size))
+        Ok(RawSession::new(connection, runtime?, &effective.session))
     }
 
     async fn open(self) -> Result<(Connection, Effective, Call)> {

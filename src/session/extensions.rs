@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use drivetrain_engine::{
-    CloseCode, Error, MessagePart, OpCode, RawFrame, Result, Rsv, Transform, Unit,
+    CloseCode, Error, Limits, MessagePart, OpCode, RawFrame, Result, Rsv, Transform, Unit,
 };
 
 use super::outbox::FRAGMENT;
@@ -80,14 +80,19 @@ impl Extensions {
         })
     }
 
-    /// Hands on no frame above this size, and sends none that is larger, nor than a fragment where the transport
+    /// Hands on no frame above these limits, and sends none that is larger, nor than a fragment where the transport
     /// takes them.
-    pub(super) fn within(mut self, unit: Unit, max_frame_size: usize) -> Self {
-        self.room = PIECE.min(max_frame_size);
+    pub(super) fn within(mut self, unit: Unit, limits: Limits) -> Self {
+        self.room = PIECE.min(limits.max_frame_size).min(limits.max_message_size);
         if unit == Unit::Frames {
-            self.fragment = FRAGMENT.min(max_frame_size);
+            self.fragment = FRAGMENT.min(limits.max_frame_size);
         }
         self
+    }
+
+    /// Whether every message that they transform has a bit that says so.
+    pub(super) fn mark_messages(&self) -> bool {
+        self.stages.iter().all(|stage| !stage.rsv.is_none())
     }
 
     /// Takes a frame as it is on the wire. Returns what the session is to see of it now: nothing if it is data

@@ -175,11 +175,13 @@ impl EventStream {
         let Some(again) = self.again.as_mut().filter(|_| may_be_back) else {
             return self.end(error);
         };
-        let Some(delay) = again.tries.next(random()) else { return self.end(error) };
-        match again.request.client().engine().runtime() {
-            Ok(runtime) => self.state = State::Waiting(runtime.timer(runtime.now() + delay)),
-            Err(error) => self.end(Some(error)),
-        }
+        let runtime = match again.request.client().engine().runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return self.end(Some(error)),
+        };
+        let random = (runtime.random() >> 16) as u16;
+        let Some(delay) = again.tries.next(random) else { return self.end(error) };
+        self.state = State::Waiting(runtime.timer(runtime.now() + delay));
     }
 
     fn connect(&mut self) {
@@ -233,10 +235,4 @@ impl fmt::Debug for EventStream {
             .field("last_event_id", &self.last_event_id())
             .finish_non_exhaustive()
     }
-}
-
-/// Any number. A system without random numbers gives 0, which only means that clients come back together.
-fn random() -> u16 {
-    let mut bytes = [0; 2];
-    getrandom::fill(&mut bytes).map_or(0, |()| u16::from_ne_bytes(bytes))
 }

@@ -2,6 +2,8 @@ use drivetrain_engine::ErrorKind;
 
 use super::*;
 
+const NO_LIMITS: Limits = Limits { max_frame_size: usize::MAX, max_message_size: usize::MAX };
+
 /// Puts its letter before a message, and takes it away; several of it have an order.
 #[derive(Debug)]
 struct Letter(u8, Rsv);
@@ -41,7 +43,7 @@ impl Transform for Thousandfold {
 }
 
 fn extensions(transforms: Vec<(Rsv, Box<dyn Transform>)>) -> Extensions {
-    Extensions::new(transforms).expect("some").within(Unit::Frames, usize::MAX)
+    Extensions::new(transforms).expect("some").within(Unit::Frames, NO_LIMITS)
 }
 
 fn letters() -> Extensions {
@@ -119,7 +121,9 @@ fn fragments_are_one_message_with_control_frames_between() {
 #[test]
 fn what_a_frame_comes_to_is_handed_on_in_pieces() {
     let many: Vec<(Rsv, Box<dyn Transform>)> = vec![(Rsv::RSV1, Box::new(Thousandfold(0)))];
-    let mut ours = Extensions::new(many).expect("some").within(Unit::Frames, 700);
+    let mut ours = Extensions::new(many)
+        .expect("some")
+        .within(Unit::Frames, Limits { max_frame_size: 700, ..NO_LIMITS });
     let pieces = taken(&mut ours, frame(OpCode::Text, Rsv::RSV1, "ab", false));
     let seen: Vec<_> = pieces.iter().map(|p| (p.opcode, p.payload.len(), p.fin)).collect();
     let going_on = |bytes| (OpCode::Continuation, bytes, false);
@@ -165,7 +169,9 @@ fn the_result_is_fragmented_with_the_bits_on_the_first_frame() {
     let sent = |unit, max_frame_size: usize, parts: &[usize]| {
         let letter: Vec<(Rsv, Box<dyn Transform>)> =
             vec![(Rsv::RSV3, Box::new(Letter(b'A', Rsv::RSV3)))];
-        let mut ours = Extensions::new(letter).expect("some").within(unit, max_frame_size);
+        let mut ours = Extensions::new(letter)
+            .expect("some")
+            .within(unit, Limits { max_frame_size, ..NO_LIMITS });
         for (i, size) in parts.iter().enumerate() {
             let opcode = if i == 0 { OpCode::Text } else { OpCode::Continuation };
             let fin = i + 1 == parts.len();
