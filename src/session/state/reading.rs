@@ -5,7 +5,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use drivetrain_engine::{Error, Frame, OpCode, Result};
+use drivetrain_engine::{Error, Frame, OpCode, RawFrame, Result};
 
 use super::{
     super::{
