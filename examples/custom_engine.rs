@@ -69,7 +69,8 @@ impl Engine for Parrot {
             | Capability::SendPing
             | Capability::SendFragments
             | Capability::RawSessions
-            | Capability::RsvBits => Support::Offered,
+            | Capability::RsvBits
+            | Capability::Extensions => Support::Offered,
             // The table grows: whatever else there is, is missing.
             _ => Support::missing("a parrot has no network"),
         }

@@ -12,6 +12,7 @@ use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
     Plugin, Proxies, RequestBuilder, Settings, WebSocketRequest, WebSockets,
+    extensions::Extensions,
     options::{Effective, SessionOptions, require},
     pipeline::{Hook, HttpService, Pipeline, Redirects, Unauthorized, Wrap, erase},
     plugin::Installed,
@@ -137,7 +138,8 @@ impl HttpClient {
     /// request may override. `Display` prints the table.
     pub fn settings(&self) -> Settings {
         let timeout = self.installed().timeout;
-        let mut settings = self.effective(&SessionOptions::default()).session.settings.clone();
+        let mut settings =
+            self.effective(&SessionOptions::default(), None).session.settings.clone();
         for (name, limit, applied_by) in [
             ("connect_timeout", timeout.connect, AppliedBy::Engine),
             ("request_timeout", timeout.request, AppliedBy::Client),
@@ -189,15 +191,20 @@ impl HttpClient {
     }
 
     /// The options in force for a session that overrides these.
-    pub(crate) fn effective(&self, request: &SessionOptions) -> Effective {
+    pub(crate) fn effective(
+        &self,
+        request: &SessionOptions,
+        extensions: Option<Extensions>,
+    ) -> Effective {
+        let is_plain = *request == SessionOptions::default() && extensions.is_none();
         let work_out = || {
             let plugin = self.installed().web_sockets.clone().unwrap_or_default();
-            Effective::new(self.engine(), &plugin, request)
+            Effective::new(self.engine(), &plugin, request, extensions)
         };
-        if *request != SessionOptions::default() {
-            return work_out();
+        match is_plain {
+            true => self.0.effective.get_or_init(work_out).clone(),
+            false => work_out(),
         }
-        self.0.effective.get_or_init(work_out).clone()
     }
 
     /// What has to hold before anything is sent, and the runtime to wait on.
@@ -368,6 +375,9 @@ impl HttpClientBuilder {
         if let Some(plugin) = &installed.web_sockets {
             require(&*engine, Capability::WebSockets)?;
             plugin.options.check(&*engine)?;
+            if let Some(extensions) = &plugin.extensions {
+                extensions.check(&*engine)?;
+            }
         }
         installed.timeout.check()?;
         if installed.timeout.connect.is_some() {

@@ -35,6 +35,7 @@
 //! | [`Proxies`] | which proxy is for which URL |
 //! | [`WebSocketRequest`] | opening a WebSocket: headers, subprotocols, options of one session |
 //! | [`Session`] | an open WebSocket |
+//! | [`extension`] | compression, and extensions of your own |
 //! | [`RawSession`] | the same without any automatism |
 //! | [`RequestBuilder`], [`Response`] | plain HTTP, with [`Body`] and [`multipart::Form`] |
 //! | [`sse`] | server-sent events, reconnecting |
@@ -55,11 +56,12 @@
 //! | `reqwest` | `engine::Reqwest`: HTTP only, on tokio; comes with the tokio engines | yes |
 //! | `json` | the `Json` converter, and JSON bodies | yes |
 //! | `cookies` | `CookieJar`, for requests and handshakes | |
+//! | `deflate` | `extension::PermessageDeflate`: WebSocket messages are compressed | |
 //! | `gzip`, `brotli`, `zstd` | responses are asked for in this encoding and decompressed | |
 //! | `rustls` | TLS by rustls on every engine | yes |
 //! | `native-tls` | TLS by the system, on the tokio engines that ask for it | |
 //! | `testing` | `testing::MockEngine`: an engine in memory for tests, with faults and a clock that the test moves | |
-//! | `full` | all engines, `json`, `cookies`, the encodings and `rustls` | |
+//! | `full` | all engines, `json`, `cookies`, `deflate`, the encodings and `rustls` | |
 //!
 //! A feature only adds names. Several engines may be on at once; which one a program uses is said where
 //! the client is made.
@@ -68,6 +70,8 @@ mod client;
 mod deadline;
 mod default_request;
 pub mod engine;
+pub mod extension;
+mod extensions;
 mod http_timeout;
 #[cfg(feature = "json")]
 mod json;
@@ -113,8 +117,8 @@ pub use bytes::Bytes;
 pub use client::{HttpClient, HttpClientBuilder};
 pub use default_request::DefaultRequest;
 pub use drivetrain_engine::{
-    Body, Capability, CloseCode, CloseReason, Error, ErrorKind, Extension, Frame, OpCode, Outcome,
-    Protocol, Proxy, ProxyScheme, RawFrame, Requirement, Result, Rsv, Support, TlsVersion,
+    Body, Capability, CloseCode, CloseReason, Error, ErrorKind, Frame, NegotiatedExtension, OpCode,
+    Outcome, Protocol, Proxy, ProxyScheme, RawFrame, Requirement, Result, Rsv, Support, TlsVersion,
     Utf8Bytes,
 };
 pub use http;

@@ -6,6 +6,7 @@ use drivetrain_engine::{Capability, Engine, Error, ErrorKind, Limits, Result, Su
 
 use crate::{
     WebSockets,
+    extensions::Extensions,
     session::{AppliedBy, SessionConfig, SetBy, Setting, Settings},
 };
 
@@ -115,11 +116,17 @@ pub(crate) fn require(engine: &dyn Engine, capability: Capability) -> Result<()>
 pub(crate) struct Effective {
     pub(crate) session: Arc<SessionConfig>,
     pub(crate) handshake_timeout: Duration,
+    pub(crate) extensions: Extensions,
 }
 
 impl Effective {
     /// Request over engine over plugin over default; of limits the smallest.
-    pub(crate) fn new(engine: &dyn Engine, plugin: &WebSockets, request: &SessionOptions) -> Self {
+    pub(crate) fn new(
+        engine: &dyn Engine,
+        plugin: &WebSockets,
+        request: &SessionOptions,
+        extensions: Option<Extensions>,
+    ) -> Self {
         let native = engine.settings();
         let from_engine = SessionOptions {
             ping_interval: native.ping_interval.map(Some),
@@ -136,7 +143,7 @@ impl Effective {
             ],
             settings: Settings::default(),
         };
-        sources.effective(plugin, native.native)
+        sources.effective(plugin, extensions, native.native)
     }
 }
 
@@ -151,6 +158,7 @@ impl Sources<'_> {
     fn effective(
         mut self,
         plugin: &WebSockets,
+        extensions: Option<Extensions>,
         native: Vec<drivetrain_engine::NativeSetting>,
     ) -> Effective {
         let defaults = Limits::default();
@@ -182,6 +190,7 @@ impl Sources<'_> {
         let outgoing_capacity =
             self.plain("outgoing_capacity", AppliedBy::Session, CAPACITY, |o| o.outgoing_capacity);
         self.converter(plugin);
+        let extensions = self.extensions(plugin, extensions);
         for setting in native {
             let set_by = if setting.is_default { SetBy::Default } else { SetBy::Engine };
             let row = Setting::new(setting.name, setting.value, set_by, AppliedBy::Engine);
@@ -209,6 +218,7 @@ impl Sources<'_> {
                 settings: self.settings,
             }),
             handshake_timeout,
+            extensions,
         }
     }
 
@@ -306,6 +316,17 @@ impl Sources<'_> {
             None => ("none".into(), SetBy::Default),
         };
         self.settings.push(Setting::new("converter", value, set_by, AppliedBy::Session));
+    }
+
+    fn extensions(&mut self, plugin: &WebSockets, request: Option<Extensions>) -> Extensions {
+        let (extensions, set_by) = match (request, &plugin.extensions) {
+            (Some(extensions), _) => (extensions, SetBy::Request),
+            (None, Some(extensions)) => (extensions.clone(), SetBy::Plugin),
+            (None, None) => (Extensions::default(), SetBy::Default),
+        };
+        let value = extensions.to_string();
+        self.settings.push(Setting::new("extensions", value, set_by, AppliedBy::Session));
+        extensions
     }
 
     fn strongest<T>(&self, get: impl Fn(&SessionOptions) -> Option<T>) -> Option<(SetBy, T)> {

@@ -1,9 +1,11 @@
 //! Opening a WebSocket.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use drivetrain_engine::{
-    Body, Capability, CloseReason, Connection, Engine, Error, ErrorKind, Handshake, Result,
+    Body, Capability, CloseCode, CloseReason, Connection, Engine, Error, ErrorKind, Extension,
+    Handshake, Result,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -11,6 +13,7 @@ use url::Url;
 
 use crate::{
     HttpClient, RawSession, Session, deadline,
+    extensions::Extensions,
     options::{Effective, SessionOptions, require},
     session::Stagger,
     target::{self, Target},
@@ -48,7 +51,10 @@ pub struct WebSocketRequest {
     url: String,
     headers: Result<HeaderMap>,
     subprotocols: Vec<String>,
-    extensions: Vec<String>,
+    /// `None` leaves the plugin's.
+    extensions: Option<Extensions>,
+    /// For raw sessions, as they stand in the header.
+    offers: Vec<String>,
     options: SessionOptions,
 }
 
@@ -59,7 +65,8 @@ impl WebSocketRequest {
             url: url.to_owned(),
             headers: Ok(HeaderMap::new()),
             subprotocols: Vec::new(),
-            extensions: Vec::new(),
+            extensions: None,
+            offers: Vec::new(),
             options: SessionOptions::default(),
         }
     }
@@ -96,10 +103,24 @@ impl WebSocketRequest {
         self
     }
 
-    /// Offers an extension, as it stands in `Sec-WebSocket-Extensions`. For
-    /// [`connect_raw`](Self::connect_raw): whoever offers an extension has to apply it.
-    pub fn extension(mut self, offer: impl Into<String>) -> Self {
-        self.extensions.push(offer.into());
+    /// Adds an extension to offer, such as
+    /// [`PermessageDeflate`](crate::extension::PermessageDeflate). The request's extensions are offered in place of
+    /// the plugin's. What the server agreed to is [`Session::extensions`].
+    pub fn extension(mut self, extension: impl Extension) -> Self {
+        self.extensions.get_or_insert_default().push(extension);
+        self
+    }
+
+    /// Overrides [`WebSockets::extensions`](crate::WebSockets::extensions); with an empty list, none is offered.
+    pub fn extensions(mut self, extensions: impl IntoIterator<Item = Arc<dyn Extension>>) -> Self {
+        self.extensions = Some(extensions.into_iter().collect());
+        self
+    }
+
+    /// Offers an extension as it stands in `Sec-WebSocket-Extensions`. For [`connect_raw`](Self::connect_raw) only:
+    /// whoever offers an extension like this has to check what the server answered, and to apply it.
+    pub fn offer_extension(mut self, offer: impl Into<String>) -> Self {
+        self.offers.push(offer.into());
         self
     }
 
@@ -167,23 +188,38 @@ impl WebSocketRequest {
     /// # Errors
     /// Before any I/O: [`ErrorKind::InvalidInput`] for what can never work, [`ErrorKind::Unsupported`]
     /// for what the engine does not offer. Then [`ErrorKind::Connect`], [`ErrorKind::Tls`],
-    /// [`ErrorKind::Rejected`] with the response if the server answered something else than 101,
-    /// [`ErrorKind::Protocol`] if its 101 is wrong, [`ErrorKind::Timeout`].
+    /// [`ErrorKind::Rejected`] with the response if the server answered something else than 101, or did not agree to
+    /// an extension that is required; [`ErrorKind::Protocol`] if its 101 is wrong, [`ErrorKind::Timeout`].
     ///
     /// # Cancel safety
     /// Dropped while pending, the attempt ends and the socket is freed.
     pub async fn connect(self) -> Result<Session> {
-        if !self.extensions.is_empty() {
+        if !self.offers.is_empty() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "an extension was offered that the session cannot apply: use connect_raw",
+                "a session applies no extension that is offered as text: use extension(..), or connect_raw",
             ));
         }
-        let runtime = self.client.engine().runtime();
+        let client = self.client.clone();
+        let runtime = client.engine().runtime();
         let (connection, effective, call) = self.open().await?;
         let (runtime, span) = (runtime?, call.session(&connection));
+        let response = connection.response().cloned();
+        let (extensions, failure) = match effective.extensions.negotiated(&connection) {
+            Ok(extensions) => (extensions, None),
+            Err(error) => (None, Some(error)),
+        };
         let stagger = Stagger::random(&*runtime);
-        Ok(Session::open(connection, runtime, effective.session, stagger, span))
+        let session =
+            Session::open(connection, extensions, runtime, effective.session, stagger, span);
+        let Some(mut error) = failure else { return Ok(session) };
+        let code = error.close_code().unwrap_or(CloseCode::PROTOCOL_ERROR);
+        // How the closing went changes nothing for the caller.
+        let _ = session.close(CloseReason::truncated(code, &error.to_string())).await;
+        if let Some(response) = response {
+            error = error.with_response(response.map(|()| Bytes::new()));
+        }
+        Err(client.named(error))
     }
 
     /// Opens the session, runs a block on it, and closes it: Ktor's `webSocket { }`. Closes with 1000 if
@@ -201,7 +237,7 @@ impl WebSocketRequest {
         let result = block(&mut session).await;
         let reason = match &result {
             Ok(_) => CloseReason::normal(),
-            Err(_) => CloseReason::truncated(drivetrain_engine::CloseCode::INTERNAL_ERROR, ""),
+            Err(_) => CloseReason::truncated(CloseCode::INTERNAL_ERROR, ""),
         };
         // How the closing went is in the outcome, for blocks that close by themselves; the value of the
         // block is what its caller came for.
@@ -210,7 +246,9 @@ impl WebSocketRequest {
     }
 
     /// Opens a session of raw frames, nothing automatic: Ktor's `webSocketRaw`. Of the plugin's options
-    /// the handshake timeout, the limit for frames and the close timeout hold; the others are for sessions.
+    /// the handshake timeout, the limit for frames and the close timeout hold; the others are for sessions. So the
+    /// plugin's extensions are not offered; [`offer_extension`](Self::offer_extension) is for those that the caller
+    /// applies.
     ///
     /// # Errors
     /// Those of [`connect`](Self::connect); [`ErrorKind::InvalidInput`] also for options of this request
@@ -218,9 +256,9 @@ impl WebSocketRequest {
     ///
     /// # Cancel safety
     /// As for [`connect`](Self::connect).
-    pub async fn connect_raw(self) -> Result<RawSession> {
+    pub async fn connect_raw(mut self) -> Result<RawSession> {
         require(self.client.engine(), Capability::RawSessions)?;
-        if !self.extensions.is_empty() {
+        if !self.offers.is_empty() {
             require(self.client.engine(), Capability::RsvBits)?;
         }
         let SessionOptions { max_frame_size, handshake_timeout, close_timeout, .. } = self.options;
@@ -230,13 +268,15 @@ impl WebSocketRequest {
             close_timeout,
             ..Default::default()
         };
-        if self.options != of_raw {
+        if self.options != of_raw || self.extensions.is_some() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "a raw session does nothing by itself: of a request's options only max_frame_size, \
-                 handshake_timeout and close_timeout are for connect_raw",
+                 handshake_timeout and close_timeout are for connect_raw, and of extensions those offered as \
+                 text",
             ));
         }
+        self.extensions = Some(Extensions::default());
         let runtime = self.client.engine().runtime();
         let (connection, effective, _) = self.open().await?;
         Ok(RawSession::new(connection, runtime?, &effective.session))
@@ -254,7 +294,10 @@ impl WebSocketRequest {
         let engine = client.engine();
         client.check_web_sockets()?;
         self.options.check(engine)?;
-        let effective = client.effective(&self.options);
+        if let Some(extensions) = &self.extensions {
+            extensions.check(engine)?;
+        }
+        let effective = client.effective(&self.options, self.extensions.clone());
         let (handshake, secure) = self.handshake(engine, &effective)?;
         let runtime = client.ready(secure)?;
         let answer = async {
@@ -291,10 +334,10 @@ impl WebSocketRequest {
         for name in self.subprotocols {
             handshake = handshake.subprotocol(name)?;
         }
-        for offer in self.extensions {
+        for offer in self.offers {
             handshake = handshake.extension(offer)?;
         }
-        Ok((handshake, secure))
+        Ok((effective.extensions.offer(handshake)?, secure))
     }
 
     fn parsed(&self) -> Result<Url> {
@@ -315,6 +358,7 @@ impl fmt::Debug for WebSocketRequest {
         f.debug_struct("WebSocketRequest")
             .field("engine", &self.client.engine_name())
             .field("subprotocols", &self.subprotocols)
+            .field("extensions", &self.extensions)
             .field("options", &self.options)
             .finish_non_exhaustive()
     }

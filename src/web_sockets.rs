@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{Converter, options::SessionOptions};
+use drivetrain_engine::Extension;
+
+use crate::{Converter, extensions::Extensions, options::SessionOptions};
 
 /// WebSockets for a client, with the options that its sessions begin with.
 ///
@@ -23,6 +25,7 @@ use crate::{Converter, options::SessionOptions};
 pub struct WebSockets {
     pub(crate) options: SessionOptions,
     pub(crate) converter: Option<Arc<dyn Converter>>,
+    pub(crate) extensions: Option<Extensions>,
 }
 
 impl WebSockets {
@@ -120,10 +123,28 @@ impl WebSockets {
         self
     }
 
+    /// Adds an extension to offer, such as
+    /// [`PermessageDeflate`](crate::extension::PermessageDeflate). Installing the plugin again with extensions, or
+    /// setting any on a request, replaces them all. Raw sessions offer none of these. Needs the engine's capability
+    /// [`Extensions`](crate::Capability::Extensions). Default: none.
+    #[must_use]
+    pub fn extension(mut self, extension: impl Extension) -> Self {
+        self.extensions.get_or_insert_default().push(extension);
+        self
+    }
+
+    /// Sets the extensions to offer, in place of those set before.
+    #[must_use]
+    pub fn extensions(mut self, extensions: impl IntoIterator<Item = Arc<dyn Extension>>) -> Self {
+        self.extensions = Some(extensions.into_iter().collect());
+        self
+    }
+
     pub(crate) fn overridden_by(self, later: Self) -> Self {
         Self {
             options: self.options.overridden_by(later.options),
             converter: later.converter.or(self.converter),
+            extensions: later.extensions.or(self.extensions),
         }
     }
 }
@@ -133,6 +154,7 @@ impl fmt::Debug for WebSockets {
         f.debug_struct("WebSockets")
             .field("options", &self.options)
             .field("converter", &self.converter)
+            .field("extensions", &self.extensions)
             .finish()
     }
 }

@@ -9,7 +9,7 @@
 //! | `halves`, `reader`, `writer`, `raw`, this one | what users hold |
 //! | `shared`, `state`, `after` | the lock, what is behind it, and what waits until it is free |
 //! | `driver` | the keeper task: the only place that sleeps |
-//! | `assembler`, `batch`, `gathered`, `outbox`, `cork`, `inbox`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
+//! | `extensions`, `assembler`, `batch`, `gathered`, `outbox`, `cork`, `inbox`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
 //! | `waiting` | who is woken |
 //! | `trace` | what `tracing` is told |
 
@@ -21,6 +21,7 @@ mod config;
 mod converter;
 mod cork;
 mod driver;
+mod extensions;
 mod fairness;
 mod gathered;
 mod halves;
@@ -49,13 +50,15 @@ use std::{
 };
 
 use drivetrain_engine::{
-    CloseReason, Connection, Error, ErrorKind, Extension, Frame, Outcome, Protocol, Result, Runtime,
+    CloseReason, Connection, Error, ErrorKind, Frame, NegotiatedExtension, Outcome, Protocol,
+    Result, Runtime,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::{Instrument as _, Span};
 
 pub(crate) use config::SessionConfig;
 pub use converter::{ConvertError, Converter, erased_serde};
+pub(crate) use extensions::Extensions;
 pub use halves::{Incoming, Outgoing};
 pub(crate) use keepalive::Stagger;
 pub use kind::MessageKind;
@@ -97,16 +100,18 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens a session on a connection and starts its keeper on the runtime. The span is closed when the
-    /// session has ended.
+    /// Opens a session on a connection and starts its keeper on the runtime. Messages pass through the
+    /// extensions. The span is closed when the session has ended.
     pub(crate) fn open(
         connection: Connection,
+        extensions: Option<Extensions>,
         runtime: Arc<dyn Runtime>,
         config: Arc<SessionConfig>,
         stagger: Stagger,
         span: Span,
     ) -> Self {
-        let shared = Shared::new(connection, Arc::clone(&runtime), config, stagger, &span);
+        let shared =
+            Shared::new(connection, extensions, Arc::clone(&runtime), config, stagger, &span);
         trace::opened(&span, &shared.facts);
         runtime.spawn(Box::pin(Driver::new(Arc::clone(&shared)).instrument(span)));
         let (outgoing, incoming) = halves::halves(shared);
@@ -302,8 +307,9 @@ impl Session {
         self.shared().facts.subprotocol.as_deref()
     }
 
-    /// The extensions that were agreed on.
-    pub fn extensions(&self) -> &[Extension] {
+    /// The extensions that were agreed on, with their parameters, in the order in which they are applied to what
+    /// goes out. What was offered and what is required is in [`settings`](Self::settings).
+    pub fn extensions(&self) -> &[NegotiatedExtension] {
         &self.shared().facts.extensions
     }
 

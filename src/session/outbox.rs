@@ -140,6 +140,11 @@ impl Outbox {
         self.bytes = 0;
     }
 
+    /// The next control frame to send, the Close not among them.
+    pub(super) fn pop_control(&mut self) -> Option<RawFrame> {
+        self.control.pop_front()
+    }
+
     /// The next frame to send.
     pub(super) fn pop(&mut self) -> Option<RawFrame> {
         if let Some(frame) = self.control.pop_front() {

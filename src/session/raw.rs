@@ -9,8 +9,8 @@ use std::{
 };
 
 use drivetrain_engine::{
-    CloseReason, Connection, Error, ErrorKind, Extension, OpCode, Outcome, Protocol, RawFrame,
-    Result, Runtime, Transport,
+    CloseReason, Connection, Error, ErrorKind, NegotiatedExtension, OpCode, Outcome, Protocol,
+    RawFrame, Result, Runtime, Transport,
 };
 use futures_core::Stream;
 use futures_sink::Sink;
@@ -51,7 +51,7 @@ pub struct RawSession {
     max_frame_size: usize,
     protocol: Protocol,
     subprotocol: Option<String>,
-    extensions: Vec<Extension>,
+    extensions: Vec<NegotiatedExtension>,
     response: Option<http::Response<()>>,
 }
 
@@ -194,7 +194,7 @@ impl RawSession {
     }
 
     /// The extensions that were agreed on.
-    pub fn extensions(&self) -> &[Extension] {
+    pub fn extensions(&self) -> &[NegotiatedExtension] {
         &self.extensions
     }
 

@@ -12,14 +12,15 @@ use std::{
 
 use bytes::Bytes;
 use drivetrain_engine::{
-    CloseReason, Connection, Error, ErrorKind, Extension, Frame, Instant, OpCode, Outcome,
-    Protocol, Result, Runtime, Unit,
+    CloseReason, Connection, Error, ErrorKind, Frame, Instant, NegotiatedExtension, OpCode,
+    Outcome, Protocol, Result, Runtime, Unit,
 };
 use tracing::Span;
 
 use super::{
     batch::Batch,
     config::SessionConfig,
+    extensions::Extensions,
     inbox::Arrival,
     keepalive::Stagger,
     state::State,
@@ -45,7 +46,7 @@ pub(super) struct Shared {
 pub(super) struct Facts {
     pub(super) protocol: Protocol,
     pub(super) subprotocol: Option<String>,
-    pub(super) extensions: Vec<Extension>,
+    pub(super) extensions: Vec<NegotiatedExtension>,
     pub(super) response: Option<http::Response<()>>,
     /// The connection takes whole messages only.
     pub(super) whole_messages: bool,
@@ -63,6 +64,7 @@ pub(super) enum Urgency {
 impl Shared {
     pub(super) fn new(
         connection: Connection,
+        extensions: Option<Extensions>,
         runtime: Arc<dyn Runtime>,
         config: Arc<SessionConfig>,
         stagger: Stagger,
@@ -86,7 +88,8 @@ impl Shared {
             send_waker,
             stagger,
             Trace::new(span),
-        );
+        )
+        .with_extensions(extensions);
         Arc::new(Self {
             state: Mutex::new(state),
             keeper,

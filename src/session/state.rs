@@ -9,8 +9,8 @@ mod writing;
 use std::{sync::Arc, task::Waker};
 
 use drivetrain_engine::{
-    Connection, Duties, Error, ErrorKind, Instant, OpCode, Outcome, RawFrame, Result, Runtime,
-    Transport,
+    Connection, Duties, Error, ErrorKind, Instant, Limits, OpCode, Outcome, RawFrame, Result,
+    Runtime, Transport,
 };
 
 use super::{
@@ -19,11 +19,12 @@ use super::{
     closing::Closing,
     config::SessionConfig,
     cork::Cork,
+    extensions::Extensions,
     fairness::Fairness,
     gathered::Gathered,
     inbox::Inbox,
     keepalive::{Keepalive, Pings, Stagger, Step},
-    outbox::Outbox,
+    outbox::{FRAGMENT, Outbox},
     stats::{Counter, SessionStats},
     trace::{Note, Trace},
     waiting::Receiving,
@@ -35,8 +36,10 @@ pub(super) struct State {
     /// `None` once the session has ended.
     transport: Option<Box<dyn Transport>>,
     duties: Duties,
-    max_message_size: usize,
     assembler: Assembler,
+    /// `None` if none was agreed on, or the engine applies them.
+    extensions: Option<Box<Extensions>>,
+    limits: Limits,
     pub(super) outbox: Outbox,
     closing: Closing,
     keepalive: Keepalive,
@@ -91,12 +94,11 @@ impl State {
     ) -> Self {
         let duties = connection.duties();
         let now = runtime.now();
-        let mut transport = connection.into_transport();
-        transport.check_text_early();
         Self {
             duties,
-            max_message_size: config.limits.max_message_size,
             assembler: Assembler::new(config.limits, duties),
+            extensions: None,
+            limits: config.limits,
             outbox: Outbox::new(
                 duties.unit,
                 config.limits.max_frame_size,
@@ -131,8 +133,21 @@ impl State {
             watchers: Vec::new(),
             trace,
             after: AfterUnlock::default(),
-            transport: Some(transport),
+            transport: Some(connection.into_transport()),
         }
+    }
+
+    /// The same, with messages that pass through these.
+    pub(super) fn with_extensions(mut self, extensions: Option<Extensions>) -> Self {
+        let (unit, limits) = (self.duties.unit, self.limits);
+        self.extensions = extensions.map(|extensions| Box::new(extensions.within(unit, limits)));
+        if let Some(transport) = &mut self.transport {
+            // Text that passes through an extension without a bit to say so is not text yet.
+            if self.extensions.as_ref().is_none_or(|extensions| extensions.mark_messages()) {
+                transport.check_text_early();
+            }
+        }
+        self
     }
 
     /// How the session ended, once it has.

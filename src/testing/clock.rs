@@ -74,13 +74,20 @@ impl TestRuntime {
     }
 
     /// Opens a session on a connection, with the options of the plugin, as a client would; but the first
-    /// ping comes after the whole interval.
+    /// ping comes after the whole interval. The plugin's extensions that the connection says were agreed on are
+    /// applied.
+    ///
+    /// # Panics
+    /// If the connection has extensions that the plugin does not offer, or lacks one that is required.
     pub fn session(&self, connection: Connection, plugin: WebSockets) -> Session {
         let engine = super::pipe::PipeEngine(self.clone());
-        let effective = Effective::new(&engine, &plugin, &SessionOptions::default());
+        let effective = Effective::new(&engine, &plugin, &SessionOptions::default(), None);
+        let extensions = effective.extensions.negotiated(&connection);
+        let extensions =
+            extensions.expect("what the connection says that was agreed on is offered");
         let span = trace::session(engine.name(), &Default::default(), &connection);
         let runtime = Arc::new(self.clone());
-        Session::open(connection, runtime, effective.session, Stagger::default(), span)
+        Session::open(connection, extensions, runtime, effective.session, Stagger::default(), span)
     }
 
     /// Runs a future to its end, and tasks beside it. Time stands still.

@@ -30,6 +30,12 @@ async fn run() -> Result<()> {
         .max_frame_size(64 << 20)
         .close_timeout(Duration::from_secs(10))
         .handshake_timeout(Duration::from_secs(30));
+    #[cfg(feature = "deflate")]
+    let plugin = match engine.support(drivetrain::Capability::Extensions).is_offered() {
+        // Even the shortest message: the suite is about the compression.
+        true => plugin.extension(drivetrain::extension::PermessageDeflate::new().min_size(0)),
+        false => plugin,
+    };
     let client = HttpClient::builder(engine).install(plugin).build()?;
 
     let count: usize = client

@@ -6,6 +6,7 @@ use drivetrain::{
     Capability, ErrorKind, Frame, HttpClient, HttpTimeout, OpCode, Proxy, RawFrame, Requirement,
     Result, Rsv, Support, WebSockets,
     engine::Engine as _,
+    extension::PermessageDeflate,
     http::Method,
     testing::{MockEngine, Reply, Script},
 };
@@ -82,7 +83,7 @@ async fn uses(capability: Capability, mock: MockEngine) -> Result<()> {
         }
         Capability::RsvBits => {
             mock.web_socket("/x").optional().extension("x-foo").open();
-            let request = plain.web_socket("ws://example.com/x").extension("x-foo");
+            let request = plain.web_socket("ws://example.com/x").offer_extension("x-foo");
             let mut raw = request.connect_raw().await?;
             let mut peer = mock.accept().await?;
             let frame = RawFrame { rsv: Rsv::RSV1, ..RawFrame::new(OpCode::Text, "x") };
@@ -90,6 +91,15 @@ async fn uses(capability: Capability, mock: MockEngine) -> Result<()> {
             assert_eq!(raw.receive().await?, Some(frame.clone()));
             raw.send(frame.clone()).await?;
             assert_eq!(peer.receive_frame().await, Some(frame));
+        }
+        Capability::Extensions => {
+            mock.web_socket("/y").optional().extension("permessage-deflate").open();
+            let deflate = PermessageDeflate::new().min_size(0);
+            let request = plain.web_socket("ws://example.com/y").extension(deflate);
+            let session = request.connect().await?;
+            session.send("x").await?;
+            let frame = mock.accept().await?.receive_frame().await.unwrap();
+            assert_eq!(frame.rsv, Rsv::RSV1);
         }
         Capability::ConnectTimeout => {
             let timeout = HttpTimeout::new().connect(SECOND);

@@ -350,7 +350,7 @@ async fn killed_peer(lab: &Lab) -> Result<(), Failure> {
 async fn extension_on_a_raw_session(lab: &Lab) -> Result<(), Failure> {
     let request = lab.client.web_socket(lab.url("/echo"));
     let opened =
-        request.extension("permessage-deflate; client_max_window_bits").connect_raw().await;
+        request.offer_extension("permessage-deflate; client_max_window_bits").connect_raw().await;
     if let Some(capability) = [Capability::RawSessions, Capability::RsvBits]
         .into_iter()
         .find(|capability| !lab.client.support(*capability).is_offered())
@@ -378,7 +378,7 @@ async fn extension_on_a_raw_session(lab: &Lab) -> Result<(), Failure> {
 }
 
 async fn extension_is_refused_on_a_session(lab: &Lab) -> Result<(), Failure> {
-    let request = lab.client.web_socket(lab.url("/echo")).extension("permessage-deflate");
+    let request = lab.client.web_socket(lab.url("/echo")).offer_extension("permessage-deflate");
     let error = request.connect().await.err().ok_or("a session took an extension")?;
     same("the error's kind", error.kind(), ErrorKind::InvalidInput)
 }

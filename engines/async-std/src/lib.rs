@@ -227,6 +227,7 @@ impl<R: Flavour> Engine for FuturesIo<R> {
             | Capability::SendFragments
             | Capability::RawSessions
             | Capability::RsvBits
+            | Capability::Extensions
             | Capability::CallerStream
             | Capability::BatchedWrites => Support::Offered,
             _ => Support::missing("this version of the engine does not know it"),

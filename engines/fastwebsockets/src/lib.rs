@@ -151,7 +151,7 @@ impl Engine for FastWebSockets {
             | Capability::Proxies
             | Capability::SocksProxies
             | Capability::WebSocketOverHttp2 => self.hop.support(capability),
-            Capability::RsvBits => Support::missing(map::NO_RSV),
+            Capability::RsvBits | Capability::Extensions => Support::missing(map::NO_RSV),
             Capability::WebSockets
             | Capability::HandshakeHeaders
             | Capability::HandshakeResponse

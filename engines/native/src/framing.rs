@@ -52,6 +52,7 @@ impl Framing {
             | Capability::SendFragments
             | Capability::RawSessions
             | Capability::RsvBits
+            | Capability::Extensions
             | Capability::CallerStream
             | Capability::BatchedWrites => Support::Offered,
             _ => Support::missing("this version of the engine does not know it"),

@@ -99,6 +99,8 @@ capabilities! {
     RawSessions: Option, "raw sessions";
     /// Reserved bits in both directions, for extensions.
     RsvBits: Option, "RSV bits";
+    /// Extensions that the session applies, such as permessage-deflate (RFC 7692).
+    Extensions: Option, "extensions";
     /// Running over a stream that the caller brings.
     CallerStream: Option, "streams the caller brings";
     /// A time limit for opening the connection.

@@ -115,12 +115,12 @@ impl Default for Duties {
 
 /// One extension as the server accepted it (RFC 6455 section 9.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Extension {
+pub struct NegotiatedExtension {
     name: String,
     parameters: Vec<(String, Option<String>)>,
 }
 
-impl Extension {
+impl NegotiatedExtension {
     /// An extension of this name and these parameters.
     pub fn new(
         name: impl Into<String>,
@@ -140,7 +140,7 @@ impl Extension {
     }
 }
 
-impl fmt::Display for Extension {
+impl fmt::Display for NegotiatedExtension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
         for (name, value) in self.parameters() {
@@ -161,7 +161,7 @@ pub struct Connection {
     role: Role,
     protocol: Protocol,
     subprotocol: Option<String>,
-    extensions: Vec<Extension>,
+    extensions: Vec<NegotiatedExtension>,
     response: Option<http::Response<()>>,
     duties: Duties,
 }
@@ -203,7 +203,7 @@ impl Connection {
 
     /// The extensions that were agreed on. Default: none.
     #[must_use]
-    pub fn with_extensions(mut self, extensions: Vec<Extension>) -> Self {
+    pub fn with_extensions(mut self, extensions: Vec<NegotiatedExtension>) -> Self {
         self.extensions = extensions;
         self
     }
@@ -238,7 +238,7 @@ impl Connection {
     }
 
     /// The extensions that were agreed on.
-    pub fn extensions(&self) -> &[Extension] {
+    pub fn extensions(&self) -> &[NegotiatedExtension] {
         &self.extensions
     }
 

@@ -8,7 +8,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, uri::Scheme,
 };
 
-use crate::{Error, ErrorKind, Extension, Result, redacted};
+use crate::{Error, ErrorKind, NegotiatedExtension, Result, redacted};
 
 mod syntax;
 mod verify;
@@ -67,7 +67,7 @@ pub struct Accepted {
     /// The subprotocol the server chose, one of those offered.
     pub subprotocol: Option<String>,
     /// The extensions the server accepted, each one that was offered.
-    pub extensions: Vec<Extension>,
+    pub extensions: Vec<NegotiatedExtension>,
 }
 
 impl Handshake {

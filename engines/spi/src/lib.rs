@@ -14,6 +14,7 @@
 //! | [`Transport`] | the frames of one connection |
 //! | [`Runtime`] | tasks and time for the sessions on your engine |
 //! | [`Handshake`] | the request to send and the check of its answer, done for you |
+//! | [`Extension`] | an extension of the protocol, for any engine that shows reserved bits |
 
 mod body;
 mod body_stream;
@@ -22,6 +23,7 @@ mod close;
 mod connection;
 mod engine;
 mod error;
+mod extension;
 mod frame;
 mod handshake;
 mod proxy;
@@ -35,11 +37,13 @@ mod utf8;
 
 pub use async_trait::async_trait;
 pub use body::Body;
+pub use bytes::Bytes;
 pub use capability::{Capability, Requirement, Support};
 pub use close::{CloseCode, CloseReason, Outcome};
-pub use connection::{Connection, Duties, Extension, Protocol, Role, Unit};
+pub use connection::{Connection, Duties, NegotiatedExtension, Protocol, Role, Unit};
 pub use engine::{Answer, ConnectTimeout, Engine};
 pub use error::{BoxError, Error, ErrorKind, Result};
+pub use extension::{Extension, MessagePart, Transform};
 pub use frame::{Frame, OpCode, RawFrame, Rsv};
 pub use handshake::{Accepted, Handshake, Limits};
 pub use proxy::{Proxy, ProxyScheme};

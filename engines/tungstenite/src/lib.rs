@@ -139,6 +139,7 @@ impl Engine for Tungstenite {
             | Capability::SendFragments
             | Capability::RawSessions
             | Capability::RsvBits
+            | Capability::Extensions
             | Capability::CallerStream
             | Capability::BatchedWrites => Support::Offered,
             _ => Support::missing("this version of the engine does not know it"),

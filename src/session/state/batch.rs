@@ -13,7 +13,8 @@ impl State {
     /// application comes for more, or the keeper does.
     pub(in super::super) fn fill(&mut self, batch: &mut Batch) {
         let open = self.closing.is_open() && !self.assembler.is_open();
-        if !self.cork.is_flooded() || !open || self.held_back.is_some() {
+        let as_they_are = self.extensions.is_none() && self.held_back.is_none();
+        if !self.cork.is_flooded() || !open || !as_they_are {
             return;
         }
         batch.begin();
@@ -90,7 +91,7 @@ impl State {
     /// The next message if the transport lends it; it is counted.
     #[inline]
     pub(super) fn take_borrowed(&mut self) -> Option<Result<Frame>> {
-        if self.assembler.is_open() {
+        if self.assembler.is_open() || self.extensions.is_some() {
             return None;
         }
         let max_payload = self.assembler.max_payload(0);

@@ -79,6 +79,9 @@ impl State {
             return;
         }
         self.trace.note(&mut self.after.notes, || Note::Violation(error.clone()));
+        if let Some(extensions) = &mut self.extensions {
+            extensions.stop();
+        }
         let text = error.to_string();
         match self.closing.failed(error, &text, self.runtime.now()) {
             Some(reason) => self.outbox.close_now(reason),
@@ -145,6 +148,7 @@ impl State {
             self.after.dropped = Some(transport);
         }
         self.outbox.clear();
+        self.extensions = None;
         self.dirty = false;
         self.wake_watchers();
         self.after.wake.extend(self.receiving.take_app());

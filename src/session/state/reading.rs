@@ -5,7 +5,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use drivetrain_engine::{Error, Frame, OpCode, Result};
+use drivetrain_engine::{Error, Frame, OpCode, RawFrame, Result};
 
 use super::{
     super::{
@@ -99,7 +99,13 @@ impl State {
         if self.closing.has_received() || !self.closing.is_readable() {
             return Poll::Pending;
         }
-        let max_payload = self.assembler.max_payload(held);
+        let mut max_payload = self.assembler.max_payload(held);
+        if let Some(extensions) = &mut self.extensions {
+            if let Some(rest) = extensions.pull() {
+                return self.take_frame(rest.map(Some), held);
+            }
+            max_payload = self.limits.max_frame_size; // what a message comes to is not known before
+        }
         let buffered = match self.held_back.take() {
             None if self.starved => None,
             None => transport.try_receive_buffered(max_payload),
@@ -122,12 +128,46 @@ impl State {
         };
         self.keepalive.saw_life();
         self.counted_in.frame(frame.payload.len());
+        if let Some(extensions) = &mut self.extensions {
+            let frame = extensions.incoming(frame);
+            return self.take_frame(frame, held);
+        }
+        self.assemble(frame, held)
+    }
+
+    /// Takes what extensions made of a frame: nothing, or a part of what it comes to.
+    fn take_frame(
+        &mut self,
+        frame: Result<Option<RawFrame>>,
+        held: usize,
+    ) -> Poll<Option<Arrival>> {
+        let frame = match frame {
+            Ok(Some(frame)) => frame,
+            Ok(None) => {
+                self.counted_in.apart(OpCode::Continuation);
+                return Poll::Ready(None);
+            }
+            Err(error) => return self.act_on(Err(error)),
+        };
+        if self.has_more() {
+            self.received.count(frame.payload.len()); // nothing waited for it
+        }
+        self.assemble(frame, held)
+    }
+
+    #[inline]
+    fn assemble(&mut self, frame: RawFrame, held: usize) -> Poll<Option<Arrival>> {
         match self.assembler.accept(frame, held) {
             Ok(Event::Message(frame)) if self.closing.delivers() => {
                 Poll::Ready(Some(Arrival::Message(frame)))
             }
             event => self.act_on(event),
         }
+    }
+
+    /// Whether the frame that came last comes to more.
+    fn has_more(&self) -> bool {
+        self.extensions.as_ref().is_some_and(|extensions| extensions.has_more())
     }
 
     /// Acts on what is no whole message for the application.
@@ -160,7 +200,8 @@ impl State {
     }
 
     fn came_in(&mut self, part: Part) -> Option<Arrival> {
-        if !part.last {
+        // A frame on the wire is counted with the last of what it comes to.
+        if !part.last && !self.has_more() {
             self.counted_in.apart(OpCode::Continuation);
         }
         if self.closing.delivers() && !self.skips {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use drivetrain_engine::{CloseReason, Error, Frame, OpCode, RawFrame, Result};
 
-use super::{SessionConfig, State};
+use super::{Extensions, FRAGMENT, Outbox, SessionConfig, State};
 
 /// The most payload that one [`pump`](State::pump) gives to the transport: what came in meanwhile, and the
 /// control frames that answer it, have their turn after it.
@@ -15,7 +15,7 @@ impl State {
     /// Gives the transport what it takes, and has it written if `write` or if enough has come together.
     pub(in super::super) fn pump(&mut self, write: bool) {
         let Some(transport) = &mut self.transport else { return };
-        if !self.closing.is_writable() || (self.outbox.is_empty() && !self.dirty) {
+        if !self.closing.is_writable() || (!waits(&self.outbox, &self.extensions) && !self.dirty) {
             return;
         }
         let mut cx = Context::from_waker(&self.send_waker);
@@ -23,7 +23,7 @@ impl State {
         let (mut given, mut closes) = (0, false);
         // Who waits is woken by progress only: two that wait would wake each other for ever.
         let mut progress = false;
-        while !self.outbox.is_empty() {
+        while waits(&self.outbox, &self.extensions) {
             if given >= SHARE {
                 // A peer that reads as fast as this end writes would keep the lock for a whole message.
                 self.after.wake_keeper = true;
@@ -33,12 +33,17 @@ impl State {
             if !matches!(written, Poll::Ready(Ok(()))) {
                 break;
             }
-            if let Some(frame) = self.outbox.pop() {
+            let next = match next(&mut self.outbox, &mut self.extensions) {
+                Ok(next) => next,
+                Err(error) => return self.fail(error),
+            };
+            progress = true;
+            // What is kept back for now has been worked on all the same.
+            given += next.as_ref().map_or(FRAGMENT, |frame| frame.payload.len());
+            if let Some(frame) = next {
                 self.dirty = true;
-                progress = true;
                 let (opcode, bytes) = (frame.opcode, frame.payload.len());
                 let ends_message = frame.fin && !opcode.is_control();
-                given += bytes;
                 written = Poll::Ready(transport.start_send(frame));
                 if matches!(written, Poll::Ready(Err(_))) {
                     break;
@@ -57,13 +62,16 @@ impl State {
             written = transport.poll_flush(&mut cx);
             if matches!(written, Poll::Ready(Ok(()))) {
                 progress |= std::mem::take(&mut self.dirty);
-                if self.outbox.is_empty() {
+                if !waits(&self.outbox, &self.extensions) {
                     self.closing.close_flushed();
                 }
             }
         }
         if let Poll::Ready(Err(error)) = written {
             self.outbox.clear();
+            if let Some(extensions) = &mut self.extensions {
+                extensions.clear_ready();
+            }
             self.closing.write_failed(error, self.runtime.now());
             self.after.wake_keeper = true;
             progress = true;
@@ -85,7 +93,8 @@ impl State {
         };
         let bytes = payload.len();
         let Some(transport) = &mut self.transport else { return false };
-        if bytes > self.max_message_size
+        if bytes > self.limits.max_message_size
+            || self.extensions.is_some()
             || !self.closing.is_open()
             || !self.outbox.may_pass(bytes)
             || !self.sent.goes_on()
@@ -149,7 +158,7 @@ impl State {
     /// else queues it.
     fn accept(&mut self, opcode: OpCode, payload: Bytes) {
         let bytes = payload.len();
-        let may_pass = self.outbox.may_pass(bytes);
+        let may_pass = self.extensions.is_none() && self.outbox.may_pass(bytes);
         let Some(transport) = self.transport.as_mut().filter(|_| may_pass) else {
             return self.outbox.push(opcode, payload);
         };
@@ -194,7 +203,7 @@ impl State {
 
     /// Whether everything that was accepted is written.
     pub(in super::super) fn is_flushed(&self) -> bool {
-        self.outbox.is_empty() && !self.dirty
+        !waits(&self.outbox, &self.extensions) && !self.dirty
     }
 
     /// The error that keeps things from being written, if there is one.
@@ -204,5 +213,27 @@ impl State {
         }
         let error = self.closing.error().or(self.end.as_ref()?.error.as_ref())?;
         Some(error.clone().with_outcome(self.outcome()))
+    }
+}
+
+/// Whether there is something to give to the transport.
+#[inline]
+fn waits(outbox: &Outbox, extensions: &Option<Box<Extensions>>) -> bool {
+    !outbox.is_empty() || extensions.as_ref().is_some_and(|extensions| extensions.has_ready())
+}
+
+/// The next frame to send; a message's passes through the extensions, which may keep it back for now. Control
+/// frames go between what came of it.
+fn next(outbox: &mut Outbox, extensions: &mut Option<Box<Extensions>>) -> Result<Option<RawFrame>> {
+    let Some(extensions) = extensions else { return Ok(outbox.pop()) };
+    if let Some(frame) = outbox.pop_control().or_else(|| extensions.pop_ready()) {
+        return Ok(Some(frame));
+    }
+    match outbox.pop() {
+        Some(frame) if !frame.opcode.is_control() => {
+            extensions.outgoing(frame)?;
+            Ok(extensions.pop_ready())
+        }
+        close => Ok(close),
     }
 }

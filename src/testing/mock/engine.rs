@@ -41,6 +41,7 @@ pub(super) fn offers(capability: Capability) -> Support {
         | Capability::SendFragments
         | Capability::RawSessions
         | Capability::RsvBits
+        | Capability::Extensions
         | Capability::ConnectTimeout
         | Capability::BatchedWrites => Support::Offered,
         Capability::Http2 | Capability::WebSocketOverHttp2 => {

@@ -1,6 +1,6 @@
 //! Tokens and extension lists in headers.
 
-use crate::Extension;
+use crate::NegotiatedExtension;
 
 pub(super) const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
@@ -29,7 +29,7 @@ const WHITESPACE: [char; 2] = [' ', '\t'];
 
 /// Reads `name; parameter=value; parameter="value", name2` (RFC 6455 section 9.1); `None` if it is not
 /// well-formed. A quoted value must be a token once unquoted, so that no comma or semicolon can hide.
-pub(super) fn parse_extensions(value: &str) -> Option<Vec<Extension>> {
+pub(super) fn parse_extensions(value: &str) -> Option<Vec<NegotiatedExtension>> {
     let token = |text: &str| {
         let text = text.trim_matches(WHITESPACE);
         (!text.is_empty() && text.bytes().all(is_token)).then(|| text.to_owned())
@@ -53,7 +53,7 @@ pub(super) fn parse_extensions(value: &str) -> Option<Vec<Extension>> {
             };
             parameters.push(parameter);
         }
-        extensions.push(Extension::new(name, parameters));
+        extensions.push(NegotiatedExtension::new(name, parameters));
     }
     Some(extensions)
 }

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use sha1::{Digest, Sha1};
 
 use super::{Accepted, Handshake, syntax::parse_extensions};
-use crate::{Error, ErrorKind, Extension, Result};
+use crate::{Error, ErrorKind, NegotiatedExtension, Result};
 
 impl Handshake {
     /// Checks the head of a 200 answer over HTTP/2, where no key is to be proven (RFC 8441 section 5).
@@ -25,8 +25,8 @@ impl Handshake {
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] if it is not 101, or `Upgrade`, `Connection` or `Sec-WebSocket-Accept`
-    /// are missing or wrong, or a subprotocol or extension was chosen that was not offered. The error
-    /// carries the response.
+    /// are missing or wrong, or a subprotocol or extension was chosen that was not offered, or twice. The
+    /// error carries the response.
     pub fn verify<B>(&self, response: &Response<B>) -> Result<Accepted> {
         self.accepted(response).map_err(|message| wrong(message, response))
     }
@@ -101,7 +101,7 @@ impl Handshake {
         Ok(Some(name))
     }
 
-    fn accepted_extensions(&self, headers: &HeaderMap) -> Result<Vec<Extension>, String> {
+    fn accepted_extensions(&self, headers: &HeaderMap) -> Result<Vec<NegotiatedExtension>, String> {
         let mut accepted = Vec::new();
         for value in headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS) {
             let parsed = value
@@ -122,6 +122,12 @@ impl Handshake {
                 "the server chose extension `{}`, which was not offered",
                 stranger.name().escape_debug()
             ));
+        }
+        let names = || accepted.iter().map(NegotiatedExtension::name);
+        if let Some((_, twice)) =
+            names().enumerate().find(|(i, name)| names().take(*i).any(|before| before == *name))
+        {
+            return Err(format!("the server chose extension `{twice}` twice"));
         }
         Ok(accepted)
     }

@@ -356,7 +356,7 @@ fn start_over_http2(cx: &Context, sockets: Http2Sockets) -> Option<(HttpClient, 
     Some((HttpClient::new(cx.engine_over_http2(&ca)?), server))
 }
 
-fn serve(cx: &Context, sockets: Http2Sockets) -> (TestCa, Arc<Server>) {
+pub(super) fn serve(cx: &Context, sockets: Http2Sockets) -> (TestCa, Arc<Server>) {
     let ca = TestCa::new();
     let handler = move |conn: &mut Conn| match conn.tls().and_then(|tls| tls.alpn.as_deref()) {
         Some("h2") => serve_http2(conn, sockets),

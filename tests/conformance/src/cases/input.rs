@@ -53,7 +53,7 @@ const REQUESTS: [(&str, &str, OnRequest); 17] = [
     ("a_subprotocol_with_a_comma", "subprotocol", |r| r.subprotocol("chat,room")),
     ("an_empty_subprotocol", "subprotocol", |r| r.subprotocol("")),
     ("a_subprotocol_that_is_offered_twice", "twice", |r| r.subprotocol("a").subprotocol("a")),
-    ("an_extension_for_a_session", "connect_raw", |r| r.extension("permessage-deflate")),
+    ("an_extension_for_a_session", "connect_raw", |r| r.offer_extension("permessage-deflate")),
     ("a_user_with_a_colon", "colon", |r| r.basic_auth("a:b", None)),
 ];
 

@@ -7,11 +7,12 @@ use std::{
 
 use drivetrain::{
     ErrorKind, HttpClient, HttpTimeout, MessageKind, Requirement, Session, WebSockets,
+    extension::PermessageDeflate,
 };
 use drivetrain_engine::{Capability, TlsVersion};
 use socket2::{Domain, Socket, Type};
 
-use super::{handshake, http2, keepalive, limits, messages, outbox, proxies, raw, tls};
+use super::{extensions, handshake, http2, keepalive, limits, messages, outbox, proxies, raw, tls};
 use crate::{
     CountedStream,
     case::{Case, case},
@@ -113,6 +114,7 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
         Capability::SendFragments => messages::a_long_message_goes_out_in_fragments(cx).await,
         Capability::RawSessions => raw::fragments_and_control_frames_are_visible(cx).await,
         Capability::RsvBits => raw::reserved_bits_travel_with_a_negotiated_extension(cx).await,
+        Capability::Extensions => extensions::messages_are_compressed_both_ways(cx).await,
         Capability::CallerStream => {
             let (_server, mut session, writes) = outbox::counted(&cx).await?;
             echoes(&mut session, "works").await?;
@@ -200,7 +202,13 @@ pub(crate) async fn refused(cx: &Context, capability: Capability) -> Verdict {
             unsupported(request().ping_interval(SHORT).connect().await)?
         }
         Capability::RawSessions => unsupported(request().connect_raw().await)?,
-        Capability::RsvBits => unsupported(request().extension("x-test").connect_raw().await)?,
+        Capability::RsvBits => {
+            unsupported(request().offer_extension("x-test").connect_raw().await)?
+        }
+        Capability::Extensions => {
+            unsupported(plugin(WebSockets::new().extension(PermessageDeflate::new())))?;
+            unsupported(request().extension(PermessageDeflate::new()).connect().await)?
+        }
         Capability::ConnectTimeout => {
             let timeout = HttpTimeout::new().connect(SHORT);
             unsupported(HttpClient::builder(cx.engine()).install(timeout).build())?

@@ -7,6 +7,7 @@ mod closing;
 mod control;
 mod cookies;
 mod ending;
+mod extensions;
 mod forms;
 mod handshake;
 mod hostile;
@@ -82,6 +83,7 @@ pub(crate) fn all() -> Vec<Case> {
         ending::cases(),
         cancel::cases(),
         raw::cases(),
+        extensions::cases(),
         raw_closing::cases(),
     ]
     .into_iter()

@@ -258,7 +258,7 @@ pub(super) async fn reserved_bits_travel_with_a_negotiated_extension(cx: Context
         let _ = saw.unbounded_send(frame);
     });
     let request = cx.client().web_socket(server.ws_url("/"));
-    let mut raw = request.extension("x-test; level=9").connect_raw().await?;
+    let mut raw = request.offer_extension("x-test; level=9").connect_raw().await?;
     let agreed: Vec<String> = raw.extensions().iter().map(ToString::to_string).collect();
     assert_eq!(agreed, ["x-test; level=3"]);
     let bits = [Rsv::RSV1, Rsv::RSV2, Rsv::RSV3, Rsv::RSV1 | Rsv::RSV2 | Rsv::RSV3];
@@ -279,7 +279,8 @@ pub(super) async fn reserved_bits_travel_with_a_negotiated_extension(cx: Context
 /// An offer that the server does not take up changes nothing.
 async fn a_declined_extension_is_none(cx: Context) -> Verdict {
     let mut peer = cx.peer(Silent, |_| Ok(()));
-    let mut raw = cx.client().web_socket(peer.url()).extension("x-test").connect_raw().await?;
+    let mut raw =
+        cx.client().web_socket(peer.url()).offer_extension("x-test").connect_raw().await?;
     assert!(raw.extensions().is_empty(), "{:?}", raw.extensions());
     raw.send(RawFrame::new(OpCode::Text, "a")).await?;
     assert_eq!(peer.text().await?, "a");

@@ -46,6 +46,8 @@ pub enum Http2Sockets {
     Unknown,
     /// It echoes what comes, on each of them. One that has been closed is reset, as haproxy does.
     Echoed,
+    /// The same, and it agrees to permessage-deflate: what comes compressed goes back as it came.
+    Deflated,
     /// It closes each at its first message, and ends the connection with the second if a client resets it before
     /// it has ended here: whoever passes on what comes may throw away what a reset overtakes.
     Closed,
@@ -180,6 +182,10 @@ fn answer(conn: &mut Conn, stream: u32, sockets: Http2Sockets) -> io::Result<boo
         Http2Sockets::Failing(EndsAtOnce) => (END_HEADERS | END_STREAM, OK.to_vec()),
         Http2Sockets::Failing(UnaskedSubprotocol) => {
             (END_HEADERS, [&OK[..], b"\0\x16sec-websocket-protocol\x04chat"].concat())
+        }
+        Http2Sockets::Deflated => {
+            let header = b"\0\x18sec-websocket-extensions\x12permessage-deflate";
+            (END_HEADERS, [&OK[..], header].concat())
         }
         _ => (END_HEADERS, OK.to_vec()),
     };

@@ -23,6 +23,7 @@
 //! ```
 
 mod conn;
+mod deflate;
 mod echo;
 mod http;
 mod http2;
@@ -40,6 +41,7 @@ mod tls;
 mod wire;
 
 pub use conn::Conn;
+pub use deflate::{DeflatePeer, join};
 pub use echo::EchoServer;
 pub use http::{Request, accept_key};
 pub use http_proxy::http_proxy;
