@@ -37,6 +37,7 @@
 //! | [`Session`] | an open WebSocket |
 //! | [`RawSession`] | the same without any automatism |
 //! | [`RequestBuilder`], [`Response`] | plain HTTP, with [`Body`] and [`multipart::Form`] |
+//! | [`reconnect`] | a session that outlives its connection |
 //! | [`sse`] | server-sent events, reconnecting |
 //! | [`Error`] | what went wrong, and whose fault it was |
 //!
@@ -75,6 +76,7 @@ mod options;
 mod pipeline;
 mod plugin;
 mod proxy;
+pub mod reconnect;
 mod request;
 mod response;
 mod response_body;

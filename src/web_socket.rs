@@ -12,6 +12,7 @@ use url::Url;
 use crate::{
     HttpClient, RawSession, Session, deadline,
     options::{Effective, SessionOptions, require},
+    reconnect::{Backoff, ReconnectRequest},
     session::Stagger,
     target::{self, Target},
     trace::Call,
@@ -42,6 +43,7 @@ const MOST_OF_A_REFUSAL: usize = 64 << 10;
 /// println!("{:?}", session.subprotocol());
 /// # Ok(()) }
 /// ```
+#[derive(Clone)]
 #[must_use = "nothing happens until it is connected"]
 pub struct WebSocketRequest {
     client: HttpClient,
@@ -176,6 +178,16 @@ impl WebSocketRequest {
         let (connection, effective, call) = self.open().await?;
         let span = call.session(&connection);
         Ok(Session::open(connection, runtime?, effective.session, Stagger::random(), span))
+    }
+
+    /// Makes it a session that connects again when its connection is lost: see
+    /// [`reconnect`](crate::reconnect).
+    pub fn reconnect(self, backoff: Backoff) -> ReconnectRequest {
+        ReconnectRequest::new(self, backoff)
+    }
+
+    pub(crate) fn client(&self) -> &HttpClient {
+        &self.client
     }
 
     /// Opens the session, runs a block on it, and closes it: Ktor's `webSocket { }`. Closes with 1000 if

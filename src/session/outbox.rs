@@ -66,6 +66,11 @@ impl Outbox {
         self.messages.is_empty() && self.control.is_empty() && self.close.is_none()
     }
 
+    /// How many messages wait, of which the first may be out in part.
+    pub(super) fn messages(&self) -> u64 {
+        self.messages.len() as u64
+    }
+
     /// Whether nothing waits and the message need not be split: it may pass the queue by.
     pub(super) fn may_pass(&self, size: usize) -> bool {
         self.is_empty() && self.fragment.is_none_or(|fragment| size <= fragment)

@@ -191,6 +191,7 @@ impl Shared {
                 }
             }
             state.sent.count(size);
+            state.note(slot.as_ref());
             match slot.take() {
                 None => return Poll::Ready(Ok(())),
                 Some(Frame::Text(text)) => state.accept(OpCode::Text, text.into()),

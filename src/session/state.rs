@@ -22,6 +22,7 @@ use super::{
     cork::Cork,
     fairness::Fairness,
     inbox::Inbox,
+    journal::{Journal, Unconfirmed},
     keepalive::{Keepalive, Pings, Stagger, Step},
     outbox::Outbox,
     stats::{Counter, SessionStats},
@@ -37,6 +38,8 @@ pub(super) struct State {
     duties: Duties,
     assembler: Assembler,
     pub(super) outbox: Outbox,
+    /// Only where somebody asks for what may be lost.
+    journal: Option<Box<Journal>>,
     closing: Closing,
     keepalive: Keepalive,
     pub(super) pings: Pings,
@@ -60,6 +63,7 @@ pub(super) struct State {
     pub(super) app_polls: u64,
     pub(super) received: Fairness,
     pub(super) sent: Fairness,
+    closed_here: bool,
     end: Option<Outcome>,
     runtime: Arc<dyn Runtime>,
     receiving: Arc<Receiving>,
@@ -90,6 +94,7 @@ impl State {
                 config.limits.max_frame_size,
                 config.outgoing_capacity,
             ),
+            journal: None,
             closing: Closing::new(config.close_timeout),
             keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, stagger, now),
             pings: Pings::default(),
@@ -107,6 +112,7 @@ impl State {
             app_polls: 0,
             received: Fairness::default(),
             sent: Fairness::default(),
+            closed_here: false,
             end: None,
             runtime,
             receive_waker: Waker::from(Arc::clone(&receiving)),
@@ -137,6 +143,31 @@ impl State {
             latency: self.pings.latency(),
             smoothed_latency: self.pings.smoothed_latency(),
         }
+    }
+
+    /// Keeps what is accepted from now on until it is known to have arrived.
+    pub(super) fn keep_journal(&mut self, capacity: usize) {
+        let accepted = self.counted_out.traffic().messages + self.outbox.messages();
+        self.journal = Some(Box::new(Journal::new(capacity, accepted)));
+    }
+
+    /// Takes this message down, which is accepted now, if there is a journal.
+    #[inline]
+    pub(super) fn note(&mut self, frame: Option<&Frame>) {
+        if let (Some(journal), Some(frame)) = (&mut self.journal, frame) {
+            journal.accept(frame, self.counted_out.traffic().messages);
+        }
+    }
+
+    /// What was accepted and is not known to have arrived; the journal is over.
+    pub(super) fn take_unconfirmed(&mut self) -> Unconfirmed {
+        let Some(journal) = self.journal.take() else { return Unconfirmed::default() };
+        journal.report(self.counted_out.traffic().messages, self.end.as_ref())
+    }
+
+    /// Whether this end closed, and before a Close of the peer's came in.
+    pub(super) fn closed_here(&self) -> bool {
+        self.closed_here
     }
 
     /// What `receive` says once the session has ended: `None` after a clean end.
@@ -226,6 +257,9 @@ impl State {
             Ok(Event::Pong(payload)) => {
                 self.counted_in.apart(OpCode::Pong);
                 if self.pings.is_waiting() && self.pings.answer(&payload, self.runtime.now()) {
+                    if let Some(journal) = &mut self.journal {
+                        journal.confirm(self.pings.confirmed());
+                    }
                     self.wake_watchers();
                 }
             }
@@ -268,7 +302,7 @@ impl State {
 
     /// Sends a ping. Returns its number.
     pub(super) fn ping(&mut self, now: Instant) -> u64 {
-        let (number, payload) = self.pings.start(now);
+        let (number, payload) = self.pings.start(now, self.counted_out.traffic().messages);
         self.outbox.push_control(OpCode::Ping, payload);
         self.pump(true);
         number

@@ -20,7 +20,7 @@ use super::{
     reconnect::Tries,
     request::{after, attempt},
 };
-use crate::{RequestBuilder, response_body::ResponseBody};
+use crate::{RequestBuilder, reconnect::backoff::random, response_body::ResponseBody};
 
 /// A server that always has something does not keep other tasks waiting for more than this.
 const WITHOUT_WAITING: u32 = 256;
@@ -233,10 +233,4 @@ impl fmt::Debug for EventStream {
             .field("last_event_id", &self.last_event_id())
             .finish_non_exhaustive()
     }
-}
-
-/// Any number. A system without random numbers gives 0, which only means that clients come back together.
-fn random() -> u16 {
-    let mut bytes = [0; 2];
-    getrandom::fill(&mut bytes).map_or(0, |()| u16::from_ne_bytes(bytes))
 }
