@@ -167,7 +167,10 @@ async fn receive_all(mut incoming: Incoming, seed: u64) -> Verdict<Incoming> {
 }
 
 /// Polls a future a few times, or up to its end, and drops it.
-async fn some_polls<T>(random: &mut Random, future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn some_polls<T>(
+    random: &mut Random,
+    future: impl Future<Output = T>,
+) -> Option<T> {
     let mut polls = if random.one_in(4) { usize::MAX } else { 1 + random.below(3) };
     let mut future = pin!(future);
     poll_fn(|cx| {

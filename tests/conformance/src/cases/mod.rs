@@ -12,6 +12,7 @@ mod hostile;
 mod hostile_proxies;
 mod http;
 mod http2;
+mod in_flight;
 mod input;
 mod keepalive;
 mod limitations;
@@ -20,6 +21,7 @@ mod messages;
 mod outbox;
 mod proxies;
 mod raw;
+mod reconnect;
 mod redirects;
 mod refusal;
 mod settings;
@@ -75,6 +77,8 @@ pub(crate) fn all() -> Vec<Case> {
         ending::cases(),
         cancel::cases(),
         raw::cases(),
+        reconnect::cases(),
+        in_flight::cases(),
     ]
     .into_iter()
     .flatten()
