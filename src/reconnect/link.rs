@@ -260,3 +260,24 @@ impl Drop for Place<'_> {
         self.link.leave(self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    /// Whoever waits again and again while nothing changes takes one place at a time.
+    #[test]
+    fn who_no_longer_waits_is_forgotten() {
+        let link = Link::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..10 {
+            let mut waiting = pin!(link.until(|_| None::<()>));
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(link.lock().waiting.len(), 1);
+        }
+        assert!(link.lock().waiting.is_empty());
+    }
+}

@@ -52,21 +52,28 @@ use crate::Session;
 /// # Example
 /// ```no_run
 /// # async fn example(client: drivetrain::HttpClient) -> drivetrain::Result<()> {
+/// use std::collections::VecDeque;
 /// use drivetrain::reconnect::{Backoff, Event};
 ///
 /// let mut session =
 ///     client.web_socket("wss://example.com/log").reconnect(Backoff::new()).connect().await?;
 /// session.send("a line").await?;
-/// let mut again = Vec::new();
+/// let mut again = VecDeque::new();
 /// while let Some(event) = session.receive().await? {
 ///     match event {
 ///         Event::Message(frame) => println!("{:?}", frame.read_text()),
 ///         Event::Retrying(retry) => println!("{}: trying again in {:?}", retry.error, retry.delay),
 ///         // A line may come twice here, but none is missing.
-///         Event::Disconnected(lost) => again.extend(lost.unconfirmed.into_frames()),
+///         Event::Disconnected(lost) => {
+///             again = lost.unconfirmed.into_frames().chain(again).collect();
+///         }
 ///         Event::Connected(_) => {
-///             for frame in again.drain(..) {
-///                 session.send(frame).await?;
+///             // It may be lost again meanwhile: what it does not accept stays here.
+///             while let Some(frame) = again.front() {
+///                 if session.send(frame.clone()).await.is_err() {
+///                     break;
+///                 }
+///                 again.pop_front();
 ///             }
 ///         }
 ///     }
@@ -249,7 +256,7 @@ impl ReconnectingSession {
             stats: session.stats(),
         };
         self.plan.tries.lived(self.plan.runtime.now().saturating_since(since));
-        trace::disconnected(&self.plan.engine, &lost);
+        trace::disconnected(&self.plan.engine, &lost.outcome, lost.unconfirmed.len());
         let (outcome, link) = (lost.outcome.clone(), self.sender.link());
         let error = why(&outcome);
         let is_wanted = !link.is_closing() && !session.closed_here();
@@ -366,6 +373,7 @@ impl ReconnectingSession {
     }
 
     fn end(&mut self, error: Option<Error>) {
+        // A session that was closed between two connections has ended already, untold.
         trace::ended(&self.plan.engine, error.as_ref());
         drop(self.sender.link().end());
         self.stage = Stage::Ended { error, told: false };
@@ -429,6 +437,9 @@ impl Drop for ReconnectingSession {
         // A sender that waits in `send` holds a half: without this the connection would live on in it.
         if let Some(outgoing) = self.sender.link().end() {
             outgoing.abandon();
+        }
+        if !matches!(self.stage, Stage::Ended { .. }) {
+            trace::ended(&self.plan.engine, None);
         }
     }
 }

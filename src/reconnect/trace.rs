@@ -1,77 +1,93 @@
-//! What `tracing` is told: each change of the state. Nothing per message.
+//! What `tracing` is told: each change of the state. Nothing per message, and no text of a Close.
 
-use drivetrain_engine::{CloseReason, Error};
-use tracing::field;
+use std::panic::{self, AssertUnwindSafe};
 
-use super::{Disconnected, Retrying};
+use drivetrain_engine::{CloseReason, Error, Outcome};
+
+use super::Retrying;
 
 /// What users filter by.
 const TARGET: &str = "drivetrain::reconnect";
 
 /// A connection is lost, or has ended for good.
-pub(super) fn disconnected(engine: &str, lost: &Disconnected) {
+pub(super) fn disconnected(engine: &str, outcome: &Outcome, unconfirmed: u64) {
     let code = |close: &Option<CloseReason>| close.as_ref().map(|close| u16::from(close.code()));
-    let error = lost.outcome.error.as_ref().map(|error| field::debug(error.kind()));
-    tracing::debug!(
-        target: TARGET,
-        {
-            "drivetrain.engine" = engine,
-            "websocket.clean" = lost.outcome.clean,
-            "websocket.close.sent" = code(&lost.outcome.sent),
-            "websocket.close.received" = code(&lost.outcome.received),
-            "websocket.unconfirmed" = lost.unconfirmed.len(),
-            "error.type" = error
-        },
-        "disconnected"
-    );
+    tell(|| {
+        tracing::debug!(
+            target: TARGET,
+            {
+                "drivetrain.engine" = engine,
+                "websocket.clean" = outcome.clean,
+                "websocket.close.sent" = code(&outcome.sent),
+                "websocket.close.received" = code(&outcome.received),
+                "websocket.unconfirmed" = unconfirmed,
+                "error.type" = outcome.error.as_ref().map(kind)
+            },
+            "disconnected"
+        );
+    });
 }
 
 /// A try is waited for.
 pub(super) fn retrying(engine: &str, retry: &Retrying) {
-    tracing::debug!(
-        target: TARGET,
-        {
-            "drivetrain.engine" = engine,
-            "reconnect.attempt" = retry.attempt,
-            "reconnect.max_tries" = retry.of,
-            "reconnect.delay" = retry.delay.as_secs_f64(),
-            "error.type" = field::debug(retry.error.kind()),
-            error = field::display(&retry.error)
-        },
-        "retrying"
-    );
+    tell(|| {
+        tracing::debug!(
+            target: TARGET,
+            {
+                "drivetrain.engine" = engine,
+                "reconnect.attempt" = retry.attempt,
+                "reconnect.max_tries" = retry.of,
+                "reconnect.delay" = retry.delay.as_secs_f64(),
+                "error.type" = kind(&retry.error)
+            },
+            "retrying"
+        );
+    });
 }
 
 /// A try is made.
 pub(super) fn connecting(engine: &str, attempt: u32) {
-    tracing::debug!(
-        target: TARGET,
-        { "drivetrain.engine" = engine, "reconnect.attempt" = attempt },
-        "connecting"
-    );
+    tell(|| {
+        tracing::debug!(
+            target: TARGET,
+            { "drivetrain.engine" = engine, "reconnect.attempt" = attempt },
+            "connecting"
+        );
+    });
 }
 
 /// There is a connection.
 pub(super) fn connected(engine: &str, attempt: u32) {
-    tracing::debug!(
-        target: TARGET,
-        { "drivetrain.engine" = engine, "reconnect.attempt" = attempt },
-        "connected"
-    );
+    tell(|| {
+        tracing::debug!(
+            target: TARGET,
+            { "drivetrain.engine" = engine, "reconnect.attempt" = attempt },
+            "connected"
+        );
+    });
 }
 
-/// There will be no connection any more; `error` if that is not what the application wanted.
+/// There will be no connection any more; `error` if that is not what was agreed on.
 pub(super) fn ended(engine: &str, error: Option<&Error>) {
-    match error {
+    tell(|| match error {
         Some(error) => tracing::warn!(
             target: TARGET,
-            {
-                "drivetrain.engine" = engine,
-                "error.type" = field::debug(error.kind()),
-                error = field::display(error)
-            },
+            { "drivetrain.engine" = engine, "error.type" = kind(error) },
             "gave up"
         ),
         None => tracing::debug!(target: TARGET, { "drivetrain.engine" = engine }, "ended"),
+    });
+}
+
+/// A subscriber's panic, which the panic hook has seen, is not the session's.
+fn tell(event: impl FnOnce()) {
+    let _ = panic::catch_unwind(AssertUnwindSafe(event));
+}
+
+/// The status of a refusal, or else the kind of the error.
+fn kind(error: &Error) -> String {
+    match error.response().map(|response| response.status().as_u16()) {
+        Some(status) if status >= 400 => status.to_string(),
+        _ => format!("{:?}", error.kind()),
     }
 }
