@@ -226,7 +226,7 @@ mod tests {
         };
         assert_eq!(delay(0), Duration::ZERO);
         assert_eq!(delay(u32::MAX), SECOND);
-        assert_eq!(delay(u32::MAX / 2).as_millis(), 499);
+        assert_eq!(delay(u32::MAX / 2).as_millis(), 500);
         let most = Backoff::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
         let longest = Next::Try { attempt: 1, delay: Duration::MAX };
         assert_eq!(Tries::new(most).next(Some(SECOND), u32::MAX), longest);

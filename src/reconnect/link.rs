@@ -105,7 +105,7 @@ impl Link {
         mut ready: impl FnMut(&Inner) -> Option<T> + 'a,
     ) -> impl Future<Output = T> + 'a {
         let mut place = Place { link: self, number: None };
-        poll_fn(move |cx| self.poll_until(cx, &mut place.number, &mut ready))
+        poll_fn(move |cx| place.poll(cx, &mut ready))
     }
 
     /// Gives what `ready` gives, or waits for a change in a place that [`leave`](Self::leave) frees.
@@ -253,6 +253,17 @@ impl Inner {
 struct Place<'a> {
     link: &'a Link,
     number: Option<u64>,
+}
+
+impl Place<'_> {
+    /// A method, so that a closure captures the whole place and not a copy of its number.
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ready: impl FnOnce(&Inner) -> Option<T>,
+    ) -> Poll<T> {
+        self.link.poll_until(cx, &mut self.number, ready)
+    }
 }
 
 impl Drop for Place<'_> {

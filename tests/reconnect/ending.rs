@@ -65,6 +65,20 @@ fn there_is_more_than_one_way_to_close() {
     }
 }
 
+/// The peer's Close came first, and was one that would be worth another try.
+#[test]
+fn who_closes_after_the_peer_wants_the_end_all_the_same() {
+    let server = Server::new([]);
+    let mut session = server.open(Backoff::new());
+    server.peer().send(close_frame(1012));
+    server.runtime.advance(10 * SECOND);
+    assert!(session.connection().unwrap().outcome().received.is_some(), "it was read ahead");
+    server.runtime.block_on(session.close(CloseReason::normal())).unwrap();
+    server.disconnected(&mut session);
+    server.ends(&mut session, None);
+    assert_eq!(server.log().len(), 1);
+}
+
 #[test]
 fn a_close_that_is_not_answered_says_what_may_be_lost() {
     let server = Server::new([]);

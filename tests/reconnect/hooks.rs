@@ -204,6 +204,7 @@ fn a_hook_may_end_the_session() {
         Box::pin(async move {
             if let Some(sender) = sender {
                 sender.close(drivetrain::CloseReason::normal()).await?;
+                return pending().await;
             }
             Ok(())
         })
