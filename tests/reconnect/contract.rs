@@ -61,6 +61,31 @@ fn what_a_pong_has_confirmed_is_not_reported() {
     assert_eq!(texts(&server.disconnected(&mut session).unconfirmed.doubtful), ["two"]);
 }
 
+/// What the hook has sent is counted, but is not in it.
+#[test]
+fn a_pong_for_what_the_hook_sent_confirms_nothing_else() {
+    let server = Server::new([]);
+    let request = server.request(Backoff::new()).on_open(|session| {
+        Box::pin(async move {
+            session.send("auth").await?;
+            session.send("subscribe").await
+        })
+    });
+    let mut session = server.runtime.block_on(request.connect()).unwrap();
+    let mut peer = server.peer();
+    let mut ping = Box::pin(session.connection().unwrap().ping());
+    assert!(server.runtime.poll_now(ping.as_mut()).is_none());
+    send(&server, &session, "mine");
+    let mut frames = std::iter::from_fn(|| peer.receive());
+    let payload = frames.find(|frame| frame.opcode == OpCode::Ping).unwrap().payload;
+    peer.send(RawFrame::new(OpCode::Pong, payload));
+    server.runtime.settle();
+    server.runtime.poll_now(ping.as_mut()).expect("answered").unwrap();
+    drop(ping);
+    peer.end();
+    assert_eq!(texts(&server.disconnected(&mut session).unconfirmed.doubtful), ["mine"]);
+}
+
 /// A ping passes what waits in the queue, and so its pong does not confirm it.
 #[test]
 fn a_pong_confirms_only_what_was_before_its_ping() {
