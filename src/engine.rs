@@ -23,6 +23,15 @@ pub use drivetrain_async_std::Smol;
 pub use drivetrain_fastwebsockets as fastwebsockets;
 #[cfg(feature = "fastwebsockets")]
 pub use drivetrain_fastwebsockets::FastWebSockets;
+/// All of the engine's own crate, its framer for instance.
+#[cfg(any(feature = "native", feature = "native-async-std", feature = "native-smol"))]
+pub use drivetrain_native as native;
+#[cfg(feature = "native")]
+pub use drivetrain_native::Native;
+#[cfg(feature = "native-async-std")]
+pub use drivetrain_native::NativeAsyncStd;
+#[cfg(feature = "native-smol")]
+pub use drivetrain_native::NativeSmol;
 /// All of the engine's own crate: its native types, such as `reqwest::Client`.
 #[cfg(feature = "reqwest")]
 pub use drivetrain_reqwest as reqwest;
@@ -48,6 +57,12 @@ pub fn all() -> Vec<Arc<dyn Engine>> {
         Arc::new(AsyncStd::new()),
         #[cfg(feature = "fastwebsockets")]
         Arc::new(FastWebSockets::new()),
+        #[cfg(feature = "native")]
+        Arc::new(Native::new()),
+        #[cfg(feature = "native-async-std")]
+        Arc::new(NativeAsyncStd::new()),
+        #[cfg(feature = "native-smol")]
+        Arc::new(NativeSmol::new()),
         #[cfg(feature = "reqwest")]
         Arc::new(Reqwest::new()),
         #[cfg(feature = "smol")]

@@ -58,7 +58,7 @@
 //! | `gzip`, `brotli`, `zstd` | responses are asked for in this encoding and decompressed | |
 //! | `rustls` | TLS by rustls on every engine | yes |
 //! | `native-tls` | TLS by the system, on the tokio engines that ask for it | |
-//! | `testing` | `testing`: an in-memory connection and a clock that the test moves | |
+//! | `testing` | `testing::MockEngine`: an engine in memory for tests, with faults and a clock that the test moves | |
 //! | `full` | all engines, `json`, `cookies`, the encodings and `rustls` | |
 //!
 //! A feature only adds names. Several engines may be on at once; which one a program uses is said where
@@ -98,6 +98,10 @@ mod pages {
     mod coming_from_ktor {
         #![doc = include_str!("../docs/coming-from-ktor.md")]
     }
+    #[cfg(feature = "testing")]
+    mod testing {
+        #![doc = include_str!("../docs/testing.md")]
+    }
     mod observability {
         #![doc = include_str!("../docs/observability.md")]
     }
@@ -126,8 +130,8 @@ pub use proxy::Proxies;
 pub use request::RequestBuilder;
 pub use response::Response;
 pub use session::{
-    AppliedBy, ConvertError, Converter, Incoming, Outgoing, RawSession, Session, SessionStats,
-    SetBy, Setting, Settings, Traffic, erased_serde,
+    AppliedBy, ConvertError, Converter, Incoming, MessageKind, MessageReader, MessageWriter,
+    Outgoing, RawSession, Session, SessionStats, SetBy, Setting, Settings, Traffic, erased_serde,
 };
 pub use web_socket::WebSocketRequest;
 pub use web_sockets::WebSockets;

@@ -20,6 +20,7 @@ pub(crate) struct SessionOptions {
     pub(crate) ping_timeout: Option<Duration>,
     pub(crate) max_frame_size: Option<usize>,
     pub(crate) max_message_size: Option<usize>,
+    pub(crate) max_stream_size: Option<u64>,
     pub(crate) close_timeout: Option<Duration>,
     pub(crate) handshake_timeout: Option<Duration>,
     pub(crate) incoming_capacity: Option<usize>,
@@ -33,6 +34,7 @@ impl SessionOptions {
             ping_timeout: later.ping_timeout.or(self.ping_timeout),
             max_frame_size: later.max_frame_size.or(self.max_frame_size),
             max_message_size: later.max_message_size.or(self.max_message_size),
+            max_stream_size: later.max_stream_size.or(self.max_stream_size),
             close_timeout: later.close_timeout.or(self.close_timeout),
             handshake_timeout: later.handshake_timeout.or(self.handshake_timeout),
             incoming_capacity: later.incoming_capacity.or(self.incoming_capacity),
@@ -47,6 +49,7 @@ impl SessionOptions {
             ping_timeout,
             max_frame_size,
             max_message_size,
+            max_stream_size,
             close_timeout,
             handshake_timeout,
             incoming_capacity,
@@ -61,6 +64,7 @@ impl SessionOptions {
             ("ping_timeout", ping_timeout == Some(Duration::ZERO), "give the peer some time"),
             ("max_frame_size", max_frame_size == Some(0), "usize::MAX is no limit"),
             ("max_message_size", max_message_size == Some(0), "usize::MAX is no limit"),
+            ("max_stream_size", max_stream_size == Some(0), "u64::MAX is no limit"),
             ("close_timeout", close_timeout == Some(Duration::ZERO), "drop the session instead"),
             (
                 "handshake_timeout",
@@ -166,6 +170,7 @@ impl Sources<'_> {
                 |options| options.max_message_size,
             ),
         };
+        let max_stream_size = self.stream_limit();
         let close_timeout =
             self.plain("close_timeout", AppliedBy::Session, CLOSE_TIMEOUT, |o| o.close_timeout);
         let handshake_timeout =
@@ -189,7 +194,12 @@ impl Sources<'_> {
                     Support::Offered => None,
                     Support::Missing(reason) => Some(reason),
                 },
+                no_fragments: match self.engine.support(Capability::SendFragments) {
+                    Support::Offered => None,
+                    Support::Missing(reason) => Some(reason),
+                },
                 limits,
+                max_stream_size,
                 ping_interval,
                 ping_timeout,
                 close_timeout,
@@ -259,6 +269,22 @@ impl Sources<'_> {
                 usize::MAX
             }
         }
+    }
+
+    /// The smallest that was set; none if none was.
+    fn stream_limit(&mut self) -> u64 {
+        let smallest = self
+            .places
+            .iter()
+            .filter_map(|(set_by, options)| options.max_stream_size.map(|bytes| (*set_by, bytes)))
+            .min_by_key(|&(_, bytes)| bytes);
+        let (set_by, value) = match smallest {
+            Some((set_by, bytes)) => (set_by, format!("{bytes} bytes")),
+            None => (SetBy::Default, "none".into()),
+        };
+        let row = Setting::new("max_stream_size", value, set_by, AppliedBy::Session);
+        self.settings.push(row);
+        smallest.map_or(u64::MAX, |(_, bytes)| bytes)
     }
 
     fn plain<T: Copy + std::fmt::Debug>(

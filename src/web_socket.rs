@@ -132,6 +132,13 @@ impl WebSocketRequest {
         self
     }
 
+    /// Lowers [`WebSockets::max_stream_size`](crate::WebSockets::max_stream_size): the smallest limit set
+    /// anywhere wins.
+    pub fn max_stream_size(mut self, bytes: u64) -> Self {
+        self.options.max_stream_size = Some(bytes);
+        self
+    }
+
     /// Overrides [`WebSockets::close_timeout`](crate::WebSockets::close_timeout).
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.options.close_timeout = Some(timeout);
@@ -176,8 +183,9 @@ impl WebSocketRequest {
         }
         let runtime = self.client.engine().runtime();
         let (connection, effective, call) = self.open().await?;
-        let span = call.session(&connection);
-        Ok(Session::open(connection, runtime?, effective.session, Stagger::random(), span))
+        let (runtime, span) = (runtime?, call.session(&connection));
+        let stagger = Stagger::random(&*runtime);
+        Ok(Session::open(connection, runtime, effective.session, stagger, span))
     }
 
     /// Makes it a session that connects again when its connection is lost: see
@@ -214,7 +222,7 @@ impl WebSocketRequest {
     }
 
     /// Opens a session of raw frames, nothing automatic: Ktor's `webSocketRaw`. Of the plugin's options
-    /// the handshake timeout and the limit for frames hold; the others are for sessions.
+    /// the handshake timeout, the limit for frames and the close timeout hold; the others are for sessions.
     ///
     /// # Errors
     /// Those of [`connect`](Self::connect); [`ErrorKind::InvalidInput`] also for options of this request
@@ -227,17 +235,23 @@ impl WebSocketRequest {
         if !self.extensions.is_empty() {
             require(self.client.engine(), Capability::RsvBits)?;
         }
-        let SessionOptions { max_frame_size, handshake_timeout, .. } = self.options;
-        let of_raw = SessionOptions { max_frame_size, handshake_timeout, ..Default::default() };
+        let SessionOptions { max_frame_size, handshake_timeout, close_timeout, .. } = self.options;
+        let of_raw = SessionOptions {
+            max_frame_size,
+            handshake_timeout,
+            close_timeout,
+            ..Default::default()
+        };
         if self.options != of_raw {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a raw session does nothing by itself: of a request's options only max_frame_size and \
-                 handshake_timeout are for connect_raw",
+                "a raw session does nothing by itself: of a request's options only max_frame_size, \
+                 handshake_timeout and close_timeout are for connect_raw",
             ));
         }
+        let runtime = self.client.engine().runtime();
         let (connection, effective, _) = self.open().await?;
-        Ok(RawSession::new(connection, effective.session.limits.max_frame_size))
+        Ok(RawSession::new(connection, runtime?, &effective.session))
     }
 
     async fn open(self) -> Result<(Connection, Effective, Call)> {

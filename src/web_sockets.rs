@@ -64,11 +64,22 @@ impl WebSockets {
         self
     }
 
-    /// The largest message to accept or to send, in bytes. A larger one that comes ends the session with
-    /// [`TooBig`](crate::ErrorKind::TooBig) and Close 1009; one to be sent is refused. Default: 64 MiB.
+    /// The largest message to accept or to send as a whole, in bytes. A larger one that comes ends the session
+    /// with [`TooBig`](crate::ErrorKind::TooBig) and Close 1009; one to be sent is refused. A message that
+    /// is streamed may be larger, but none of its frames. Default: 64 MiB.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.options.max_message_size = Some(bytes);
+        self
+    }
+
+    /// The largest message to accept or to send as a stream
+    /// ([`receive_stream`](crate::Session::receive_stream), [`send_stream`](crate::Session::send_stream)), in
+    /// bytes. A larger one that comes ends the session with [`TooBig`](crate::ErrorKind::TooBig) and Close
+    /// 1009; one to be sent is refused where it becomes too large. Default: none, as it is never held.
+    #[must_use]
+    pub fn max_stream_size(mut self, bytes: u64) -> Self {
+        self.options.max_stream_size = Some(bytes);
         self
     }
 

@@ -3,7 +3,13 @@
 //! `cargo test --features full --test engines -- tungstenite::closing` runs one topic of one engine.
 #![allow(clippy::needless_update, reason = "which fields are left depends on the build")]
 #![cfg_attr(
-    not(any(feature = "async-std", feature = "smol", feature = "reqwest")),
+    not(any(
+        feature = "async-std",
+        feature = "native-async-std",
+        feature = "native-smol",
+        feature = "smol",
+        feature = "reqwest"
+    )),
     allow(dead_code, reason = "there is no engine to make")
 )]
 
@@ -21,6 +27,12 @@ fn main() -> ExitCode {
         Box::new(ASYNC_STD),
         #[cfg(feature = "fastwebsockets")]
         Box::new(FAST_WEB_SOCKETS),
+        #[cfg(feature = "native")]
+        Box::new(NATIVE),
+        #[cfg(feature = "native-async-std")]
+        Box::new(NATIVE_ASYNC_STD),
+        #[cfg(feature = "native-smol")]
+        Box::new(NATIVE_SMOL),
         #[cfg(feature = "reqwest")]
         Box::new(REQWEST),
         #[cfg(feature = "smol")]
@@ -93,6 +105,56 @@ const ASYNC_STD: Built = Built {
     ..NOTHING
 };
 
+#[cfg(feature = "native-async-std")]
+const NATIVE_ASYNC_STD: Built = Built {
+    name: "native-async-std",
+    block_on: |future| async_std::task::block_on(future),
+    engine: || made(engine::NativeAsyncStd::new()),
+    #[cfg(feature = "rustls")]
+    with_root: |root| made(engine::NativeAsyncStd::new().root_certificate_pem(root)),
+    #[cfg(feature = "rustls")]
+    with_min_tls_version: |root, version| {
+        let engine = engine::NativeAsyncStd::new().root_certificate_pem(root);
+        made(engine.min_tls_version(version))
+    },
+    #[cfg(feature = "rustls")]
+    accepting_any_certificate: || {
+        made(engine::NativeAsyncStd::new().danger_accept_any_certificate())
+    },
+    #[cfg(feature = "rustls")]
+    with_client_certificate: |root, client| {
+        let engine = engine::NativeAsyncStd::new().root_certificate_pem(root);
+        made(engine.client_certificate_pem(client))
+    },
+    with_ping_interval: |interval| made(engine::NativeAsyncStd::new().ping_interval(interval)),
+    over: |stream| made(engine::NativeAsyncStd::over(stream)),
+    ..NOTHING
+};
+
+#[cfg(feature = "native-smol")]
+const NATIVE_SMOL: Built = Built {
+    name: "native-smol",
+    block_on: |future| smol::block_on(future),
+    engine: || made(engine::NativeSmol::new()),
+    #[cfg(feature = "rustls")]
+    with_root: |root| made(engine::NativeSmol::new().root_certificate_pem(root)),
+    #[cfg(feature = "rustls")]
+    with_min_tls_version: |root, version| {
+        let engine = engine::NativeSmol::new().root_certificate_pem(root);
+        made(engine.min_tls_version(version))
+    },
+    #[cfg(feature = "rustls")]
+    accepting_any_certificate: || made(engine::NativeSmol::new().danger_accept_any_certificate()),
+    #[cfg(feature = "rustls")]
+    with_client_certificate: |root, client| {
+        let engine = engine::NativeSmol::new().root_certificate_pem(root);
+        made(engine.client_certificate_pem(client))
+    },
+    with_ping_interval: |interval| made(engine::NativeSmol::new().ping_interval(interval)),
+    over: |stream| made(engine::NativeSmol::over(stream)),
+    ..NOTHING
+};
+
 #[cfg(feature = "smol")]
 const SMOL: Built = Built {
     name: "smol",
@@ -141,6 +203,31 @@ const FAST_WEB_SOCKETS: Built = Built {
     },
     with_ping_interval: |interval| made(engine::FastWebSockets::new().ping_interval(interval)),
     over: |stream| made(engine::FastWebSockets::over(tokio_stream(stream))),
+    ..NOTHING
+};
+
+#[cfg(feature = "native")]
+const NATIVE: Built = Built {
+    name: "native",
+    block_on: on_tokio,
+    engine: || made(engine::Native::new()),
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    with_root: |root| made(engine::Native::new().http(trusting(root))),
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    with_min_tls_version: |root, version| {
+        made(engine::Native::new().http(trusting(root).min_tls_version(version)))
+    },
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    accepting_any_certificate: || made(engine::Native::new().http(accepting_any())),
+    #[cfg(feature = "rustls")]
+    over_http2: |root| made(engine::Native::new().http(trusting(root).web_socket_over_http2())),
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    with_client_certificate: |root, client| {
+        let http = trusting(root).client_certificate_pem(client);
+        made(engine::Native::new().http(http))
+    },
+    with_ping_interval: |interval| made(engine::Native::new().ping_interval(interval)),
+    over: |stream| made(engine::Native::over(tokio_stream(stream))),
     ..NOTHING
 };
 
@@ -255,7 +342,7 @@ fn on_tokio(future: Block) {
     RUNTIME.block_on(future);
 }
 
-#[cfg(any(feature = "tungstenite", feature = "fastwebsockets"))]
+#[cfg(any(feature = "fastwebsockets", feature = "native", feature = "tungstenite"))]
 fn tokio_stream(stream: CountedStream) -> tokio_util::compat::Compat<CountedStream> {
     use tokio_util::compat::FuturesAsyncReadCompatExt as _;
     stream.compat()

@@ -6,6 +6,9 @@
     feature = "tungstenite",
     feature = "fastwebsockets",
     feature = "async-std",
+    feature = "native",
+    feature = "native-async-std",
+    feature = "native-smol",
     feature = "smol"
 ))]
 #![allow(

@@ -5,6 +5,9 @@
     feature = "tungstenite",
     feature = "fastwebsockets",
     feature = "async-std",
+    feature = "native",
+    feature = "native-async-std",
+    feature = "native-smol",
     feature = "smol",
     feature = "rustls"
 ))]
@@ -18,9 +21,12 @@ use drivetrain::{
 };
 
 /// What an engine stands on: its runtime, and the packages whose versions are of interest.
-const BELOW: [(&str, &str, &[&str]); 5] = [
+const BELOW: [(&str, &str, &[&str]); 8] = [
     ("async-std", "async-std", &["async-std", "async-tungstenite", "hyper"]),
     ("fastwebsockets", "tokio", &["fastwebsockets", "reqwest"]),
+    ("native", "tokio", &["drivetrain-codec", "reqwest"]),
+    ("native-async-std", "async-std", &["async-std", "drivetrain-codec", "hyper"]),
+    ("native-smol", "smol", &["smol", "drivetrain-codec", "hyper"]),
     ("reqwest", "tokio", &["reqwest"]),
     ("smol", "smol", &["smol", "async-tungstenite", "hyper"]),
     ("tungstenite", "tokio", &["tokio-tungstenite", "reqwest"]),
@@ -141,12 +147,12 @@ const DEVIATIONS: &str = "
 | `fastwebsockets` | a frame above 1 GiB is `TooBig` whatever the limit | the library reserves the announced size at once |
 | `fastwebsockets` | the peer's answer to a Close 1002 for reserved bits is not in `outcome().received` | the library refuses the header, and what follows is thrown away |
 | `fastwebsockets` | a text in one frame must be UTF-8 on a raw session too | the library checks it, and cannot be told not to |
-| `tungstenite`, `fastwebsockets` | over HTTP/2 (`web_socket_over_http2`) `flush` waits for the connection to take the frames, not for the socket | hyper hands over what is written by a channel |
-| `async-std`, `smol` | HTTP/1.1 only | hyper's HTTP/1.1 over futures-io; HTTP/2 needs a pool and a task of its own |
-| `reqwest`, `tungstenite`, `fastwebsockets` | a request without `Accept` is sent with `Accept: */*` | reqwest adds it and has no switch for it |
+| `native`, `tungstenite`, `fastwebsockets` | over HTTP/2 (`web_socket_over_http2`) `flush` waits for the connection to take the frames, not for the socket | hyper hands over what is written by a channel |
+| `async-std`, `native-async-std`, `native-smol`, `smol` | HTTP/1.1 only | hyper's HTTP/1.1 over futures-io; HTTP/2 needs a pool and a task of its own |
+| `reqwest`, `native`, `tungstenite`, `fastwebsockets` | a request without `Accept` is sent with `Accept: */*` | reqwest adds it and has no switch for it |
 
-Discontinued below: async-std itself (RUSTSEC-2025-0052). `smol` is the same engine on a runtime that is
-maintained.
+Discontinued below: async-std itself (RUSTSEC-2025-0052). `smol` and `native-smol` are the same engines on a
+runtime that is maintained.
 ";
 
 /// `package version`, as the lock file has it.

@@ -72,7 +72,7 @@ fn a_message_costs_no_allocation_and_no_task_switch_above_its_engine() {
                 assert!(timer.poll(&mut Context::from_waker(Waker::noop())).is_pending());
                 let request =
                     || client.web_socket(format!("{}{}", server.url, work.path(messages)));
-                let raw = End::Raw(request().connect_raw().await.unwrap());
+                let raw = End::Raw(Box::new(request().connect_raw().await.unwrap()));
                 let raw = count(raw, work, messages, &tasks).await;
                 let whole = End::Whole(request().connect().await.unwrap());
                 (raw, count(whole, work, messages, &tasks).await)
@@ -184,7 +184,7 @@ impl Work {
 
 /// A session, or its engine alone: a raw session is the engine's own connection and nothing else.
 enum End {
-    Raw(RawSession),
+    Raw(Box<RawSession>),
     Whole(Session),
 }
 

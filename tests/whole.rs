@@ -138,6 +138,15 @@ const ENGINES: &[(&str, Make)] = &[
         let http = engine::Reqwest::new().root_certificate_pem(ca);
         Arc::new(engine::FastWebSockets::new().http(http))
     }),
+    #[cfg(feature = "native")]
+    ("native", |ca| {
+        let http = engine::Reqwest::new().root_certificate_pem(ca);
+        Arc::new(engine::Native::new().http(http))
+    }),
+    #[cfg(feature = "native-async-std")]
+    ("native-async-std", |ca| Arc::new(engine::NativeAsyncStd::new().root_certificate_pem(ca))),
+    #[cfg(feature = "native-smol")]
+    ("native-smol", |ca| Arc::new(engine::NativeSmol::new().root_certificate_pem(ca))),
     #[cfg(feature = "reqwest")]
     ("reqwest", |ca| Arc::new(engine::Reqwest::new().root_certificate_pem(ca))),
     #[cfg(feature = "smol")]

@@ -6,7 +6,7 @@
 use std::{
     cell::Cell,
     collections::{HashSet, VecDeque},
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::{
         Arc,
@@ -17,10 +17,11 @@ use std::{
 };
 
 use drivetrain::{
-    Bytes, CloseCode, CloseReason, Error, ErrorKind, Frame, Incoming, OpCode, Outcome, Outgoing,
-    RawFrame, Result, Rsv, Session, WebSockets,
+    Bytes, CloseCode, CloseReason, Error, ErrorKind, Frame, Incoming, MessageKind, MessageReader,
+    MessageWriter, OpCode, Outcome, Outgoing, RawFrame, Result, Rsv, Session, WebSockets,
     testing::{Peer, TestRuntime, pipe},
 };
+use futures_io::AsyncWrite;
 use libfuzzer_sys::fuzz_target;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +59,8 @@ struct World {
     accepted: Vec<Message>,
     delivered: Vec<Message>,
     app_pongs: HashSet<Bytes>,
+    /// A message that is streamed, and what was written to it.
+    writer: Option<(MessageWriter, bool, Vec<u8>)>,
     /// What `receive` said when there was nothing more.
     last_word: Option<String>,
     incoming_dropped: bool,
@@ -152,6 +155,7 @@ impl World {
             accepted: vec![],
             delivered: vec![],
             app_pongs: HashSet::new(),
+            writer: None,
             last_word: None,
             incoming_dropped: false,
         }
@@ -210,6 +214,8 @@ impl World {
                     self.runtime.advance(Duration::from_secs(1) * steps);
                 }
                 b'k' => self.settle(),
+                // The writer.
+                b'M' | b'h' | b'H' | b'D' => self.write(operation),
                 // The application.
                 _ => self.application(operation),
             }
@@ -366,6 +372,65 @@ impl World {
         }
     }
 
+    /// What is done to a message that is streamed.
+    fn write(&mut self, operation: u8) {
+        let size = if operation == b'M' { self.number() << 11 } else { 0 };
+        let payload = self.payload(size);
+        let Some((writer, text, written)) = &mut self.writer else { return };
+        match operation {
+            b'M' => {
+                if let Some(Ok(())) = poll_once(&mut Box::pin(writer.write_chunk(payload.clone()))) {
+                    written.extend_from_slice(&payload);
+                }
+            }
+            b'h' => {
+                let mut writer = Pin::new(writer);
+                // That it fails is seen elsewhere.
+                let _ = poll_once(&mut Box::pin(poll_fn(|cx| writer.as_mut().poll_flush(cx))));
+            }
+            b'H' => {
+                let finished = poll_once(&mut Box::pin(writer.finish()));
+                if let Some(Ok(())) = finished {
+                    self.accepted.push((*text, std::mem::take(written).into()));
+                    self.writer = None;
+                }
+            }
+            _ => self.writer = None,
+        }
+    }
+
+    /// Keeps a writer, or drops it, if there is one already, which nothing was written to.
+    fn begun(&mut self, writer: Option<Result<MessageWriter>>) {
+        if let Some(Ok(writer)) = writer {
+            let text = writer.kind() == MessageKind::Text;
+            assert!(self.writer.replace((writer, text, vec![])).is_none(), "two at once");
+        }
+    }
+
+    /// Reads some chunks of the next message, and then drops the reader.
+    fn read(&mut self, started: Option<Result<Option<MessageReader<'_>>>>, most: usize) {
+        let mut reader = match started {
+            Some(Ok(Some(reader))) => reader,
+            end => return self.received(end.map(|end| end.map(|_| None))),
+        };
+        assert!(self.last_word.is_none(), "a message after the end");
+        let text = reader.kind() == MessageKind::Text;
+        let mut bytes = vec![];
+        for _ in 0..most {
+            match poll_once(&mut Box::pin(reader.chunk())) {
+                Some(Ok(Some(chunk))) => bytes.extend_from_slice(&chunk),
+                Some(Ok(None)) => return self.delivered.push((text, bytes.into())),
+                Some(Err(error)) => {
+                    error.outcome().expect("it has the outcome");
+                    return;
+                }
+                None => {
+                    self.runtime.settle();
+                }
+            }
+        }
+    }
+
     /// Each future is polled as long as it is woken, and then dropped.
     fn whole(&mut self, mut session: Session, operation: u8) {
         match operation {
@@ -390,6 +455,16 @@ impl World {
             b'r' | b'R' => {
                 let received = poll_once(&mut Box::pin(session.receive()));
                 self.received(received);
+            }
+            b'm' => {
+                let kind = self.kind();
+                let writer = poll_once(&mut Box::pin(session.send_stream(kind)));
+                self.begun(writer);
+            }
+            b'v' => {
+                let most = self.number();
+                let started = poll_once(&mut Box::pin(session.receive_stream()));
+                self.read(started, most);
             }
             b'p' => {
                 // It waits while the peer does something.
@@ -454,6 +529,12 @@ impl World {
                     Done::Unit
                 });
             }
+            b'm' => {
+                let kind = self.kind();
+                let writer = poll_once(&mut Box::pin(outgoing.send_stream(kind)));
+                drop(outgoing);
+                self.begun(writer);
+            }
             b'l' if !busy => self.start(async move {
                 // That it fails is seen elsewhere.
                 let _ = outgoing.flush().await;
@@ -472,7 +553,16 @@ impl World {
     }
 
     fn split_rest(&mut self, operation: u8) {
-        let number = if operation == b'q' { self.number() } else { 0 };
+        let number = if matches!(operation, b'q' | b'v') { self.number() } else { 0 };
+        if operation == b'v' {
+            let App::Split(_, incoming, _) = &mut self.app else { return };
+            let Some(mut half) = incoming.take() else { return };
+            let started = poll_once(&mut Box::pin(half.receive_stream()));
+            self.read(started, number);
+            let App::Split(_, incoming, _) = &mut self.app else { return };
+            *incoming = Some(half);
+            return;
+        }
         let App::Split(outgoing, incoming, slots) = &mut self.app else { return };
         match operation {
             b'r' => {
@@ -575,6 +665,10 @@ impl World {
         (frame, (text, payload))
     }
 
+    fn kind(&mut self) -> MessageKind {
+        if self.number() % 2 == 0 { MessageKind::Text } else { MessageKind::Binary }
+    }
+
     fn control(&mut self, operation: u8) -> Frame {
         let payload = self.payload(9);
         if operation == b'G' {
@@ -629,6 +723,7 @@ impl World {
 
     fn drop_all(&mut self, app: App) {
         drop(app);
+        self.writer = None;
         self.runtime.settle();
         assert_eq!(self.runtime.tasks(), 0, "the keeper has ended");
         assert!(self.peer.is_dropped(), "the connection is dropped");
@@ -640,6 +735,8 @@ impl World {
 
     /// No wake-up is lost, and everything comes to its end.
     fn end(&mut self) {
+        // Whoever waits for it has its turn.
+        self.writer = None;
         loop {
             self.settle();
             let App::Split(_, _, slots) = &self.app else { break };

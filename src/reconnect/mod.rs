@@ -29,7 +29,7 @@
 //!    [`Event::Disconnected`] for it, after the messages that it had brought. Each message that the connection
 //!    had accepted and that is not known to have arrived is in its [`Unconfirmed`], once: as a frame if it
 //!    was not sent; as a frame too if it may have arrived, up to a
-//!    [capacity](ReconnectRequest::unconfirmed_capacity); older ones as a number. So nothing is lost silently.
+//!    [capacity](ReconnectRequest::unconfirmed_capacity); older and streamed ones as a number. So nothing is lost silently.
 //! 3. No message goes out on another connection than the one that accepted it. So nothing is sent twice,
 //!    unless the application does it: it alone knows whether that is harmless.
 //! 4. Between the end of a connection and [`Event::Connected`] no message is accepted: `send` fails, or

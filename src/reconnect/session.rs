@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::{
     Attempt, Connected, Disconnected, Event, Retrying, Sender, State, States,
     attempt::{Failure, Progress, Recipe},
-    backoff::{Next, Tries, random},
+    backoff::{Next, Tries},
     link::{Link, Phase},
     retry_after::retry_after,
     trace,
@@ -282,7 +282,7 @@ impl ReconnectingSession {
             return None;
         }
         let wanted = error.response().and_then(|response| retry_after(response.headers()));
-        let (attempt, delay) = match self.plan.tries.next(wanted, random()) {
+        let (attempt, delay) = match self.plan.tries.next(wanted, self.plan.runtime.random()) {
             Next::Try { attempt, delay } => (attempt, delay),
             Next::Enough(tries) => {
                 self.end(Some(gave_up(format!("gave up after {tries} tries: {error}"), error)));

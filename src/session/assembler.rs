@@ -1,33 +1,43 @@
-//! Frames in, events out: fragments, limits, UTF-8 and the rules of RFC 6455 section 5.4: pure.
+//! Frames in, events out: limits for frames, UTF-8 and the rules of RFC 6455 section 5.4: pure.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use drivetrain_engine::{
-    CloseCode, CloseReason, Duties, Error, ErrorKind, Frame, Limits, OpCode, RawFrame, Result,
-    Unit, Utf8Bytes,
+    CloseReason, Duties, Error, ErrorKind, Frame, Limits, OpCode, RawFrame, Result, Unit,
+    Utf8Bytes, Utf8Check,
 };
 
-/// Puts messages together from frames and refuses what breaks a rule.
+use super::kind::MessageKind;
+
+/// Sees to it that frames are messages, and refuses what breaks a rule.
 #[derive(Debug)]
 pub(super) struct Assembler {
     limits: Limits,
     duties: Duties,
-    partial: Option<Partial>,
+    open: Option<Open>,
 }
 
 /// A message of which more is to come.
 #[derive(Debug)]
-struct Partial {
+struct Open {
     text: bool,
-    payload: BytesMut,
-    /// How much of a text's payload is known to be whole characters.
-    valid: usize,
+    utf8: Utf8Check,
+}
+
+/// A fragment of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// The message's kind, if this is its first fragment.
+    pub(super) start: Option<MessageKind>,
+    pub(super) payload: Bytes,
+    /// Whether the message ends with it.
+    pub(super) last: bool,
 }
 
 /// What a frame came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A part of a message; more is to come.
-    Fragment,
+    /// A part of a message in several.
+    Part(Part),
     /// A whole message.
     Message(Frame),
     /// A ping to answer.
@@ -40,77 +50,81 @@ pub(super) enum Event {
 
 impl Assembler {
     pub(super) fn new(limits: Limits, duties: Duties) -> Self {
-        Self { limits, duties, partial: None }
+        Self { limits, duties, open: None }
     }
 
-    /// The largest data frame that may come next.
-    pub(super) fn max_payload(&self) -> usize {
+    /// The largest data frame that may come next, when so much of its message is held. What is handed on
+    /// in fragments is not held.
+    #[inline]
+    pub(super) fn max_payload(&self, held: usize) -> usize {
         match self.duties.unit {
             Unit::Messages => self.limits.max_message_size,
-            _ => {
-                let held = self.partial.as_ref().map_or(0, |partial| partial.payload.len());
-                self.limits.max_frame_size.min(self.limits.max_message_size.saturating_sub(held))
-            }
+            _ => self.limits.max_frame_size.min(self.limits.max_message_size.saturating_sub(held)),
         }
     }
 
-    /// Takes the next frame.
+    /// The largest message that is held as a whole.
+    pub(super) fn max_message_size(&self) -> usize {
+        self.limits.max_message_size
+    }
+
+    /// Whether more is to come of a message.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Takes the next frame, when so much of its message is held.
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] or [`ErrorKind::TooBig`], with the close code to send.
     #[inline]
-    pub(super) fn accept(&mut self, frame: RawFrame) -> Result<Event> {
-        let is_short = frame.payload.len() <= self.max_payload();
-        if frame.fin && frame.rsv.is_none() && self.partial.is_none() && is_short {
+    pub(super) fn accept(&mut self, frame: RawFrame, held: usize) -> Result<Event> {
+        let is_short = frame.payload.len() <= self.max_payload(held);
+        if frame.fin && frame.rsv.is_none() && self.open.is_none() && is_short {
             match frame.opcode {
-                OpCode::Text => return message(true, frame.payload).map(Event::Message),
-                OpCode::Binary => return message(false, frame.payload).map(Event::Message),
+                OpCode::Text => {
+                    return message(MessageKind::Text, frame.payload).map(Event::Message);
+                }
+                OpCode::Binary => {
+                    return message(MessageKind::Binary, frame.payload).map(Event::Message);
+                }
                 _ => {}
             }
         }
-        self.accept_part(frame)
+        self.accept_part(frame, held)
     }
 
     /// Takes any frame: what is here is not a message in one frame, as most are, or breaks a rule.
-    fn accept_part(&mut self, frame: RawFrame) -> Result<Event> {
+    fn accept_part(&mut self, frame: RawFrame, held: usize) -> Result<Event> {
         if !frame.rsv.is_none() {
             return Err(violation("a frame has reserved bits set that no extension uses"));
         }
         if frame.opcode.is_control() {
             return control(frame);
         }
-        if frame.payload.len() > self.max_payload() {
-            return Err(self.too_big(frame.payload.len()));
+        if frame.payload.len() > self.max_payload(held) {
+            return Err(self.too_big(frame.payload.len(), held));
         }
-        match (frame.opcode, &mut self.partial) {
+        let start = match (frame.opcode, &self.open) {
             (OpCode::Continuation, None) => {
-                Err(violation("a continuation frame has no message to go on with"))
+                return Err(violation("a continuation frame has no message to go on with"));
             }
-            (OpCode::Continuation, Some(partial)) => {
-                partial.push(&frame.payload, frame.fin)?;
-                if !frame.fin {
-                    return Ok(Event::Fragment);
-                }
-                let partial = self.partial.take().unwrap_or_else(|| Partial::new(false));
-                partial.into_message().map(Event::Message)
-            }
+            (OpCode::Continuation, Some(_)) => None,
             (_, Some(_)) => {
-                Err(violation("a new message begins before the fragmented one has ended"))
+                return Err(violation("a new message begins before the fragmented one has ended"));
             }
-            (opcode, None) if frame.fin => {
-                message(opcode == OpCode::Text, frame.payload).map(Event::Message)
-            }
-            (opcode, None) => {
-                let mut partial = Partial::new(opcode == OpCode::Text);
-                partial.push(&frame.payload, false)?;
-                self.partial = Some(partial);
-                Ok(Event::Fragment)
-            }
+            (OpCode::Text, None) => Some(MessageKind::Text),
+            (_, None) => Some(MessageKind::Binary),
+        };
+        let mut open = self.open.take().unwrap_or_else(|| Open::new(start));
+        open.check(&frame.payload, frame.fin)?;
+        if !frame.fin {
+            self.open = Some(open);
         }
+        Ok(Event::Part(Part { start, payload: frame.payload, last: frame.fin }))
     }
 
-    fn too_big(&self, size: usize) -> Error {
-        let held = self.partial.as_ref().map_or(0, |partial| partial.payload.len());
+    fn too_big(&self, size: usize, held: usize) -> Error {
         let Limits { max_frame_size, max_message_size } = self.limits;
         let message = if size > max_frame_size && self.duties.unit == Unit::Frames {
             format!("a frame of {size} bytes is above the limit of {max_frame_size}")
@@ -121,36 +135,29 @@ impl Assembler {
     }
 }
 
-impl Partial {
-    fn new(text: bool) -> Self {
-        Self { text, payload: BytesMut::new(), valid: 0 }
+impl Open {
+    fn new(start: Option<MessageKind>) -> Self {
+        Self { text: start == Some(MessageKind::Text), utf8: Utf8Check::new() }
     }
 
-    /// Adds a fragment; a text that can no longer become UTF-8 is refused at once, not at its end.
-    fn push(&mut self, payload: &[u8], last: bool) -> Result<()> {
-        self.payload.extend_from_slice(payload);
-        if !self.text {
-            return Ok(());
-        }
-        match std::str::from_utf8(&self.payload[self.valid..]) {
-            Ok(_) => self.valid = self.payload.len(),
-            Err(error) if error.error_len().is_none() && !last => self.valid += error.valid_up_to(),
-            Err(_) => return Err(not_utf8()),
+    /// A text that can no longer become UTF-8 is refused at once, not at its end.
+    fn check(&mut self, payload: &[u8], last: bool) -> Result<()> {
+        if self.text && (self.utf8.push(payload).is_err() || (last && !self.utf8.is_complete())) {
+            return Err(Error::not_utf8());
         }
         Ok(())
     }
-
-    fn into_message(self) -> Result<Frame> {
-        message(self.text, self.payload.freeze())
-    }
 }
 
+/// A whole message.
 #[inline]
-fn message(text: bool, payload: Bytes) -> Result<Frame> {
-    if text {
-        return Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| not_utf8());
+pub(super) fn message(kind: MessageKind, payload: Bytes) -> Result<Frame> {
+    match kind {
+        MessageKind::Text => {
+            Utf8Bytes::try_from(payload).map(Frame::Text).map_err(|_| Error::not_utf8())
+        }
+        MessageKind::Binary => Ok(Frame::Binary(payload)),
     }
-    Ok(Frame::Binary(payload))
 }
 
 fn control(frame: RawFrame) -> Result<Event> {
@@ -171,13 +178,9 @@ fn violation(message: &'static str) -> Error {
     Error::new(ErrorKind::Protocol, message)
 }
 
-fn not_utf8() -> Error {
-    violation("a text message is not UTF-8").with_close_code(CloseCode::INVALID_PAYLOAD)
-}
-
 #[cfg(test)]
 mod tests {
-    use drivetrain_engine::Rsv;
+    use drivetrain_engine::{CloseCode, Rsv};
 
     use super::*;
 
@@ -189,15 +192,20 @@ mod tests {
         RawFrame { fin, ..RawFrame::new(opcode, Bytes::copy_from_slice(payload)) }
     }
 
+    fn part(start: Option<MessageKind>, payload: &'static [u8], last: bool) -> Event {
+        Event::Part(Part { start, payload: payload.into(), last })
+    }
+
     #[test]
-    fn fragments_become_one_message_with_control_frames_between() {
+    fn fragments_are_parts_of_one_message_with_control_frames_between() {
         let mut assembler = assembler(100, 100);
-        let mut take = |frame| assembler.accept(frame).expect("valid");
-        assert_eq!(take(frame(OpCode::Text, b"h\xc3", false)), Event::Fragment);
+        let mut take = |frame| assembler.accept(frame, 0).expect("valid");
+        let text = Some(MessageKind::Text);
+        assert_eq!(take(frame(OpCode::Text, b"h\xc3", false)), part(text, b"h\xc3", false));
         assert_eq!(take(frame(OpCode::Ping, b"?", true)), Event::Ping(Bytes::from_static(b"?")));
-        assert_eq!(take(frame(OpCode::Continuation, b"", false)), Event::Fragment);
-        let last = take(frame(OpCode::Continuation, b"\xa9!", true));
-        assert_eq!(last, Event::Message(Frame::from("hé!")));
+        assert_eq!(take(frame(OpCode::Continuation, b"", false)), part(None, b"", false));
+        assert_eq!(take(frame(OpCode::Continuation, b"\xa9!", true)), part(None, b"\xa9!", true));
+        assert!(!assembler.is_open());
     }
 
     #[test]
@@ -225,35 +233,31 @@ mod tests {
             let mut assembler = assembler(1000, 1000);
             let error = frames
                 .iter()
-                .find_map(|frame| assembler.accept(frame.clone()).err())
+                .find_map(|frame| assembler.accept(frame.clone(), 0).err())
                 .unwrap_or_else(|| panic!("{frames:?} was accepted"));
             assert_eq!(error.close_code(), Some(code), "{frames:?}");
         }
     }
 
     #[test]
-    fn the_limits_hold_for_frames_and_for_messages() {
+    fn the_limits_hold_for_frames_and_for_what_is_held() {
         let mut assembler = assembler(4, 6);
-        assert_eq!(assembler.max_payload(), 4);
-        assert!(assembler.accept(frame(OpCode::Binary, &[0; 4], false)).is_ok());
-        assert_eq!(assembler.max_payload(), 2);
-        let error = assembler.accept(frame(OpCode::Continuation, &[0; 3], true)).unwrap_err();
+        assert_eq!(assembler.max_payload(0), 4);
+        assert!(assembler.accept(frame(OpCode::Binary, &[0; 4], false), 0).is_ok());
+        assert_eq!(assembler.max_payload(4), 2);
+        let error = assembler.accept(frame(OpCode::Continuation, &[0; 3], true), 4).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooBig);
         assert_eq!(error.close_code(), Some(CloseCode::TOO_BIG));
     }
 
     #[test]
     fn a_text_split_at_every_byte_is_one_text() {
-        let text = "grüße 🦀 ひ";
         let mut assembler = assembler(100, 100);
-        let bytes = text.as_bytes();
+        let bytes = "grüße 🦀 ひ".as_bytes();
         for (i, byte) in bytes.iter().enumerate() {
             let opcode = if i == 0 { OpCode::Text } else { OpCode::Continuation };
-            let last = i + 1 == bytes.len();
-            let event = assembler.accept(frame(opcode, &[*byte], last)).expect("valid");
-            if last {
-                assert_eq!(event, Event::Message(Frame::from(text)));
-            }
+            assembler.accept(frame(opcode, &[*byte], i + 1 == bytes.len()), 0).expect("valid");
         }
+        assert!(!assembler.is_open());
     }
 }

@@ -13,7 +13,11 @@ pub(crate) struct SessionConfig {
     pub(crate) engine: Arc<str>,
     /// Why the engine sends no Ping and Pong, if it does not.
     pub(crate) no_pings: Option<Cow<'static, str>>,
+    /// Why the engine sends no fragments, if it does not.
+    pub(crate) no_fragments: Option<Cow<'static, str>>,
     pub(crate) limits: Limits,
+    /// The largest message that is streamed, in either direction.
+    pub(crate) max_stream_size: u64,
     pub(crate) ping_interval: Option<Duration>,
     /// `None` is twice the interval.
     pub(crate) ping_timeout: Option<Duration>,
@@ -35,6 +39,20 @@ impl SessionConfig {
             None => Ok(()),
             Some(reason) => {
                 Err(Error::unsupported(self.engine.to_string(), Capability::SendPing, reason))
+            }
+        }
+    }
+
+    /// # Errors
+    /// [`Unsupported`](drivetrain_engine::ErrorKind::Unsupported) if the engine sends no fragments, or if its
+    /// connection takes whole messages only.
+    pub(super) fn check_fragments(&self, whole_messages: bool) -> Result<()> {
+        let whole =
+            || whole_messages.then_some(Cow::Borrowed("its connection takes whole messages"));
+        match self.no_fragments.clone().or_else(whole) {
+            None => Ok(()),
+            Some(reason) => {
+                Err(Error::unsupported(self.engine.to_string(), Capability::SendFragments, &reason))
             }
         }
     }

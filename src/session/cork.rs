@@ -35,6 +35,13 @@ impl Cork {
         self.batch = 1;
     }
 
+    /// Whether messages come faster than they are received: two in a row needed neither waiting nor the
+    /// socket.
+    #[inline]
+    pub(super) fn is_flooded(&self) -> bool {
+        self.batch > 2
+    }
+
     /// Whether the message that is sent now is written at once.
     #[inline]
     pub(super) fn lets_pass(&mut self) -> bool {
@@ -53,6 +60,19 @@ mod tests {
         cork.waits();
         cork.receives(false);
         assert_eq!([cork.lets_pass(), cork.lets_pass()], [true, false]);
+    }
+
+    #[test]
+    fn a_flood_is_two_in_a_row_that_were_here() {
+        let mut cork = Cork::new();
+        for from_socket in [true, false, true, true, false] {
+            cork.receives(from_socket);
+            assert!(!cork.is_flooded());
+        }
+        cork.receives(false);
+        assert!(cork.is_flooded());
+        cork.waits();
+        assert!(!cork.is_flooded());
     }
 
     #[test]

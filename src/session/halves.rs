@@ -14,10 +14,15 @@ use futures_sink::Sink;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    batch::Batch,
     config::SessionConfig,
     converter,
+    inbox::Arrival,
+    kind::MessageKind,
+    reader::MessageReader,
     shared::{Shared, Urgency},
     stats::SessionStats,
+    writer::MessageWriter,
 };
 
 /// The sending half of a session: a cheap clone for each task that sends, and a [`Sink`].
@@ -47,15 +52,24 @@ pub struct Outgoing {
 /// Dropping it while the sending half lives discards what comes in; pings are answered all the same.
 pub struct Incoming {
     live: Arc<Live>,
+    /// What came with the message that was received last; before anything that is behind the lock.
+    batch: Batch,
 }
 
 /// Ends the session when the last half is gone.
-struct Live(Arc<Shared>);
+pub(super) struct Live(Arc<Shared>);
+
+impl Live {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
+    }
+}
 
 /// The halves of a session.
 pub(super) fn halves(shared: Arc<Shared>) -> (Outgoing, Incoming) {
     let live = Arc::new(Live(shared));
-    (Outgoing { live: Arc::clone(&live), pending: None }, Incoming { live })
+    let batch = Batch::new(live.0.config.incoming_capacity);
+    (Outgoing { live: Arc::clone(&live), pending: None }, Incoming { live, batch })
 }
 
 impl Outgoing {
@@ -87,6 +101,25 @@ impl Outgoing {
     /// As for [`send`](Self::send).
     pub fn feed(&self, frame: impl Into<Frame>) -> impl Future<Output = Result<()>> + Send + '_ {
         self.put(frame.into(), Urgency::Feed)
+    }
+
+    /// Begins a message that is sent as it is written, in fragments (RFC 6455 section 5.4), and never held as
+    /// a whole: an `AsyncWrite`. See [`MessageWriter`].
+    ///
+    /// Messages accepted before go first. Until the writer has ended the message, or is dropped, every other
+    /// message waits, whoever sends it, and so does the next call; Ping, Pong and Close do not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] on an engine that sends no fragments, and those of [`send`](Self::send) but
+    /// for what is wrong with a frame.
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, nothing was begun.
+    pub async fn send_stream(&self, kind: MessageKind) -> Result<MessageWriter> {
+        let shared = self.shared();
+        shared.config.check_fragments(shared.facts.whole_messages)?;
+        poll_fn(|cx| shared.poll_begin_stream(cx)).await?;
+        Ok(MessageWriter::new(Arc::clone(&self.live), kind))
     }
 
     /// Waits until everything accepted is written to the socket.
@@ -241,7 +274,25 @@ impl Incoming {
     /// # Cancel safety
     /// Safe: a dropped future loses nothing.
     pub fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>>> + Send + '_ {
-        poll_fn(|cx| self.live.0.poll_receive(cx))
+        poll_fn(|cx| self.poll_receive(cx))
+    }
+
+    /// The next message, Text or Binary, to be read as it comes and never held as a whole: an `AsyncRead`;
+    /// `None` after a clean close, and again on later calls. See [`MessageReader`].
+    ///
+    /// Of a message in several frames each is read when it is asked for; what waits is bounded by the incoming
+    /// capacity, and a peer that sends more has to wait. A frame is held as a whole: the limits for frames and
+    /// for messages hold for each, and for the message only
+    /// [`max_stream_size`](crate::WebSockets::max_stream_size).
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future loses nothing, and neither does a [`receive`](Self::receive) that was dropped
+    /// before.
+    pub async fn receive_stream(&mut self) -> Result<Option<MessageReader<'_>>> {
+        MessageReader::open(self).await
     }
 
     /// The next message as a value, read by the session's converter. The message is consumed even if it
@@ -255,8 +306,9 @@ impl Incoming {
     /// # Cancel safety
     /// Safe: a dropped future loses nothing.
     pub async fn receive_deserialized<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let converter = converter::installed(self.live.0.config.converter.as_deref())?;
-        if let Some(frame) = poll_fn(|cx| self.live.0.poll_receive(cx)).await? {
+        converter::installed(self.live.0.config.converter.as_deref())?;
+        if let Some(frame) = poll_fn(|cx| self.poll_receive(cx)).await? {
+            let converter = converter::installed(self.live.0.config.converter.as_deref())?;
             return converter::deserialize(converter, frame);
         }
         let outcome = self.live.0.with(|state| state.outcome())?;
@@ -269,6 +321,37 @@ impl Incoming {
     pub fn stats(&self) -> SessionStats {
         self.live.0.stats()
     }
+
+    #[inline]
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
+        if let Some(message) = self.batch.pop() {
+            return Poll::Ready(Ok(Some(message)));
+        }
+        let polled = self.live.0.poll_receive(cx, &mut self.batch);
+        if polled.is_pending() {
+            self.batch.release();
+        }
+        polled
+    }
+
+    /// The next message or fragment, for a reader; `None` after a clean end.
+    pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrival>>> {
+        match self.batch.pop() {
+            Some(message) => Poll::Ready(Ok(Some(Arrival::Message(message)))),
+            None => self.live.0.poll_part(cx),
+        }
+    }
+
+    /// What was received is refused, and nothing behind it counts.
+    pub(super) fn refuse(&mut self, error: Error) {
+        let behind = self.batch.clear();
+        // It is the error of the session, which the next call waits for. A poisoned one has another.
+        let _ = self.live.0.with(|state| state.refuse(error, behind));
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.live.0
+    }
 }
 
 impl Stream for Incoming {
@@ -276,15 +359,15 @@ impl Stream for Incoming {
 
     /// The error of an unclean end is yielded again on each call, as [`receive`](Incoming::receive)
     /// repeats it.
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.live.0.poll_receive(cx).map(Result::transpose)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_receive(cx).map(Result::transpose)
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
         if Arc::strong_count(&self.live) > 1 {
-            self.live.0.discard_incoming();
+            self.live.0.discard_incoming(&self.batch);
         }
     }
 }

@@ -17,6 +17,7 @@ const ENTRY: usize = mem::size_of::<Frame>();
 /// | [`unsent`](Self::unsent) | not, or not wholly, given to the engine | no |
 /// | [`doubtful`](Self::doubtful) | given to the engine, and so perhaps written to the socket | unknown |
 /// | [`forgotten`](Self::forgotten) | the same, but too long ago to be kept | unknown |
+/// | [`streamed`](Self::streamed) | sent by a [`MessageWriter`](crate::MessageWriter), which nobody keeps | unknown |
 /// | in none of them | before a ping that was answered, or before a Close of this end's that was | yes |
 ///
 /// A WebSocket keeps the order: what arrived is all of what is in none of them, and then, if anything, the
@@ -34,17 +35,21 @@ pub struct Unconfirmed {
     pub unsent: Vec<Frame>,
     /// How many messages before [`doubtful`](Self::doubtful) may or may not have arrived, and are not kept.
     pub forgotten: u64,
+    /// How many streamed messages, in between, may or may not have arrived. One that was not ended has not: its
+    /// writer has failed.
+    pub streamed: u64,
 }
 
 impl Unconfirmed {
     /// Whether everything that was accepted has arrived.
     pub fn is_empty(&self) -> bool {
-        self.doubtful.is_empty() && self.unsent.is_empty() && self.forgotten == 0
+        self.len() == 0
     }
 
     /// How many messages they are.
     pub fn len(&self) -> u64 {
-        self.forgotten + (self.doubtful.len() + self.unsent.len()) as u64
+        let kept = self.doubtful.len() + self.unsent.len();
+        self.forgotten + self.streamed + kept as u64
     }
 
     /// All that are kept, in the order in which they were accepted. Who sends them again sends some of them
@@ -60,6 +65,7 @@ impl fmt::Debug for Unconfirmed {
             .field("forgotten", &self.forgotten)
             .field("doubtful", &self.doubtful.len())
             .field("unsent", &self.unsent.len())
+            .field("streamed", &self.streamed)
             .finish()
     }
 }
@@ -74,7 +80,8 @@ pub(super) struct Journal {
     first: u64,
     /// The messages before this number have arrived.
     confirmed: u64,
-    kept: VecDeque<Frame>,
+    /// `None` is a streamed one.
+    kept: VecDeque<Option<Frame>>,
     bytes: usize,
     /// The code of the Close that this end sent before the peer sent one.
     closed: Option<CloseCode>,
@@ -98,11 +105,17 @@ impl Journal {
         if !matches!(frame, Frame::Text(_) | Frame::Binary(_)) {
             return;
         }
-        self.bytes = self.bytes.saturating_add(cost(frame));
-        self.kept.push_back(frame.clone());
+        self.bytes = self.bytes.saturating_add(cost(Some(frame)));
+        self.kept.push_back(Some(frame.clone()));
         while self.bytes > self.capacity && self.first < given {
             self.drop_first();
         }
+    }
+
+    /// The end of a streamed message is accepted.
+    pub(super) fn accept_streamed(&mut self) {
+        self.bytes = self.bytes.saturating_add(cost(None));
+        self.kept.push_back(None);
     }
 
     /// The messages before this number have arrived.
@@ -132,20 +145,24 @@ impl Journal {
         }
         let doubtful = usize::try_from(given.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let forgotten = self.first.saturating_sub(self.confirmed);
-        let unsent = self.kept.split_off(doubtful.min(self.kept.len()));
-        Unconfirmed { doubtful: self.kept.into(), unsent: unsent.into(), forgotten }
+        let kept = self.kept.len();
+        let unsent: Vec<_> =
+            self.kept.split_off(doubtful.min(kept)).into_iter().flatten().collect();
+        let doubtful: Vec<_> = self.kept.into_iter().flatten().collect();
+        let streamed = (kept - unsent.len() - doubtful.len()) as u64;
+        Unconfirmed { doubtful, unsent, forgotten, streamed }
     }
 
     fn drop_first(&mut self) {
         if let Some(frame) = self.kept.pop_front() {
-            self.bytes -= cost(&frame);
+            self.bytes -= cost(frame.as_ref());
             self.first += 1;
         }
     }
 }
 
-fn cost(frame: &Frame) -> usize {
-    ENTRY + frame.read_bytes().len()
+fn cost(frame: Option<&Frame>) -> usize {
+    ENTRY + frame.map_or(0, |frame| frame.read_bytes().len())
 }
 
 #[cfg(test)]
@@ -198,6 +215,17 @@ mod tests {
         assert_eq!(report.forgotten, 2, "what was not sent is never forgotten");
         assert_eq!(texts(&report.doubtful), ["c"]);
         assert_eq!(texts(&report.unsent), ["d", "e"]);
+    }
+
+    #[test]
+    fn streamed_messages_are_counted_among_the_others() {
+        let mut journal = journal(&["a"], 0);
+        journal.accept_streamed();
+        journal.accept(&"b".into(), 0);
+        journal.accept_streamed();
+        let report = journal.report(2, None);
+        assert_eq!((texts(&report.doubtful), texts(&report.unsent)), (vec!["a"], vec!["b"]));
+        assert_eq!((report.streamed, report.len()), (2, 4));
     }
 
     #[test]

@@ -1,13 +1,9 @@
 //! When to ping, and when a peer is dead: pure, with time as an argument.
 
-use std::{
-    collections::VecDeque,
-    hash::{BuildHasher as _, RandomState},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use drivetrain_engine::Instant;
+use drivetrain_engine::{Instant, Runtime};
 
 /// Finds a dead peer within interval + timeout of its last sign of life.
 ///
@@ -29,10 +25,9 @@ pub(super) struct Keepalive {
 pub(crate) struct Stagger(u16);
 
 impl Stagger {
-    /// Up to half of the interval. It need not be hard to guess.
-    pub(crate) fn random() -> Self {
-        // Each state has keys of its own, so that nothing has its own hash.
-        Self(RandomState::new().hash_one(()) as u16)
+    /// Up to half of the interval, as far as the runtime's random number goes.
+    pub(crate) fn random(runtime: &dyn Runtime) -> Self {
+        Self((runtime.random() >> 16) as u16)
     }
 
     fn first(self, interval: Duration) -> Duration {

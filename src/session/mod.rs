@@ -6,35 +6,41 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `halves`, `raw`, this one | what users hold |
+//! | `halves`, `reader`, `writer`, `raw`, this one | what users hold |
 //! | `shared`, `state`, `after` | the lock, what is behind it, and what waits until it is free |
 //! | `driver` | the keeper task: the only place that sleeps |
-//! | `assembler`, `outbox`, `cork`, `inbox`, `journal`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
+//! | `assembler`, `batch`, `gathered`, `outbox`, `cork`, `inbox`, `journal`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
 //! | `waiting` | who is woken |
 //! | `trace` | what `tracing` is told |
 
 mod after;
 mod assembler;
+mod batch;
 mod closing;
 mod config;
 mod converter;
 mod cork;
 mod driver;
 mod fairness;
+mod gathered;
 mod halves;
 mod inbox;
 mod journal;
 mod keepalive;
+mod kind;
 #[cfg(test)]
 mod model;
 mod outbox;
 mod raw;
+mod raw_closing;
+mod reader;
 mod settings;
 mod shared;
 mod state;
 mod stats;
 mod trace;
 mod waiting;
+mod writer;
 
 use std::{
     fmt,
@@ -54,9 +60,12 @@ pub use converter::{ConvertError, Converter, erased_serde};
 pub use halves::{Incoming, Outgoing};
 pub use journal::Unconfirmed;
 pub(crate) use keepalive::Stagger;
+pub use kind::MessageKind;
 pub use raw::RawSession;
+pub use reader::MessageReader;
 pub use settings::{AppliedBy, SetBy, Setting, Settings};
 pub use stats::{SessionStats, Traffic};
+pub use writer::MessageWriter;
 
 use driver::Driver;
 use shared::Shared;
@@ -128,6 +137,17 @@ impl Session {
         self.outgoing.feed(frame)
     }
 
+    /// Begins a message that is sent as it is written. See [`Outgoing::send_stream`].
+    ///
+    /// # Errors
+    /// As for [`Outgoing::send_stream`].
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, nothing was begun.
+    pub async fn send_stream(&self, kind: MessageKind) -> Result<MessageWriter> {
+        self.outgoing.send_stream(kind).await
+    }
+
     /// Waits until everything accepted is written to the socket.
     ///
     /// # Errors
@@ -148,6 +168,18 @@ impl Session {
     /// Safe: a dropped future loses nothing.
     pub fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>>> + Send + '_ {
         self.incoming.receive()
+    }
+
+    /// The next message, to be read as it comes; `None` after a clean close. See
+    /// [`Incoming::receive_stream`].
+    ///
+    /// # Errors
+    /// The error of an unclean end, also on later calls. See [`Incoming::receive`].
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future loses nothing.
+    pub async fn receive_stream(&mut self) -> Result<Option<MessageReader<'_>>> {
+        self.incoming.receive_stream().await
     }
 
     /// Sends a value as the converter writes it. See [`Outgoing::send_serialized`].
@@ -333,4 +365,6 @@ const _: () = {
     send_sync::<Session>();
     send_sync::<Outgoing>();
     send_sync::<Incoming>();
+    send_sync::<MessageWriter>();
+    send_sync::<MessageReader<'_>>();
 };

@@ -26,6 +26,8 @@ pub(super) struct Outbox {
     messages: VecDeque<Message>,
     /// The bytes of the messages that wait.
     bytes: usize,
+    /// A message is being streamed: no other may begin.
+    streaming: bool,
     close: Option<CloseReason>,
 }
 
@@ -34,6 +36,8 @@ struct Message {
     /// `Continuation` once its first fragment is out.
     opcode: OpCode,
     rest: Bytes,
+    /// Whether the message ends with it.
+    last: bool,
 }
 
 impl Outbox {
@@ -47,12 +51,19 @@ impl Outbox {
             control: VecDeque::new(),
             messages: VecDeque::new(),
             bytes: 0,
+            streaming: false,
             close: None,
         }
     }
 
-    /// Whether a message of this size may be taken: it fits, or it would be the only one.
+    /// Whether a message of this size may be taken: it fits, or it would be the only one; and none is being
+    /// streamed.
     pub(super) fn has_room(&self, size: usize) -> bool {
+        !self.streaming && self.has_room_for_part(size)
+    }
+
+    /// Whether a part of this size may be taken of the message that is being streamed.
+    pub(super) fn has_room_for_part(&self, size: usize) -> bool {
         self.messages.is_empty() || self.bytes.saturating_add(size) <= self.capacity
     }
 
@@ -66,9 +77,9 @@ impl Outbox {
         self.messages.is_empty() && self.control.is_empty() && self.close.is_none()
     }
 
-    /// How many messages wait, of which the first may be out in part.
+    /// How many whole messages wait, of which the first may be out in part.
     pub(super) fn messages(&self) -> u64 {
-        self.messages.len() as u64
+        self.messages.iter().filter(|message| message.last).count() as u64
     }
 
     /// Whether nothing waits and the message need not be split: it may pass the queue by.
@@ -76,10 +87,25 @@ impl Outbox {
         self.is_empty() && self.fragment.is_none_or(|fragment| size <= fragment)
     }
 
+    /// Whether a message is being streamed.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.streaming
+    }
+
+    /// A message begins or ceases to be streamed.
+    pub(super) fn set_streaming(&mut self, streaming: bool) {
+        self.streaming = streaming;
+    }
+
     /// Takes a message.
     pub(super) fn push(&mut self, opcode: OpCode, payload: Bytes) {
+        self.push_part(opcode, payload, true);
+    }
+
+    /// Takes a part of a message, the first one with the message's opcode, the others as continuations.
+    pub(super) fn push_part(&mut self, opcode: OpCode, payload: Bytes, last: bool) {
         self.bytes += payload.len();
-        self.messages.push_back(Message { opcode, rest: payload });
+        self.messages.push_back(Message { opcode, rest: payload, last });
     }
 
     /// Takes a control frame other than a Close.
@@ -134,9 +160,9 @@ impl Outbox {
             self.bytes -= size;
             return Some(fragment.not_final());
         }
-        let message = self.messages.pop_front()?;
-        self.bytes -= message.rest.len();
-        Some(RawFrame::new(message.opcode, message.rest))
+        let Message { opcode, rest, last } = self.messages.pop_front()?;
+        self.bytes -= rest.len();
+        Some(RawFrame { fin: last, ..RawFrame::new(opcode, rest) })
     }
 }
 
@@ -167,6 +193,23 @@ mod tests {
         ];
         assert_eq!(drain(&mut outbox), rest);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn parts_are_fragments_of_one_message_and_no_other_begins_between_them() {
+        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 1 << 20);
+        outbox.set_streaming(true);
+        outbox.push_part(OpCode::Text, vec![0; FRAGMENT + 1].into(), false);
+        assert!(!outbox.has_room(0) && outbox.has_room_for_part(1));
+        outbox.push_part(OpCode::Continuation, Bytes::new(), true);
+        outbox.set_streaming(false);
+        assert!(outbox.has_room(0));
+        let parts = [
+            (OpCode::Text, FRAGMENT, false),
+            (OpCode::Continuation, 1, false),
+            (OpCode::Continuation, 0, true),
+        ];
+        assert_eq!(drain(&mut outbox), parts);
     }
 
     #[test]

@@ -7,14 +7,17 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use drivetrain_engine::{
     CloseReason, Connection, Error, ErrorKind, Extension, Frame, Instant, OpCode, Outcome,
-    Protocol, Result, Runtime,
+    Protocol, Result, Runtime, Unit,
 };
 use tracing::Span;
 
 use super::{
+    batch::Batch,
     config::SessionConfig,
+    inbox::Arrival,
     keepalive::Stagger,
     state::State,
     stats::SessionStats,
@@ -39,6 +42,8 @@ pub(super) struct Facts {
     pub(super) subprotocol: Option<String>,
     pub(super) extensions: Vec<Extension>,
     pub(super) response: Option<http::Response<()>>,
+    /// The connection takes whole messages only.
+    pub(super) whole_messages: bool,
 }
 
 /// Whether a message is written at once if it is the first, or in any case with those after it.
@@ -65,6 +70,7 @@ impl Shared {
             subprotocol: connection.subprotocol().map(str::to_owned),
             extensions: connection.extensions().to_vec(),
             response: connection.response().cloned(),
+            whole_messages: connection.duties().unit == Unit::Messages,
         };
         let send_waker = Waker::from(Arc::new(Sending(Arc::clone(&keeper))));
         let state = State::new(
@@ -111,8 +117,34 @@ impl Shared {
         }
     }
 
-    /// The next message; `None` after a clean end.
-    pub(super) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
+    /// The next message; `None` after a clean end. Those that are here with it go into the batch, whose turn is
+    /// before that of the next call.
+    pub(super) fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut Batch,
+    ) -> Poll<Result<Option<Frame>>> {
+        let size = |frame: &Frame| frame.read_bytes().len();
+        let fill = |state: &mut State| state.fill(batch);
+        self.poll_incoming(cx, State::take_read, State::poll_message, size, fill)
+    }
+
+    /// The next message or fragment; `None` after a clean end.
+    pub(super) fn poll_part(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrival>>> {
+        self.poll_incoming(cx, State::take_part, State::poll_part, Arrival::len, |_| ())
+    }
+
+    /// What the keeper has read (`take`), or else what the transport has (`poll`), and then what it has with it
+    /// (`fill`).
+    #[inline(always)]
+    fn poll_incoming<T>(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut State) -> Option<T>,
+        poll: impl Fn(&mut State) -> Poll<Option<T>>,
+        size: impl Fn(&T) -> usize,
+        fill: impl FnOnce(&mut State),
+    ) -> Poll<Result<Option<T>>> {
         self.with(|state| {
             state.app_polls += 1;
             if state.keeper_reads && !state.keeper_must_read() {
@@ -120,9 +152,9 @@ impl Shared {
                 self.receiving.set_keeper_reads(false);
                 self.receiving.disarm();
             }
-            if let Some(frame) = state.take_read() {
+            if let Some(taken) = take(state) {
                 state.after.wake_keeper |= self.receiving.arm();
-                return Poll::Ready(Ok(Some(frame)));
+                return Poll::Ready(Ok(Some(taken)));
             }
             let wakes = self.receiving.wakes();
             loop {
@@ -134,16 +166,15 @@ impl Shared {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                match state.poll_message() {
-                    Poll::Ready(frame) => {
-                        state
-                            .received
-                            .count(frame.as_ref().map_or(0, |frame| frame.read_bytes().len()));
-                        if let Some(frame) = frame {
+                match poll(state) {
+                    Poll::Ready(came) => {
+                        state.received.count(came.as_ref().map_or(0, &size));
+                        if let Some(came) = came {
                             state.cork.receives(state.from_socket);
                             state.after.wake_keeper |= self.receiving.arm();
+                            fill(state);
                             self.arm_flush(state);
-                            return Poll::Ready(Ok(Some(frame)));
+                            return Poll::Ready(Ok(Some(came)));
                         }
                     }
                     Poll::Pending => break,
@@ -209,6 +240,55 @@ impl Shared {
                 if !state.outbox.is_empty() {
                     state.pump(false);
                 }
+                self.arm_flush(state);
+            }
+            Poll::Ready(Ok(()))
+        })?
+    }
+
+    /// Ready when no other message is streamed and one may be begun, which it then is.
+    pub(super) fn poll_begin_stream(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.with(|state| {
+            state.check_open()?;
+            if state.outbox.is_streaming() {
+                state.watch(cx.waker());
+                return Poll::Pending;
+            }
+            state.begin_stream();
+            Poll::Ready(Ok(()))
+        })?
+    }
+
+    /// Takes a part of so many bytes of the streamed message: `take` is called in the poll in which it is
+    /// accepted, and not before.
+    pub(super) fn poll_send_part(
+        &self,
+        cx: &mut Context<'_>,
+        size: usize,
+        last: bool,
+        take: impl FnOnce() -> (OpCode, Bytes),
+    ) -> Poll<Result<()>> {
+        self.with(|state| {
+            state.check_open()?;
+            if state.sent.is_exhausted() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !state.outbox.has_room_for_part(size) {
+                state.pump(true);
+                state.check_open()?;
+                if !state.outbox.has_room_for_part(size) {
+                    state.watch(cx.waker());
+                    return Poll::Pending;
+                }
+            }
+            state.sent.count(size);
+            let (opcode, payload) = take();
+            state.accept_part(opcode, payload, last);
+            if last && state.cork.lets_pass() {
+                state.pump(true);
+            } else {
+                state.pump(false);
                 self.arm_flush(state);
             }
             Poll::Ready(Ok(()))
@@ -281,12 +361,9 @@ impl Shared {
     }
 
     /// The receiving half is gone, the sending half is not.
-    pub(super) fn discard_incoming(&self) {
+    pub(super) fn discard_incoming(&self, batch: &Batch) {
         // A poisoned session reads nothing that could be discarded.
-        let _ = self.with(|state| {
-            state.discards = true;
-            state.after.wake_keeper = true;
-        });
+        let _ = self.with(|state| state.discard_incoming(batch.len()));
     }
 
     /// The last half is gone.

@@ -1,13 +1,11 @@
-//! Everything about one session that is behind its lock. Here is what comes in and what is due; `writing` is
-//! what goes out, `ending` how it ends.
+//! Everything about one session that is behind its lock. Here is what is due; `reading` is what comes in,
+//! `writing` what goes out, `ending` how it ends.
 
 mod ending;
+mod reading;
 mod writing;
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll, Waker, ready},
-};
+use std::{sync::Arc, task::Waker};
 
 use drivetrain_engine::{
     Connection, Duties, Error, ErrorKind, Frame, Instant, OpCode, Outcome, Result, Runtime,
@@ -16,11 +14,12 @@ use drivetrain_engine::{
 
 use super::{
     after::AfterUnlock,
-    assembler::{Assembler, Event},
+    assembler::Assembler,
     closing::Closing,
     config::SessionConfig,
     cork::Cork,
     fairness::Fairness,
+    gathered::Gathered,
     inbox::Inbox,
     journal::{Journal, Unconfirmed},
     keepalive::{Keepalive, Pings, Stagger, Step},
@@ -44,6 +43,12 @@ pub(super) struct State {
     keepalive: Keepalive,
     pub(super) pings: Pings,
     inbox: Inbox,
+    /// What `receive` has of a message in fragments; what is in the inbox comes after it.
+    gathered: Gathered,
+    /// A reader is in the middle of a message.
+    has_reader: bool,
+    /// The rest of the message that is coming in is thrown away.
+    skips: bool,
     counted_in: Counter,
     counted_out: Counter,
     /// The receiving half is gone: what comes in is thrown away.
@@ -86,6 +91,8 @@ impl State {
     ) -> Self {
         let duties = connection.duties();
         let now = runtime.now();
+        let mut transport = connection.into_transport();
+        transport.check_text_early();
         Self {
             duties,
             assembler: Assembler::new(config.limits, duties),
@@ -99,6 +106,9 @@ impl State {
             keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, stagger, now),
             pings: Pings::default(),
             inbox: Inbox::new(config.incoming_capacity),
+            gathered: Gathered::default(),
+            has_reader: false,
+            skips: false,
             counted_in: Counter::default(),
             counted_out: Counter::default(),
             discards: false,
@@ -121,7 +131,7 @@ impl State {
             watchers: Vec::new(),
             trace,
             after: AfterUnlock::default(),
-            transport: Some(connection.into_transport()),
+            transport: Some(transport),
         }
     }
 
@@ -171,7 +181,7 @@ impl State {
     }
 
     /// What `receive` says once the session has ended: `None` after a clean end.
-    pub(super) fn last_word(&self) -> Result<Option<Frame>> {
+    pub(super) fn last_word<T>(&self) -> Result<Option<T>> {
         let Some(end) = &self.end else { return Ok(None) };
         match &end.error {
             None => Ok(None),
@@ -193,111 +203,6 @@ impl State {
             None => Error::new(ErrorKind::Closed, format!("the session is closed: {outcome}")),
         };
         Err(error.with_outcome(outcome))
-    }
-
-    /// Takes a message that the keeper has read.
-    #[inline]
-    pub(super) fn take_read(&mut self) -> Option<Frame> {
-        if self.inbox.is_empty() {
-            return None; // as it is while the application receives
-        }
-        let was_full = self.inbox.is_full();
-        let frame = self.inbox.pop()?;
-        self.after.wake_keeper |= was_full && self.keeper_reads;
-        Some(frame)
-    }
-
-    /// Reads one frame and acts on it. `Ready(None)`: something happened, but no message came of it;
-    /// whoever polls looks at [`end`](Self::end) and polls again.
-    #[inline]
-    pub(super) fn poll_message(&mut self) -> Poll<Option<Frame>> {
-        let Some(transport) = &mut self.transport else { return Poll::Ready(None) };
-        if self.closing.has_received() || !self.closing.is_readable() {
-            return Poll::Pending;
-        }
-        let max_payload = self.assembler.max_payload();
-        let buffered = match self.starved {
-            true => None,
-            false => transport.try_receive_buffered(max_payload),
-        };
-        self.from_socket = buffered.is_none();
-        let received = match buffered {
-            Some(received) => received.map(Some),
-            None => {
-                self.starved = true;
-                let mut cx = Context::from_waker(&self.receive_waker);
-                ready!(transport.poll_receive(&mut cx, max_payload))
-            }
-        };
-        self.starved = false;
-        let frame = match received {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return self.read_ended(None),
-            Err(error) => return self.read_failed(error),
-        };
-        self.keepalive.saw_life();
-        self.counted_in.frame(frame.payload.len());
-        match self.assembler.accept(frame) {
-            Ok(Event::Message(frame)) if self.closing.delivers() => Poll::Ready(Some(frame)),
-            event => self.act_on(event),
-        }
-    }
-
-    /// Acts on what is no message for the application.
-    fn act_on(&mut self, event: Result<Event>) -> Poll<Option<Frame>> {
-        match event {
-            Ok(Event::Message(_)) => self.discarded += 1,
-            Ok(Event::Fragment) => self.counted_in.apart(OpCode::Continuation),
-            Ok(Event::Ping(payload)) => {
-                self.counted_in.apart(OpCode::Ping);
-                if !self.duties.answers_ping {
-                    self.outbox.push_control(OpCode::Pong, payload);
-                }
-            }
-            Ok(Event::Pong(payload)) => {
-                self.counted_in.apart(OpCode::Pong);
-                if self.pings.is_waiting() && self.pings.answer(&payload, self.runtime.now()) {
-                    if let Some(journal) = &mut self.journal {
-                        journal.confirm(self.pings.confirmed());
-                    }
-                    self.wake_watchers();
-                }
-            }
-            Ok(Event::Close(reason)) => {
-                self.counted_in.apart(OpCode::Close);
-                self.peer_closed(reason);
-            }
-            Err(error) => {
-                self.counted_in.apart(OpCode::Continuation); // whatever it was, it is no message
-                return self.read_failed(error);
-            }
-        }
-        Poll::Ready(None)
-    }
-
-    /// Reads what there is into the inbox, on the application's behalf. Returns whether there may be
-    /// more, after a fair share.
-    pub(super) fn read_ahead(&mut self) -> bool {
-        const FAIR_SHARE: usize = 64;
-        for _ in 0..FAIR_SHARE {
-            if self.end.is_some()
-                || (self.inbox.is_full() && self.closing.is_open() && !self.discards)
-            {
-                return false;
-            }
-            match self.poll_message() {
-                Poll::Pending => return false,
-                Poll::Ready(None) => {}
-                Poll::Ready(Some(_)) if self.discards || self.inbox.is_full() => {
-                    self.discarded += 1;
-                }
-                Poll::Ready(Some(frame)) => {
-                    self.inbox.push(frame);
-                    self.after.wake.extend(self.receiving.take_app());
-                }
-            }
-        }
-        true
     }
 
     /// Sends a ping. Returns its number.

@@ -34,6 +34,8 @@ pub(super) enum Note {
     CloseReceived(CloseCode),
     Violation(Error),
     PingTimeout,
+    /// The application dropped a streamed message before its end.
+    Truncated,
     Ended(Box<(Outcome, SessionStats)>),
 }
 
@@ -110,6 +112,7 @@ impl Note {
                 );
             }
             Self::PingTimeout => tracing::warn!(target: TARGET, parent: parent, "ping timeout"),
+            Self::Truncated => tracing::warn!(target: TARGET, parent: parent, "message truncated"),
             Self::Ended(end) => ended(span, &end.0, &end.1),
         }
     }

@@ -20,7 +20,7 @@ use super::{
     reconnect::Tries,
     request::{after, attempt},
 };
-use crate::{RequestBuilder, reconnect::backoff::random, response_body::ResponseBody};
+use crate::{RequestBuilder, response_body::ResponseBody};
 
 /// A server that always has something does not keep other tasks waiting for more than this.
 const WITHOUT_WAITING: u32 = 256;
@@ -175,11 +175,12 @@ impl EventStream {
         let Some(again) = self.again.as_mut().filter(|_| may_be_back) else {
             return self.end(error);
         };
-        let Some(delay) = again.tries.next(random()) else { return self.end(error) };
-        match again.request.client().engine().runtime() {
-            Ok(runtime) => self.state = State::Waiting(runtime.timer(runtime.now() + delay)),
-            Err(error) => self.end(Some(error)),
-        }
+        let runtime = match again.request.client().engine().runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return self.end(Some(error)),
+        };
+        let Some(delay) = again.tries.next(runtime.random()) else { return self.end(error) };
+        self.state = State::Waiting(runtime.timer(runtime.now() + delay));
     }
 
     fn connect(&mut self) {

@@ -4,10 +4,11 @@ use std::{
     collections::VecDeque,
     fmt,
     future::Future,
+    hash::{BuildHasher as _, RandomState},
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
@@ -15,6 +16,7 @@ use std::{
 
 use drivetrain_engine::{Connection, Engine, Instant, Runtime, Timer};
 
+use super::worker::{Turn, Worker, lock};
 use crate::{
     Session, WebSockets,
     options::{Effective, SessionOptions},
@@ -34,14 +36,21 @@ struct Inner {
     now: Mutex<Duration>,
     ready: Mutex<VecDeque<Arc<Task>>>,
     timers: Mutex<Vec<Arc<Alarm>>>,
-    tasks: std::sync::atomic::AtomicUsize,
+    tasks: AtomicUsize,
+    turn: Turn,
+    /// Grows with everything that happens on this runtime, whoever polls it.
+    activity: AtomicU64,
+    /// For a mock's clock: polls what nobody else polls, and leaves nothing to chance.
+    worker: Option<Worker>,
+    /// How many `block_on` are going on: meanwhile tasks are theirs, and the worker's thread rests.
+    blocking: AtomicUsize,
 }
 
 type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Task {
     future: Mutex<Option<TaskFuture>>,
-    runtime: Arc<Inner>,
+    runtime: Weak<Inner>,
     queued: AtomicBool,
 }
 
@@ -49,12 +58,19 @@ struct Task {
 struct Alarm {
     deadline: Mutex<Duration>,
     waker: Mutex<Option<Waker>>,
+    /// It woke somebody who has not looked at it since.
+    is_unseen: AtomicBool,
 }
 
 impl TestRuntime {
     /// A runtime at the origin of its clock.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One whose tasks are polled by a thread of its own whenever nobody else polls them.
+    pub(super) fn with_worker() -> Self {
+        Self(Arc::new(Inner { worker: Some(Worker::default()), ..Inner::default() }))
     }
 
     /// Opens a session on a connection, with the options of the plugin, as a client would; but the first
@@ -72,6 +88,7 @@ impl TestRuntime {
     /// # Panics
     /// If the future waits for something that cannot happen without time moving on.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let _blocking = Blocking::begin(&self.0);
         let mut future = pin!(future);
         let woken = Arc::new(Flag(AtomicBool::new(true)));
         let waker = Waker::from(Arc::clone(&woken));
@@ -81,7 +98,7 @@ impl TestRuntime {
                     self.settle();
                     return value;
                 }
-            } else if !self.run_one() {
+            } else if !self.run_one() && !woken.0.load(Ordering::Acquire) {
                 panic!("the future waits for something that cannot happen while time stands still");
             }
         }
@@ -110,18 +127,48 @@ impl TestRuntime {
     /// Moves the clock, stopping at each timer on the way to let the tasks run.
     pub fn advance(&self, duration: Duration) {
         self.settle();
-        let until = *lock(&self.0.now) + duration;
-        loop {
-            let next = self.next_alarm().filter(|&deadline| deadline <= until);
-            *lock(&self.0.now) = next.unwrap_or(until);
-            for alarm in lock(&self.0.timers).iter() {
-                alarm.ring(next.unwrap_or(until));
-            }
+        let until = self.elapsed().saturating_add(duration);
+        while self.step(until) {
             self.settle();
-            if next.is_none() {
-                return;
-            }
         }
+        self.settle();
+    }
+
+    /// Moves the clock to the next timer, or to `until` if there is none before, and wakes who waits for it.
+    /// Returns whether there was one.
+    pub(super) fn step(&self, until: Duration) -> bool {
+        let next = self.next_alarm().filter(|&deadline| deadline <= until);
+        let now = {
+            let mut now = lock(&self.0.now);
+            *now = next.unwrap_or(until).max(*now);
+            *now
+        };
+        let due: Vec<_> = lock(&self.0.timers).iter().filter_map(|alarm| alarm.ring(now)).collect();
+        due.into_iter().for_each(Waker::wake);
+        next.is_some()
+    }
+
+    /// The time since the clock began.
+    pub(super) fn elapsed(&self) -> Duration {
+        *lock(&self.0.now)
+    }
+
+    /// Changes whenever something has happened on this runtime.
+    pub(super) fn activity(&self) -> u64 {
+        self.0.activity.load(Ordering::Acquire)
+    }
+
+    /// Something has happened that concerns it.
+    pub(super) fn note_activity(&self) {
+        self.0.note_activity();
+    }
+
+    /// Whether somebody was woken by a timer and has not looked at it since.
+    pub(super) fn is_unseen(&self) -> bool {
+        let timers = lock(&self.0.timers);
+        timers
+            .iter()
+            .any(|alarm| Arc::strong_count(alarm) > 1 && alarm.is_unseen.load(Ordering::Acquire))
     }
 
     /// How many tasks have been spawned and have not ended.
@@ -138,30 +185,75 @@ impl TestRuntime {
     }
 
     fn run_one(&self) -> bool {
-        let Some(task) = lock(&self.0.ready).pop_front() else { return false };
+        self.0.run_one()
+    }
+}
+
+impl Inner {
+    /// Polls the task that has waited longest; `false` if there is none, and inside a task.
+    fn run_one(&self) -> bool {
+        let Some(_turn) = self.turn.take() else { return false };
+        let Some(task) = lock(&self.ready).pop_front() else { return false };
         task.queued.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(&task));
-        let mut slot = lock(&task.future);
-        let is_done = slot.as_mut().is_some_and(|future| {
-            future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
-        });
-        if is_done {
-            *slot = None;
-            self.0.tasks.fetch_sub(1, Ordering::AcqRel);
+        let Some(mut future) = lock(&task.future).take() else { return true };
+        // One that panics is gone like one that has ended.
+        let ended = Ended(&self.tasks);
+        if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            std::mem::forget(ended);
+            *lock(&task.future) = Some(future);
         }
         true
+    }
+
+    fn note_activity(&self) {
+        self.activity.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A `block_on` that is going on.
+struct Blocking<'a>(&'a Inner);
+
+impl<'a> Blocking<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        inner.blocking.fetch_add(1, Ordering::AcqRel);
+        // The worker's thread may be in the middle of a task.
+        drop(inner.turn.take());
+        Self(inner)
+    }
+}
+
+impl Drop for Blocking<'_> {
+    fn drop(&mut self) {
+        self.0.blocking.fetch_sub(1, Ordering::AcqRel);
+        if let Some(worker) = &self.0.worker {
+            worker.notify();
+        }
+    }
+}
+
+struct Ended<'a>(&'a AtomicUsize);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Runtime for TestRuntime {
     fn spawn(&self, future: TaskFuture) {
         self.0.tasks.fetch_add(1, Ordering::AcqRel);
-        let task = Task {
-            future: Mutex::new(Some(future)),
-            runtime: Arc::clone(&self.0),
-            queued: AtomicBool::new(false),
-        };
-        Arc::new(task).wake();
+        let runtime = Arc::downgrade(&self.0);
+        if let Some(worker) = &self.0.worker {
+            let runtime = Weak::clone(&runtime);
+            worker.start(move || {
+                let Some(runtime) = runtime.upgrade() else { return false };
+                while runtime.blocking.load(Ordering::Acquire) == 0 && runtime.run_one() {}
+                true
+            });
+        }
+        let future = Mutex::new(Some(future));
+        Arc::new(Task { future, runtime, queued: AtomicBool::new(false) }).wake();
     }
 
     fn now(&self) -> Instant {
@@ -172,7 +264,15 @@ impl Runtime for TestRuntime {
         let alarm = Arc::new(Alarm::default());
         *lock(&alarm.deadline) = deadline.since_origin();
         lock(&self.0.timers).push(Arc::clone(&alarm));
-        Box::new(TestTimer { alarm, runtime: Arc::clone(&self.0) })
+        self.0.note_activity();
+        Box::new(TestTimer { alarm, runtime: Arc::downgrade(&self.0) })
+    }
+
+    fn random(&self) -> u32 {
+        match self.0.worker {
+            Some(_) => 0,
+            None => RandomState::new().hash_one(()) as u32,
+        }
     }
 }
 
@@ -187,19 +287,28 @@ impl fmt::Debug for TestRuntime {
 
 struct TestTimer {
     alarm: Arc<Alarm>,
-    runtime: Arc<Inner>,
+    /// A task that waits does not keep its runtime.
+    runtime: Weak<Inner>,
 }
 
 impl Timer for TestTimer {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if *lock(&self.alarm.deadline) <= *lock(&self.runtime.now) {
-            return Poll::Ready(());
+        if self.alarm.is_unseen.swap(false, Ordering::AcqRel) {
+            self.note_activity();
         }
+        // Registered first: a clock that moves in between wakes, and one that has moved is seen below.
         *lock(&self.alarm.waker) = Some(cx.waker().clone());
-        Poll::Pending
+        let now = self.runtime.upgrade().map(|runtime| *lock(&runtime.now));
+        if now.is_none_or(|now| *lock(&self.alarm.deadline) > now) {
+            return Poll::Pending;
+        }
+        lock(&self.alarm.waker).take();
+        Poll::Ready(())
     }
 
     fn reset(&mut self, deadline: Instant) {
+        self.alarm.is_unseen.store(false, Ordering::Release);
+        self.note_activity();
         *lock(&self.alarm.deadline) = deadline.since_origin();
     }
 }
@@ -209,21 +318,36 @@ impl Alarm {
         lock(&self.waker).is_some()
     }
 
-    fn ring(&self, now: Duration) {
+    /// Who is to be woken, if it is due.
+    fn ring(&self, now: Duration) -> Option<Waker> {
         if *lock(&self.deadline) > now {
-            return;
+            return None;
         }
-        if let Some(waker) = lock(&self.waker).take() {
-            waker.wake();
+        let waker = lock(&self.waker).take();
+        self.is_unseen.fetch_or(waker.is_some(), Ordering::AcqRel);
+        waker
+    }
+}
+
+impl TestTimer {
+    /// Looking at a timer that is not due is none: a future does that whenever it is polled.
+    fn note_activity(&self) {
+        if let Some(runtime) = self.runtime.upgrade() {
+            runtime.note_activity();
         }
     }
 }
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
-            let runtime = Arc::clone(&self.runtime);
-            lock(&runtime.ready).push_back(self);
+        let Some(runtime) = self.runtime.upgrade() else { return };
+        if self.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        runtime.note_activity();
+        lock(&runtime.ready).push_back(self);
+        if let Some(worker) = &runtime.worker {
+            worker.notify();
         }
     }
 }
@@ -234,11 +358,6 @@ impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Release);
     }
-}
-
-/// A test that has panicked may still look at the clock.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const _: () = {

@@ -1,5 +1,11 @@
-//! Testing without sockets and without sleeping: an in-memory connection whose other end is the test,
-//! and a clock that the test moves.
+//! Testing without sockets and without sleeping.
+//!
+//! | to test | start from |
+//! |---|---|
+//! | a program that uses this crate | [`MockEngine`]: an engine whose answers, peers and faults are the test's, on a [`Clock`] that the test moves |
+//! | what is built of sessions or of engines | [`pipe`] and [`TestRuntime`]: one connection in memory whose other end is the test |
+//!
+//! The second in a few lines; the first is at [`MockEngine`]:
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,7 +26,13 @@
 //! ```
 
 mod clock;
+mod mock;
 mod pipe;
+mod virtual_time;
+mod wire;
+mod worker;
 
 pub use clock::TestRuntime;
+pub use mock::{MockEngine, MockPeer, MockRequest, MockRoute, MockWebSocket, Reply, Script};
 pub use pipe::{Peer, pipe};
+pub use virtual_time::Clock;

@@ -2,32 +2,55 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    fmt, io,
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use drivetrain_engine::{
-    Answer, Body, Capability, Connection, Engine, Error, ErrorKind, Handshake, Protocol, RawFrame,
-    Result, Runtime, Support, Transport, async_trait,
+    Answer, Body, Capability, Connection, Engine, Error, ErrorKind, Handshake, OpCode, Protocol,
+    RawFrame, Result, Runtime, Support, Transport, async_trait,
 };
 
-use super::TestRuntime;
+use super::{
+    TestRuntime,
+    wire::{Wire, encode},
+    worker::lock,
+};
 
 /// An open connection in memory and its other end.
 ///
 /// The connection has the default duties: it hands over frames and does nothing by itself.
 pub fn pipe() -> (Connection, Peer) {
+    let (transport, peer) = ends();
+    (Connection::new(transport).with_protocol(Protocol::Direct), peer)
+}
+
+/// The two ends.
+pub(super) fn ends() -> (impl Transport + 'static, Peer) {
     let pipe = Arc::new(Mutex::new(Pipe { writable: true, ..Pipe::default() }));
-    let connection =
-        Connection::new(PipeTransport(Arc::clone(&pipe))).with_protocol(Protocol::Direct);
-    (connection, Peer(pipe))
+    (PipeTransport(Arc::clone(&pipe)), Peer(pipe))
 }
 
 #[derive(Default)]
 struct Pipe {
-    to_session: VecDeque<Result<Option<RawFrame>>>,
+    to_session: VecDeque<Item>,
+    wire: Wire,
     receive_waker: Option<Waker>,
+    /// The peer answers Pings and Closes by itself.
+    automatic: bool,
+    /// The peer's Close is on its way.
+    has_closed: bool,
+    /// Nothing comes from the peer any more.
+    has_ended: bool,
+    /// A read takes all that is there, as from a socket; else one thing after the other.
+    reads_ahead: bool,
+    /// How much of `to_session` the latest read has taken.
+    ahead: usize,
+    /// Reserved bits are refused, for this reason.
+    no_rsv: Option<Error>,
+    peer_waker: Option<Waker>,
     /// Taken by `start_send`, not written yet.
     encoded: VecDeque<RawFrame>,
     encoded_bytes: usize,
@@ -40,23 +63,36 @@ struct Pipe {
     dropped: bool,
 }
 
+enum Item {
+    Frame(RawFrame),
+    Bytes(Bytes),
+    End,
+    Error(Error),
+}
+
 /// The test's end of a [`pipe`].
 pub struct Peer(Arc<Mutex<Pipe>>);
 
 impl Peer {
     /// Sends a frame to the session.
     pub fn send(&mut self, frame: RawFrame) {
-        self.push(Ok(Some(frame)));
+        self.push(Item::Frame(frame));
+    }
+
+    /// Sends bytes to the session, as a server writes them (unmasked): whole frames, parts of them, or garbage. A
+    /// small reader of this crate's own makes frames of them and refuses what RFC 6455 section 5.2 forbids.
+    pub fn send_bytes(&mut self, bytes: impl Into<Bytes>) {
+        self.push(Item::Bytes(bytes.into()));
     }
 
     /// Ends the stream: the session reads its end after what was sent.
     pub fn end(&mut self) {
-        self.push(Ok(None));
+        self.push(Item::End);
     }
 
     /// Makes the session's reading fail after what was sent.
     pub fn fail(&mut self, error: Error) {
-        self.push(Err(error));
+        self.push(Item::Error(error));
     }
 
     /// Makes the session's writing fail from now on.
@@ -94,10 +130,55 @@ impl Peer {
         lock(&self.0).dropped
     }
 
-    fn push(&mut self, item: Result<Option<RawFrame>>) {
+    /// Whether Pings are answered, and a Close with a Close and the end of the stream. Default: no.
+    pub(super) fn set_automatic(&mut self, automatic: bool) {
+        lock(&self.0).automatic = automatic;
+    }
+
+    /// Has each read take all that is there. Default: no.
+    pub(super) fn read_ahead(&mut self) {
+        lock(&self.0).reads_ahead = true;
+    }
+
+    /// Has frames with reserved bits refused.
+    pub(super) fn refuse_rsv(&mut self, error: Error) {
+        lock(&self.0).no_rsv = Some(error);
+    }
+
+    /// The next frame that the session has written; `None` when none can come any more.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<RawFrame>> {
         let mut pipe = lock(&self.0);
-        pipe.to_session.push_back(item);
-        wake(pipe.receive_waker.take());
+        if let Some(frame) = pipe.to_peer.pop_front() {
+            return Poll::Ready(Some(frame));
+        }
+        if pipe.dropped || pipe.shut_down {
+            return Poll::Ready(None);
+        }
+        pipe.peer_waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Ready when the session has dropped the connection.
+    pub(super) fn poll_dropped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut pipe = lock(&self.0);
+        if pipe.dropped {
+            return Poll::Ready(());
+        }
+        pipe.peer_waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The same end once more.
+    pub(super) fn again(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
+    fn push(&mut self, item: Item) {
+        let mut pipe = lock(&self.0);
+        pipe.push(item);
+        let waker = pipe.receive_waker.take();
+        drop(pipe);
+        wake(waker);
     }
 }
 
@@ -127,11 +208,124 @@ impl Pipe {
             self.send_waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        self.to_peer.append(&mut self.encoded);
         self.encoded_bytes = 0;
         self.writes += 1;
+        while let Some(frame) = self.encoded.pop_front() {
+            if self.automatic {
+                self.answer(&frame);
+            }
+            self.to_peer.push_back(frame);
+        }
+        wake(self.peer_waker.take());
         Poll::Ready(Ok(()))
     }
+
+    /// What a peer does by itself.
+    fn answer(&mut self, frame: &RawFrame) {
+        match frame.opcode {
+            OpCode::Ping => {
+                self.push(Item::Frame(RawFrame::new(OpCode::Pong, frame.payload.clone())));
+            }
+            OpCode::Close => {
+                if !self.has_closed {
+                    self.push(Item::Frame(frame.clone()));
+                }
+                self.push(Item::End);
+            }
+            _ => return,
+        }
+        wake(self.receive_waker.take());
+    }
+
+    fn push(&mut self, item: Item) {
+        if self.has_ended {
+            return;
+        }
+        match &item {
+            Item::Frame(frame) => self.has_closed |= frame.opcode == OpCode::Close,
+            Item::End | Item::Error(_) => self.has_ended = true,
+            Item::Bytes(_) => {}
+        }
+        self.to_session.push_back(item);
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        max_payload: usize,
+    ) -> Poll<Result<Option<RawFrame>>> {
+        // One read takes what is there.
+        self.ahead = if self.reads_ahead { self.to_session.len() } else { 0 };
+        loop {
+            if let Some(frame) = self.wire.next(max_payload) {
+                return Poll::Ready(frame.map(Some));
+            }
+            self.ahead = self.ahead.saturating_sub(1);
+            match self.to_session.pop_front() {
+                None => {
+                    self.receive_waker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Some(Item::Error(error)) => return Poll::Ready(Err(error)),
+                Some(Item::End) => {
+                    self.to_session.push_front(Item::End);
+                    if !self.wire.is_inside() {
+                        return Poll::Ready(Ok(None));
+                    }
+                    self.wire.close();
+                    let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                    return Poll::Ready(Err(error.into()));
+                }
+                Some(Item::Bytes(bytes)) => self.wire.push(&bytes),
+                Some(Item::Frame(frame)) => {
+                    if let Some(frame) = self.arrives(frame, max_payload) {
+                        return Poll::Ready(frame.map(Some));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next frame of what the latest read has taken.
+    fn read_buffered(&mut self, max_payload: usize) -> Option<Result<RawFrame>> {
+        while self.reads_ahead {
+            if let Some(frame) = self.wire.next(max_payload) {
+                return Some(frame);
+            }
+            self.ahead = self.ahead.checked_sub(1)?;
+            match self.to_session.pop_front()? {
+                Item::Bytes(bytes) => self.wire.push(&bytes),
+                Item::Frame(frame) => {
+                    if let Some(frame) = self.arrives(frame, max_payload) {
+                        return Some(frame);
+                    }
+                }
+                end @ (Item::End | Item::Error(_)) => {
+                    self.to_session.push_front(end);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn arrives(&mut self, frame: RawFrame, max_payload: usize) -> Option<Result<RawFrame>> {
+        if self.wire.is_inside() {
+            // The rest of a frame that was begun with bytes.
+            self.wire.push(&encode(&frame));
+            return None;
+        }
+        (!self.wire.is_closed()).then(|| fitting(frame, max_payload))
+    }
+}
+
+fn fitting(frame: RawFrame, max_payload: usize) -> Result<RawFrame> {
+    let size = frame.payload.len();
+    if frame.opcode.is_control() || size <= max_payload {
+        return Ok(frame);
+    }
+    let message = format!("a frame of {size} bytes is above the limit of {max_payload}");
+    Err(Error::new(ErrorKind::TooBig, message))
 }
 
 impl Transport for PipeTransport {
@@ -140,25 +334,11 @@ impl Transport for PipeTransport {
         cx: &mut Context<'_>,
         max_payload: usize,
     ) -> Poll<Result<Option<RawFrame>>> {
-        let mut pipe = lock(&self.0);
-        match pipe.to_session.front() {
-            None => {
-                pipe.receive_waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            Some(Ok(None)) => Poll::Ready(Ok(None)),
-            Some(Ok(Some(frame)))
-                if !frame.opcode.is_control() && frame.payload.len() > max_payload =>
-            {
-                let size = frame.payload.len();
-                pipe.to_session.pop_front();
-                Poll::Ready(Err(Error::new(
-                    ErrorKind::TooBig,
-                    format!("a frame of {size} bytes is above the limit of {max_payload}"),
-                )))
-            }
-            Some(_) => Poll::Ready(pipe.to_session.pop_front().unwrap_or(Ok(None))),
-        }
+        lock(&self.0).poll_read(cx, max_payload)
+    }
+
+    fn try_receive_buffered(&mut self, max_payload: usize) -> Option<Result<RawFrame>> {
+        lock(&self.0).read_buffered(max_payload)
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -171,6 +351,9 @@ impl Transport for PipeTransport {
 
     fn start_send(&mut self, frame: RawFrame) -> Result<()> {
         let mut pipe = lock(&self.0);
+        if let (Some(error), false) = (&pipe.no_rsv, frame.rsv.is_none()) {
+            return Err(error.clone());
+        }
         pipe.encoded_bytes += frame.payload.len();
         pipe.encoded.push_back(frame);
         Ok(())
@@ -184,13 +367,20 @@ impl Transport for PipeTransport {
         let mut pipe = lock(&self.0);
         let written = pipe.poll_write(cx);
         pipe.shut_down |= matches!(written, Poll::Ready(Ok(())));
+        if pipe.shut_down {
+            wake(pipe.peer_waker.take());
+        }
         written
     }
 }
 
 impl Drop for PipeTransport {
     fn drop(&mut self) {
-        lock(&self.0).dropped = true;
+        let mut pipe = lock(&self.0);
+        pipe.dropped = true;
+        let waker = pipe.peer_waker.take();
+        drop(pipe);
+        wake(waker);
     }
 }
 
@@ -225,9 +415,4 @@ fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }
-}
-
-/// A test that has panicked may still look at the pipe.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

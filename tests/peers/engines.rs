@@ -37,7 +37,13 @@ impl Options {
 }
 
 /// Takes the options that each engine with TLS has under the same names.
-#[cfg(any(feature = "async-std", feature = "reqwest", feature = "smol"))]
+#[cfg(any(
+    feature = "async-std",
+    feature = "native-async-std",
+    feature = "native-smol",
+    feature = "reqwest",
+    feature = "smol"
+))]
 macro_rules! configured {
     ($engine:expr, $options:expr) => {{
         let mut engine = $engine;
@@ -58,6 +64,12 @@ pub(crate) fn engine(name: &str, options: &Options) -> Option<Arc<dyn Engine>> {
         "async-std" => Some(Arc::new(configured!(engine::AsyncStd::new(), options))),
         #[cfg(feature = "fastwebsockets")]
         "fastwebsockets" => Some(Arc::new(engine::FastWebSockets::new().http(http(options)))),
+        #[cfg(feature = "native")]
+        "native" => Some(Arc::new(engine::Native::new().http(http(options)))),
+        #[cfg(feature = "native-async-std")]
+        "native-async-std" => Some(Arc::new(configured!(engine::NativeAsyncStd::new(), options))),
+        #[cfg(feature = "native-smol")]
+        "native-smol" => Some(Arc::new(configured!(engine::NativeSmol::new(), options))),
         #[cfg(feature = "smol")]
         "smol" => Some(Arc::new(configured!(engine::Smol::new(), options))),
         #[cfg(feature = "tungstenite")]
@@ -66,7 +78,7 @@ pub(crate) fn engine(name: &str, options: &Options) -> Option<Arc<dyn Engine>> {
     }
 }
 
-#[cfg(any(feature = "fastwebsockets", feature = "tungstenite"))]
+#[cfg(any(feature = "fastwebsockets", feature = "native", feature = "tungstenite"))]
 fn http(options: &Options) -> engine::Reqwest {
     let http = configured!(engine::Reqwest::new(), options);
     if options.over_http2 { http.web_socket_over_http2() } else { http }

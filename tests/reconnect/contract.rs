@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use drivetrain::{
-    Error, ErrorKind, Frame, OpCode, RawFrame,
+    Error, ErrorKind, Frame, MessageKind, OpCode, RawFrame,
     reconnect::{Backoff, Event, ReconnectingSession, Unconfirmed},
     testing::Peer,
 };
@@ -186,6 +186,32 @@ fn what_is_fed_and_what_goes_through_the_connection_is_in_it() {
     let left = server.disconnected(&mut session).unconfirmed;
     let all: Vec<_> = left.into_frames().collect();
     assert_eq!(texts(&all), ["fed", "direct", "half"]);
+}
+
+/// Nobody keeps them, but they count, and do not shift what is confirmed.
+#[test]
+fn streamed_messages_are_counted() {
+    let (server, mut session, mut peer) = open();
+    server.runtime.block_on(async {
+        for chunk in ["streamed", "streamed too"] {
+            let connection = session.connection().unwrap();
+            let mut writer = connection.send_stream(MessageKind::Text).await.unwrap();
+            writer.write_chunk(chunk).await.unwrap();
+            writer.finish().await.unwrap();
+        }
+    });
+    assert!(!confirm(&server, &session, &mut peer).is_empty());
+    send(&server, &session, "after");
+    server.runtime.block_on(async {
+        let connection = session.connection().unwrap();
+        let mut writer = connection.send_stream(MessageKind::Text).await.unwrap();
+        writer.write_chunk("once more").await.unwrap();
+        writer.finish().await.unwrap();
+    });
+    peer.end();
+    let left = server.disconnected(&mut session).unconfirmed;
+    assert_eq!((left.streamed, left.len()), (1, 2));
+    assert_eq!(texts(&left.into_frames().collect::<Vec<_>>()), ["after"]);
 }
 
 /// A send that is dropped or fails is not in it, and nothing of it arrives.

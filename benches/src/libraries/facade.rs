@@ -15,6 +15,16 @@ pub(crate) struct Facade {
     over: fn(Wire) -> HttpClient,
 }
 
+#[cfg(feature = "native")]
+pub(crate) fn native() -> Result<Facade> {
+    Ok(Facade {
+        engine: "native",
+        executor: Executor::tokio()?,
+        client: HttpClient::new(engine::Native::new()),
+        over: |wire| HttpClient::new(engine::Native::over(wire)),
+    })
+}
+
 #[cfg(feature = "tungstenite")]
 pub(crate) fn tungstenite() -> Result<Facade> {
     Ok(Facade {
@@ -52,6 +62,26 @@ pub(crate) fn smol() -> Facade {
         executor: Executor::Smol,
         client: HttpClient::new(engine::Smol::new()),
         over: |wire| HttpClient::new(engine::Smol::over(wire)),
+    }
+}
+
+#[cfg(feature = "native-async-std")]
+pub(crate) fn native_async_std() -> Facade {
+    Facade {
+        engine: "native-async-std",
+        executor: Executor::AsyncStd,
+        client: HttpClient::new(engine::NativeAsyncStd::new()),
+        over: |wire| HttpClient::new(engine::NativeAsyncStd::over(wire)),
+    }
+}
+
+#[cfg(feature = "native-smol")]
+pub(crate) fn native_smol() -> Facade {
+    Facade {
+        engine: "native-smol",
+        executor: Executor::Smol,
+        client: HttpClient::new(engine::NativeSmol::new()),
+        over: |wire| HttpClient::new(engine::NativeSmol::over(wire)),
     }
 }
 

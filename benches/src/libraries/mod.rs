@@ -19,6 +19,8 @@ use crate::{
 /// All of them: each engine, then the raw libraries beside it.
 pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
     Ok(vec![
+        #[cfg(feature = "native")]
+        contender(facade::native()?),
         #[cfg(feature = "tungstenite")]
         contender(facade::tungstenite()?),
         #[cfg(feature = "tungstenite")]
@@ -29,6 +31,10 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
         contender(facade::fastwebsockets()?),
         #[cfg(feature = "fastwebsockets")]
         contender(fastwebsockets::Raw::new()?),
+        #[cfg(feature = "native-async-std")]
+        contender(facade::native_async_std()),
+        #[cfg(feature = "native-smol")]
+        contender(facade::native_smol()),
         #[cfg(feature = "async-std")]
         contender(facade::async_std()),
         #[cfg(feature = "async-std")]

@@ -17,18 +17,10 @@
 //! # }
 //! ```
 //!
-//! # HTTP
+//! # HTTP and handshakes
 //!
-//! One hop over HTTP/1.1. Up to 32 connections wait for another request to their host, 30 s each; as
-//! there is no task that watches them, those that are older are closed by the next request. A request
-//! that meets one which the server had closed is sent over another, if not a byte of it was sent. A body
-//! that is uploaded goes on while the response is read; if the response ends first, a task sees the
-//! upload through. A response dropped before its end closes its connection.
-//!
-//! # WebSockets
-//!
-//! Each has a connection of its own. Addresses are tried in the resolver's order, the next one as soon
-//! as one fails or has not answered for 250 ms; `TCP_NODELAY` is on.
+//! Both are drivetrain-hyper's: one hop over HTTP/1.1, connections that are kept for another request,
+//! a connection of its own for each WebSocket.
 //!
 //! # Runtime
 //!
@@ -45,39 +37,27 @@
 //!
 //! Without `rustls`, `https` and `wss` are refused before anything is dialled.
 
-mod adapter;
-#[cfg(feature = "async-std")]
-mod async_std;
-mod connect;
-mod dial;
-mod exchange;
-mod map;
-mod pool;
-mod proxied;
-mod runtime;
-#[cfg(feature = "smol")]
-mod smol;
-mod stream;
-mod tls;
+mod flavour;
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 #[cfg(feature = "rustls")]
 use drivetrain_engine::TlsVersion;
 use drivetrain_engine::{
-    Answer, Body, Capability, Engine, EngineSettings, Error, ErrorKind, Handshake, NativeSetting,
-    Result, Runtime, Support, async_trait,
+    Accepted, Answer, Body, Capability, Duties, Engine, EngineSettings, Error, ErrorKind,
+    Handshake, Result, Role, Runtime, Support, async_trait,
 };
-use drivetrain_tungstenite_common::Options as Framing;
+use drivetrain_hyper::Hop;
+use drivetrain_tungstenite_common::{Framer, Options as Framing};
 use futures_io::{AsyncRead, AsyncWrite};
 
-#[cfg(feature = "async-std")]
-pub use crate::async_std::OnAsyncStd;
-pub use crate::runtime::Flavour;
-#[cfg(feature = "smol")]
-pub use crate::smol::OnSmol;
+pub use crate::flavour::Flavour;
 /// tungstenite's own configuration, as async-tungstenite 0.35 exports it.
 pub use async_tungstenite::tungstenite::protocol::WebSocketConfig;
+#[cfg(feature = "async-std")]
+pub use drivetrain_hyper::OnAsyncStd;
+#[cfg(feature = "smol")]
+pub use drivetrain_hyper::OnSmol;
 
 /// The engine on [async-std](https://docs.rs/async-std).
 ///
@@ -100,34 +80,16 @@ pub type Smol = FuturesIo<OnSmol>;
 /// their idle HTTP connections and TLS sessions; setting a TLS option on a clone gives that clone its
 /// own. Of two calls that set the same thing the later wins.
 pub struct FuturesIo<R> {
-    ping_interval: Option<Duration>,
+    hop: Hop<R>,
     framing: Framing,
-    secure: tls::Secure,
-    caller: Option<stream::Once>,
-    pool: Arc<pool::Pool>,
-    runtime: PhantomData<fn() -> R>,
+    ping_interval: Option<Duration>,
 }
 
-const NO_TLS: &str = "it was built without TLS: switch on cargo feature `rustls`";
-
 impl<R: Flavour> FuturesIo<R> {
-    const ONE_STREAM: &'static str =
-        "it runs over one stream that the caller brought: it opens one WebSocket";
-    const NOTHING_TO_DIAL: &'static str = "a stream that the caller brings is connected already";
-    const OWN_TLS: &'static str =
-        "a stream that the caller brings has its own TLS: present the certificate there";
-
     /// The engine with the system's CA certificates, no client certificate, and the defaults of each
     /// option. Does no I/O and does not fail.
     pub fn new() -> Self {
-        Self {
-            ping_interval: None,
-            framing: Framing::default(),
-            secure: Default::default(),
-            caller: None,
-            pool: Arc::default(),
-            runtime: PhantomData,
-        }
+        Self { hop: Hop::new(R::ENGINE), framing: Framing::default(), ping_interval: None }
     }
 
     /// The engine over a stream that is connected already, for one WebSocket, once: clones share it.
@@ -136,7 +98,7 @@ impl<R: Flavour> FuturesIo<R> {
     /// is used as it is. HTTP requests, TLS options and a connect timeout are refused. A second
     /// connect fails with [`ErrorKind::Connect`]; a connect that was dropped has used the stream.
     pub fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
-        Self { caller: Some(stream::Once::new(stream)), ..Self::new() }
+        Self { hop: Hop::over(R::ENGINE, stream), ..Self::new() }
     }
 
     /// Sets the engine-level ping interval, which wins over that of the `WebSockets` plugin; the session
@@ -181,38 +143,40 @@ impl<R: Flavour> FuturesIo<R> {
     ///
     /// What cannot be read is told when the client is built.
     #[must_use]
-    pub fn root_certificate_pem(self, pem: impl AsRef<[u8]>) -> Self {
-        let value = format!("{} bytes", pem.as_ref().len());
-        self.tls("root_certificate_pem", value, |tls| tls.root_certificate_pem(pem))
+    pub fn root_certificate_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.hop = self.hop.root_certificate_pem(pem);
+        self
     }
 
     /// Trusts the certificate in `der` as well as the system's. Default: none.
     ///
     /// What cannot be read is told when the client is built.
     #[must_use]
-    pub fn root_certificate_der(self, der: impl AsRef<[u8]>) -> Self {
-        let value = format!("{} bytes", der.as_ref().len());
-        self.tls("root_certificate_der", value, |tls| tls.root_certificate_der(der))
+    pub fn root_certificate_der(mut self, der: impl AsRef<[u8]>) -> Self {
+        self.hop = self.hop.root_certificate_der(der);
+        self
     }
 
     /// Trusts the root certificates that were given, and not the system's. Default: both.
     #[must_use]
-    pub fn only_these_roots(self) -> Self {
-        self.tls("only_these_roots", "true".into(), drivetrain_tls::Tls::only_these_roots)
+    pub fn only_these_roots(mut self) -> Self {
+        self.hop = self.hop.only_these_roots();
+        self
     }
 
     /// Refuses servers that only speak an older TLS. Default: [`TlsVersion::V1_2`].
     #[must_use]
-    pub fn min_tls_version(self, version: TlsVersion) -> Self {
-        self.tls("min_tls_version", version.to_string(), |tls| tls.min_version(version))
+    pub fn min_tls_version(mut self, version: TlsVersion) -> Self {
+        self.hop = self.hop.min_tls_version(version);
+        self
     }
 
     /// **Accepts whatever certificate a server shows, for any name: anybody in between can read and change
     /// everything.** For tests alone. Default: certificates are verified. Roots cannot be set beside it.
     #[must_use]
-    pub fn danger_accept_any_certificate(self) -> Self {
-        let with = drivetrain_tls::Tls::danger_accept_any_certificate;
-        self.tls("danger_accept_any_certificate", "true: NO VERIFICATION".into(), with)
+    pub fn danger_accept_any_certificate(mut self) -> Self {
+        self.hop = self.hop.danger_accept_any_certificate();
+        self
     }
 
     /// Presents this certificate to a server that asks for one. Default: none.
@@ -220,29 +184,17 @@ impl<R: Flavour> FuturesIo<R> {
     /// `chain_and_key` is one PEM text with the chain, leaf first, and the private key, not encrypted.
     /// What cannot be read is told when the client is built.
     #[must_use]
-    pub fn client_certificate_pem(self, chain_and_key: impl AsRef<[u8]>) -> Self {
-        self.tls("client_certificate_pem", "set".into(), |tls| {
-            tls.client_certificate_pem(chain_and_key)
-        })
+    pub fn client_certificate_pem(mut self, chain_and_key: impl AsRef<[u8]>) -> Self {
+        self.hop = self.hop.client_certificate_pem(chain_and_key);
+        self
     }
 
     /// Uses this configuration of rustls, with its own provider, roots and client certificate; only its
     /// ALPN list is overwritten, with `http/1.1`. Default: none. The other TLS options cannot be set
     /// beside it.
     #[must_use]
-    pub fn rustls_config(self, config: Arc<rustls::ClientConfig>) -> Self {
-        self.tls("rustls_config", "a rustls::ClientConfig".into(), |tls| tls.preconfigured(config))
-    }
-
-    fn tls(
-        mut self,
-        name: &'static str,
-        value: String,
-        with: impl FnOnce(drivetrain_tls::Tls) -> drivetrain_tls::Tls,
-    ) -> Self {
-        self.secure.change(name, value, with);
-        // A connection that was opened on other terms is not for this value.
-        self.pool = Arc::default();
+    pub fn rustls_config(mut self, config: Arc<rustls::ClientConfig>) -> Self {
+        self.hop = self.hop.rustls_config(config);
         self
     }
 }
@@ -250,30 +202,20 @@ impl<R: Flavour> FuturesIo<R> {
 #[async_trait]
 impl<R: Flavour> Engine for FuturesIo<R> {
     fn name(&self) -> &str {
-        R::NAME
+        R::ENGINE
     }
 
     fn support(&self, capability: Capability) -> Support {
-        let is_over = self.caller.is_some();
         match capability {
-            Capability::Http1 if is_over => Support::missing(Self::ONE_STREAM),
-            Capability::ConnectTimeout | Capability::Proxies | Capability::SocksProxies
-                if is_over =>
-            {
-                Support::missing(Self::NOTHING_TO_DIAL)
-            }
-            Capability::ClientCertificates if is_over => Support::missing(Self::OWN_TLS),
-            Capability::WebSocketOverHttp2 => {
-                Support::missing("hyper over HTTP/1.1 only: use the Tungstenite engine for it")
-            }
-            Capability::Http2 => {
-                Support::missing("hyper over HTTP/1.1 only: use the Tungstenite engine for HTTP/2")
-            }
-            Capability::Tls if is_over || cfg!(feature = "rustls") => Support::Offered,
-            Capability::ClientCertificates if cfg!(feature = "rustls") => Support::Offered,
-            Capability::Tls | Capability::ClientCertificates => Support::missing(NO_TLS),
             Capability::Http1
-            | Capability::WebSockets
+            | Capability::Http2
+            | Capability::Tls
+            | Capability::ClientCertificates
+            | Capability::ConnectTimeout
+            | Capability::Proxies
+            | Capability::SocksProxies
+            | Capability::WebSocketOverHttp2 => self.hop.support(capability),
+            Capability::WebSockets
             | Capability::HandshakeHeaders
             | Capability::HandshakeResponse
             | Capability::Subprotocols
@@ -286,9 +228,6 @@ impl<R: Flavour> Engine for FuturesIo<R> {
             | Capability::RawSessions
             | Capability::RsvBits
             | Capability::CallerStream
-            | Capability::ConnectTimeout
-            | Capability::Proxies
-            | Capability::SocksProxies
             | Capability::BatchedWrites => Support::Offered,
             _ => Support::missing("this version of the engine does not know it"),
         }
@@ -299,35 +238,32 @@ impl<R: Flavour> Engine for FuturesIo<R> {
         settings.ping_interval = self.ping_interval;
         (settings.max_frame_size, settings.max_message_size) = self.framing.limits();
         settings.native = self.framing.settings();
-        let tls = self.secure.set().iter();
-        settings.native.extend(tls.map(|(name, value)| NativeSetting::new(*name, value.clone())));
+        settings.native.extend(self.hop.settings());
         settings
     }
 
     fn check(&self) -> Result<()> {
-        let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-        let checked = if self.ping_interval == Some(Duration::ZERO) {
-            invalid("ping_interval must not be zero: leave it out to switch pings off".into())
-        } else if let (Some(_), Some((option, _))) = (&self.caller, self.secure.set().first()) {
-            invalid(format!(
-                "{option} has no effect on a stream that the caller brings: bring the TLS stream"
-            ))
-        } else {
-            self.framing.check().and_then(|()| self.secure.check())
-        };
-        checked.map_err(|error| error.with_engine(R::NAME))
+        if self.ping_interval == Some(Duration::ZERO) {
+            let message = "ping_interval must not be zero: leave it out to switch pings off";
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_engine(R::ENGINE));
+        }
+        self.framing.check().map_err(|error| error.with_engine(R::ENGINE))?;
+        self.hop.check()
     }
 
     fn runtime(&self) -> Result<Arc<dyn Runtime>> {
-        Ok(Arc::new(runtime::Tasks::<R>::new()))
+        Ok(self.hop.runtime())
     }
 
     async fn execute(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
-        connect::execute(self, request).await
+        self.hop.execute(request).await
     }
 
     async fn connect(&self, handshake: Handshake) -> Result<Answer> {
-        connect::open(self, &handshake).await
+        let frame = |stream, read_ahead, _: &Accepted| {
+            Framer::with_leftover(stream, read_ahead, Role::Client, &self.framing)
+        };
+        self.hop.connect(&handshake, Duties::frames(), frame).await
     }
 }
 
@@ -340,12 +276,9 @@ impl<R: Flavour> Default for FuturesIo<R> {
 impl<R> Clone for FuturesIo<R> {
     fn clone(&self) -> Self {
         Self {
-            ping_interval: self.ping_interval,
+            hop: self.hop.clone(),
             framing: self.framing.clone(),
-            secure: self.secure.clone(),
-            caller: self.caller.clone(),
-            pool: Arc::clone(&self.pool),
-            runtime: PhantomData,
+            ping_interval: self.ping_interval,
         }
     }
 }
@@ -360,8 +293,8 @@ impl<R: Flavour> fmt::Debug for FuturesIo<R> {
         for setting in self.settings().native {
             debug.field(&setting.name, &format_args!("{}", setting.value));
         }
-        if let Some(caller) = &self.caller {
-            debug.field("over", caller);
+        if self.hop.is_over() {
+            debug.field("over", &format_args!("a stream the caller brought"));
         }
         debug.finish()
     }

@@ -71,7 +71,7 @@ fn names_and_support_are_those_of_the_table() {
         }
         assert!(matches!(
             engine.support(Capability::Http2),
-            Support::Missing(why) if why.contains("Tungstenite")
+            Support::Missing(why) if why.contains("tokio")
         ));
     }
 }

@@ -254,9 +254,14 @@ impl StdError for Error {
     }
 }
 
+/// One of ours that went through a trait of I/O, such as a stream of a message, is itself again.
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
+        let error = match error.downcast::<Self>() {
+            Ok(ours) => return ours,
+            Err(error) => error,
+        };
         let message = match error.kind() {
             Io::UnexpectedEof => "the connection ended in the middle of a frame".into(),
             Io::ConnectionReset => "the peer reset the connection".into(),

@@ -30,6 +30,7 @@ mod runtime;
 mod settings;
 mod tls_version;
 mod transport;
+mod utf8;
 
 pub use async_trait::async_trait;
 pub use body::Body;
@@ -46,3 +47,4 @@ pub use runtime::{Instant, Runtime, Timer};
 pub use settings::{EngineSettings, NativeSetting};
 pub use tls_version::TlsVersion;
 pub use transport::Transport;
+pub use utf8::Utf8Check;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    hash::{BuildHasher as _, RandomState},
     ops,
     pin::Pin,
     task::{Context, Poll},
@@ -23,6 +24,15 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
 
     /// A timer that is ready at `deadline`.
     fn timer(&self, deadline: Instant) -> Box<dyn Timer>;
+
+    /// Any number, for what is spread in time so that many clients do not do it in step: the first ping of a
+    /// session, the pause before connecting again. Zero is the time as it was set. It may be easy to guess.
+    ///
+    /// A test's runtime gives what its test wants. Default: another one each time.
+    fn random(&self) -> u32 {
+        // Each state has keys of its own, so that nothing has its own hash.
+        RandomState::new().hash_one(()) as u32
+    }
 }
 
 /// A timer that can be set anew without being made anew.

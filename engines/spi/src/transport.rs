@@ -44,6 +44,15 @@ pub trait Transport: Send {
         None
     }
 
+    /// The session checks texts: from now on one that can no longer become UTF-8 may be refused with the bytes
+    /// that show it, though its frame be incomplete (RFC 6455 section 8.1), with
+    /// [`Error::not_utf8`](crate::Error::not_utf8). Frames with reserved bits, and what continues them, are an
+    /// extension's: they are not to be checked.
+    ///
+    /// Sessions call it once, before they receive; raw sessions do not. Default: nothing, and texts are checked
+    /// frame by frame above.
+    fn check_text_early(&mut self) {}
+
     /// Ready when [`start_send`](Self::start_send) may be called once: when less than the transport's
     /// high-water mark (about 32 KiB) is waiting to be written; writes if it must.
     ///

@@ -3,13 +3,12 @@
 use std::{fmt, io::Cursor};
 
 use bytes::{Buf, Bytes, BytesMut};
+use drivetrain_codec::mask;
 use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role, Rsv};
 use tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Control, Data, OpCode as NativeOpCode},
 };
-
-use crate::mask;
 
 /// What the first read is offered; the offer doubles whenever a read fills it.
 const FIRST_READ: usize = 4 << 10;

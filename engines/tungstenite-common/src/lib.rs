@@ -6,7 +6,6 @@
 
 mod framer;
 mod input;
-mod mask;
 mod options;
 mod output;
 #[cfg(test)]

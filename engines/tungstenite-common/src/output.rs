@@ -6,14 +6,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use drivetrain_codec::mask::{self, Masks};
 use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role, Rsv};
 use futures_io::AsyncWrite;
 use tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Control, Data, OpCode as NativeOpCode},
 };
-
-use crate::mask::{self, Masks};
 
 /// An empty buffer that has grown beyond this is given back.
 const KEPT: usize = 256 << 10;

@@ -145,6 +145,30 @@ fn one(
     Ok((RawFrame { fin, rsv, opcode, payload: payload.into() }, rest))
 }
 
+/// How many bytes these frames take on a wire that is sound.
+pub fn length_of(frames: &[RawFrame], masked: bool) -> usize {
+    let head = |size| match size {
+        0..126 => 2,
+        126..0x1_0000 => 4,
+        _ => 10,
+    };
+    let mask = if masked { 4 } else { 0 };
+    frames.iter().map(|frame| head(frame.payload.len()) + mask + frame.payload.len()).sum()
+}
+
+/// Whether the head at the beginning of this has a length that is not in its shortest encoding.
+pub fn is_not_minimal(wire: &[u8]) -> bool {
+    match wire {
+        [_, second, rest @ ..] if second & 0x7f == 126 => {
+            rest.first_chunk().is_some_and(|&size| u16::from_be_bytes(size) < 126)
+        }
+        [_, second, rest @ ..] if second & 0x7f == 127 => {
+            rest.first_chunk().is_some_and(|&size| u64::from_be_bytes(size) < 1 << 16)
+        }
+        _ => false,
+    }
+}
+
 /// A stream in memory. What it reads comes in the chunks of the input and then ends; what is written to
 /// it is kept, in such chunks too.
 pub struct Memory {

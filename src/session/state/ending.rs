@@ -2,9 +2,7 @@
 
 use std::task::{Context, Poll, Waker};
 
-use drivetrain_engine::{
-    CloseCode, CloseReason, Error, ErrorKind, Frame, OpCode, Outcome, RawFrame,
-};
+use drivetrain_engine::{CloseCode, CloseReason, Error, ErrorKind, OpCode, Outcome, RawFrame};
 
 use super::{Note, State};
 
@@ -62,20 +60,20 @@ impl State {
         self.settle();
     }
 
-    pub(super) fn read_failed(&mut self, error: Error) -> Poll<Option<Frame>> {
+    pub(super) fn read_failed(&mut self, error: Error) -> Poll<()> {
         if error.close_code().is_none() {
             return self.read_ended(Some(error));
         }
         // A transport goes on after a violation, discarding: the peer's Close or the end may come.
         self.fail(error);
-        Poll::Ready(None)
+        Poll::Ready(())
     }
 
-    pub(super) fn read_ended(&mut self, error: Option<Error>) -> Poll<Option<Frame>> {
+    pub(super) fn read_ended(&mut self, error: Option<Error>) -> Poll<()> {
         self.closing.read_ended(error, self.runtime.now());
         self.closing_begins();
         self.settle();
-        if self.end.is_some() { Poll::Ready(None) } else { Poll::Pending }
+        if self.end.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The peer broke a rule: the Close goes out before anything that waits.
@@ -90,6 +88,20 @@ impl State {
             Some(reason) => self.outbox.close_now(reason),
             // A Close that waits already still goes out.
             None => self.outbox.keep_only_close(),
+        }
+        self.closing_begins();
+        self.pump(true);
+    }
+
+    /// The application began a message and does not finish it, which cannot be taken back: after what was
+    /// accepted, the Close says so.
+    pub(super) fn truncate(&mut self) {
+        let error = Error::new(ErrorKind::Other, "a streamed message was dropped before its end")
+            .with_close_code(CloseCode::INTERNAL_ERROR);
+        self.trace.note(&mut self.after.notes, || Note::Truncated);
+        let close = self.closing.failed(error, "a message was not finished", self.runtime.now());
+        if let Some(reason) = close {
+            self.outbox.close(reason);
         }
         self.closing_begins();
         self.pump(true);

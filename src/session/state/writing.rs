@@ -96,6 +96,35 @@ impl State {
         self.counted_out.frame(bytes);
     }
 
+    /// Queues a fragment of the message that is streamed; the last one gives others their turn.
+    pub(in super::super) fn accept_part(&mut self, opcode: OpCode, payload: Bytes, last: bool) {
+        self.outbox.push_part(opcode, payload, last);
+        if last {
+            if let Some(journal) = &mut self.journal {
+                journal.accept_streamed();
+            }
+            self.end_stream();
+        }
+    }
+
+    /// A writer begins a message, which it alone may send parts of until it ends.
+    pub(in super::super) fn begin_stream(&mut self) {
+        self.outbox.set_streaming(true);
+    }
+
+    fn end_stream(&mut self) {
+        self.outbox.set_streaming(false);
+        self.wake_watchers();
+    }
+
+    /// The writer is gone before the message's end; `begun`, if some of it was accepted.
+    pub(in super::super) fn drop_writer(&mut self, begun: bool) {
+        self.end_stream();
+        if begun && self.closing.is_open() && self.end.is_none() {
+            self.truncate();
+        }
+    }
+
     /// Whether everything that was accepted is written.
     pub(in super::super) fn is_flushed(&self) -> bool {
         self.outbox.is_empty() && !self.dirty

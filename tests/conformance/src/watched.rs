@@ -114,6 +114,10 @@ struct Counted {
 }
 
 impl Runtime for Counted {
+    fn random(&self) -> u32 {
+        self.runtime.random()
+    }
+
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send + 'static>>) {
         let ticket = self.tasks.begin();
         self.runtime.spawn(Box::pin(async move {

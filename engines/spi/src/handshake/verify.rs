@@ -1,7 +1,7 @@
 //! The check of the answer.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use sha1::{Digest, Sha1};
 
 use super::{Accepted, Handshake, syntax::parse_extensions};
@@ -29,6 +29,29 @@ impl Handshake {
     /// carries the response.
     pub fn verify<B>(&self, response: &Response<B>) -> Result<Accepted> {
         self.accepted(response).map_err(|message| wrong(message, response))
+    }
+
+    /// The head of the 101 that a server accepts this handshake with (RFC 6455 section 4.2.2), no subprotocol and
+    /// no extension chosen: for engines that are their own peer, such as one for tests.
+    ///
+    /// ```
+    /// use drivetrain_engine::Handshake;
+    ///
+    /// let handshake = Handshake::new("ws://example.com/chat".parse()?)?;
+    /// assert!(handshake.verify(&handshake.acceptance()).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn acceptance(&self) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        // Base64 is a header value.
+        if let Ok(accept) = HeaderValue::try_from(accept_value(self.offer.key.as_bytes())) {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        response
     }
 
     fn accepted<B>(&self, response: &Response<B>) -> Result<Accepted, String> {

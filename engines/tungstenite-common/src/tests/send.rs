@@ -1,9 +1,9 @@
 //! Sending: masks, partial writes, the high-water mark.
 
+use drivetrain_codec::mask;
 use drivetrain_engine::{ErrorKind, OpCode, RawFrame, Role, Transport};
 
 use super::*;
-use crate::mask;
 
 #[test]
 fn a_client_masks_and_a_server_does_not() {

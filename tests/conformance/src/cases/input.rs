@@ -20,11 +20,12 @@ type OnPlugin = fn(WebSockets) -> WebSockets;
 const ZERO: Duration = Duration::ZERO;
 
 /// Every option, as a plugin and as a request set it, with a value that can never work.
-const OPTIONS: [(&str, OnPlugin, OnRequest); 8] = [
+const OPTIONS: [(&str, OnPlugin, OnRequest); 9] = [
     ("ping_interval", |p| p.ping_interval(ZERO), |r| r.ping_interval(ZERO)),
     ("ping_timeout", |p| p.ping_timeout(ZERO), |r| r.ping_timeout(ZERO)),
     ("max_frame_size", |p| p.max_frame_size(0), |r| r.max_frame_size(0)),
     ("max_message_size", |p| p.max_message_size(0), |r| r.max_message_size(0)),
+    ("max_stream_size", |p| p.max_stream_size(0), |r| r.max_stream_size(0)),
     ("close_timeout", |p| p.close_timeout(ZERO), |r| r.close_timeout(ZERO)),
     ("handshake_timeout", |p| p.handshake_timeout(ZERO), |r| r.handshake_timeout(ZERO)),
     ("incoming_capacity", |p| p.incoming_capacity(0), |r| r.incoming_capacity(0)),

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use drivetrain::{ErrorKind, HttpClient, HttpTimeout, Requirement, Session, WebSockets};
+use drivetrain::{
+    ErrorKind, HttpClient, HttpTimeout, MessageKind, Requirement, Session, WebSockets,
+};
 use drivetrain_engine::{Capability, TlsVersion};
 use socket2::{Domain, Socket, Type};
 
@@ -147,6 +149,8 @@ async fn is_absent(cx: Context, capability: Capability) -> Verdict {
             let session = peer.connect().await?;
             session.send(vec![0; 1 << 20]).await?;
             assert!(peer.frame_of(opcode::BINARY).await?.fin, "it came in fragments");
+            let error = unsupported(session.send_stream(MessageKind::Binary).await)?;
+            assert_eq!(error.capability(), Some(Capability::SendFragments), "{error:?}");
             Ok(())
         }
         Capability::BatchedWrites => {

@@ -1,6 +1,7 @@
 //! The cases, by topic. In each file the list comes first.
 
 mod bodies;
+mod bursts;
 mod cancel;
 mod closing;
 mod control;
@@ -21,12 +22,15 @@ mod messages;
 mod outbox;
 mod proxies;
 mod raw;
+mod raw_closing;
 mod reconnect;
 mod redirects;
 mod refusal;
 mod settings;
 mod sse;
 mod stats;
+mod stream_in;
+mod stream_out;
 mod tls;
 mod together;
 mod unauthorized;
@@ -69,6 +73,9 @@ pub(crate) fn all() -> Vec<Case> {
         settings::cases(),
         stats::cases(),
         messages::cases(),
+        bursts::cases(),
+        stream_out::cases(),
+        stream_in::cases(),
         control::cases(),
         keepalive::cases(),
         outbox::cases(),
@@ -79,6 +86,7 @@ pub(crate) fn all() -> Vec<Case> {
         raw::cases(),
         reconnect::cases(),
         in_flight::cases(),
+        raw_closing::cases(),
     ]
     .into_iter()
     .flatten()

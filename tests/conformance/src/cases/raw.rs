@@ -1,7 +1,10 @@
 //! Raw sessions: frames as they are, and nothing automatic.
 
+use std::time::Duration;
+
 use drivetrain::{Capability, ErrorKind, OpCode, RawFrame, RawSession, Rsv, WebSockets};
 use drivetrain_engine::Capability::{RawSessions, RsvBits};
+use futures_util::{SinkExt, StreamExt as _};
 
 use crate::{
     case::{Case, case},
@@ -18,6 +21,9 @@ pub(super) fn cases() -> Vec<Case> {
         case(fragments_and_control_frames_go_out_as_they_are),
         case(nothing_is_answered),
         case(a_dropped_raw_session_sends_no_close),
+        case(what_is_fed_is_written_together),
+        case(what_is_no_frame_is_refused),
+        case(it_is_a_stream_and_a_sink),
         case(shutdown_ends_the_sending_direction),
         case(the_end_of_the_stream_is_none),
         case(fragments_of_text_are_not_checked),
@@ -105,6 +111,66 @@ async fn a_dropped_raw_session_sends_no_close(cx: Context) -> Verdict {
     peer.end().await
 }
 
+/// By the next flush.
+async fn what_is_fed_is_written_together(cx: Context) -> Verdict {
+    let mut peer = cx.peer(Silent, |_| Ok(()));
+    let mut raw = connect(&cx, &peer).await?;
+    for text in ["a", "b", "c"] {
+        raw.feed(RawFrame::new(OpCode::Text, text)).await?;
+    }
+    raw.flush().await?;
+    for text in ["a", "b", "c"] {
+        assert_eq!(peer.text().await?, text);
+    }
+    Ok(())
+}
+
+/// Before anything of it is sent, and the session goes on. The order of fragments is the caller's.
+async fn what_is_no_frame_is_refused(cx: Context) -> Verdict {
+    let mut peer = cx.peer(Silent, |_| Ok(()));
+    let mut raw = connect(&cx, &peer).await?;
+    for bad in [
+        RawFrame::new(OpCode::Ping, vec![0; 126]),
+        RawFrame::new(OpCode::Close, vec![0; 126]),
+        RawFrame::new(OpCode::Pong, "").not_final(),
+    ] {
+        fails(raw.send(bad.clone()).await, ErrorKind::InvalidInput)?;
+        fails(raw.feed(bad.clone()).await, ErrorKind::InvalidInput)?;
+        fails(SinkExt::send(&mut raw, bad).await, ErrorKind::InvalidInput)?;
+    }
+    raw.send(RawFrame::new(OpCode::Continuation, "out of order")).await?;
+    let seen = peer.frame().await?;
+    assert_eq!((seen.opcode, seen.payload), (opcode::CONTINUATION, b"out of order".to_vec()));
+    Ok(())
+}
+
+/// And so it can be split.
+async fn it_is_a_stream_and_a_sink(cx: Context) -> Verdict {
+    let server = cx.server(|conn| {
+        conn.accept_web_socket()?;
+        while let Some(frame) = conn.receive()? {
+            conn.send(&WireFrame { masked: false, ..frame })?;
+        }
+        Ok(())
+    });
+    let raw = cx.client().web_socket(server.ws_url("/")).connect_raw().await?;
+    let (mut sink, mut stream) = raw.split();
+    let sending = cx.spawn(async move {
+        for i in 0..100 {
+            sink.feed(RawFrame::new(OpCode::Text, i.to_string())).await?;
+        }
+        SinkExt::<RawFrame>::close(&mut sink).await?;
+        Verdict::Ok(())
+    });
+    for i in 0..100 {
+        let frame = cx.within(PATIENCE, "it comes back", stream.next()).await?;
+        assert_eq!(frame.transpose()?, Some(RawFrame::new(OpCode::Text, i.to_string())));
+    }
+    sending.await?;
+    assert!(stream.next().await.is_none());
+    Ok(())
+}
+
 /// The peer sees the end, and what it sends then is received.
 async fn shutdown_ends_the_sending_direction(cx: Context) -> Verdict {
     let server = cx.server(|conn| {
@@ -170,14 +236,13 @@ async fn a_frame_above_the_limit_is_an_error(cx: Context) -> Verdict {
 
 /// What only a session applies is `InvalidInput`, before anything is dialled.
 async fn options_of_sessions_are_refused(cx: Context) -> Verdict {
-    use std::time::Duration;
     let server = cx.echo();
     let request = || cx.client().web_socket(server.ws_url("/echo"));
     for request in [
         request().ping_interval(Duration::from_secs(1)),
         request().ping_timeout(Duration::from_secs(1)),
-        request().close_timeout(Duration::from_secs(1)),
         request().max_message_size(1),
+        request().max_stream_size(1),
     ] {
         fails(request.connect_raw().await, ErrorKind::InvalidInput)?;
     }
@@ -232,11 +297,11 @@ async fn what_was_agreed_on_is_visible(cx: Context) -> Verdict {
     Ok(())
 }
 
-async fn connect(cx: &Context, peer: &Script) -> Verdict<RawSession> {
+pub(super) async fn connect(cx: &Context, peer: &Script) -> Verdict<RawSession> {
     Ok(cx.client().web_socket(peer.url()).connect_raw().await?)
 }
 
-async fn frame(cx: &Context, raw: &mut RawSession) -> Verdict<RawFrame> {
+pub(super) async fn frame(cx: &Context, raw: &mut RawSession) -> Verdict<RawFrame> {
     let frame = cx.within(PATIENCE, "a frame comes", raw.receive()).await??;
     frame.ok_or_else(|| Failure::new("a frame was expected, and the stream has ended"))
 }

@@ -34,6 +34,7 @@ async fn defaults_are_listed_as_defaults(cx: Context) -> Verdict {
         ("ping_timeout", "2 × interval"),
         ("max_frame_size", "16777216 bytes"),
         ("max_message_size", "67108864 bytes"),
+        ("max_stream_size", "none"),
         ("close_timeout", "5s"),
         ("handshake_timeout", "10s"),
         ("incoming_capacity", "262144 bytes"),
@@ -50,6 +51,7 @@ async fn defaults_are_listed_as_defaults(cx: Context) -> Verdict {
 async fn the_plugin_wins_over_the_default(cx: Context) -> Verdict {
     let plugin = WebSockets::new().ping_interval(20 * SECOND).ping_timeout(SECOND);
     let plugin = plugin.max_frame_size(1).max_message_size(2).close_timeout(3 * SECOND);
+    let plugin = plugin.max_stream_size(4);
     let plugin = plugin.handshake_timeout(40 * SECOND).incoming_capacity(5).outgoing_capacity(6);
     let client = cx.client_with(plugin)?;
     let session = client.web_socket(cx.echo().ws_url("/echo")).connect().await?;
@@ -59,6 +61,7 @@ async fn the_plugin_wins_over_the_default(cx: Context) -> Verdict {
             ("ping_timeout", "1s"),
             ("max_frame_size", "1 bytes"),
             ("max_message_size", "2 bytes"),
+            ("max_stream_size", "4 bytes"),
             ("close_timeout", "3s"),
             ("handshake_timeout", "40s"),
             ("incoming_capacity", "5 bytes"),

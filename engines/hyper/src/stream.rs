@@ -16,7 +16,13 @@ use futures_rustls::client::TlsStream;
 /// The socket of async-std and of smol alike: both wrap this one.
 pub(crate) type Tcp = Async<TcpStream>;
 
-pub(crate) enum Stream {
+/// What a WebSocket runs over when [`Hop::connect`](crate::Hop::connect) has opened it: TCP, TLS, or the
+/// stream that the caller brought.
+///
+/// Closing it ends its writing direction, the socket's too; reading goes on.
+pub struct Stream(Kind);
+
+enum Kind {
     Plain(Tcp),
     #[cfg(feature = "rustls")]
     Tls(Box<TlsStream<Tcp>>),
@@ -33,49 +39,85 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 pub(crate) struct Once(Arc<Mutex<Option<Box<dyn Duplex>>>>);
 
 impl Once {
+    pub(crate) const DESCRIPTION: &'static str = "a stream the caller brought";
+
     pub(crate) fn new(stream: impl Duplex + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::new(stream)))))
     }
 
     pub(crate) fn take(&self) -> Option<Stream> {
         // Nothing runs under the lock that could panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(Stream::Caller)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .map(|stream| Stream(Kind::Caller(stream)))
     }
 }
 
 impl fmt::Debug for Once {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a stream the caller brought")
+        f.write_str(Self::DESCRIPTION)
     }
 }
 
 impl Stream {
+    pub(crate) fn plain(socket: Tcp) -> Self {
+        Self(Kind::Plain(socket))
+    }
+
+    #[cfg(feature = "rustls")]
+    pub(crate) fn tls(stream: TlsStream<Tcp>) -> Self {
+        Self(Kind::Tls(Box::new(stream)))
+    }
+
+    /// The socket, if there is nothing above it.
+    pub(crate) fn into_plain(self) -> Option<Tcp> {
+        match self.0 {
+            Kind::Plain(socket) => Some(socket),
+            #[cfg(feature = "rustls")]
+            Kind::Tls(_) => None,
+            Kind::Caller(_) => None,
+        }
+    }
+
     /// Whether several buffers go out in one write, which futures-io has no way to ask.
     pub(crate) fn is_vectored(&self) -> bool {
-        match self {
-            Self::Plain(_) => true,
+        match &self.0 {
+            Kind::Plain(_) => true,
             #[cfg(feature = "rustls")]
-            Self::Tls(_) => true,
-            Self::Caller(_) => false,
+            Kind::Tls(_) => true,
+            Kind::Caller(_) => false,
         }
     }
 
     fn inner(&mut self) -> Pin<&mut dyn Duplex> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream),
+        match &mut self.0 {
+            Kind::Plain(stream) => Pin::new(stream),
             #[cfg(feature = "rustls")]
-            Self::Tls(stream) => Pin::new(&mut **stream),
-            Self::Caller(stream) => Pin::new(&mut **stream),
+            Kind::Tls(stream) => Pin::new(&mut **stream),
+            Kind::Caller(stream) => Pin::new(&mut **stream),
         }
     }
 
     fn socket(&self) -> Option<&TcpStream> {
-        match self {
-            Self::Plain(stream) => Some(stream.get_ref()),
+        match &self.0 {
+            Kind::Plain(stream) => Some(stream.get_ref()),
             #[cfg(feature = "rustls")]
-            Self::Tls(stream) => Some(stream.get_ref().0.get_ref()),
-            Self::Caller(_) => None,
+            Kind::Tls(stream) => Some(stream.get_ref().0.get_ref()),
+            Kind::Caller(_) => None,
         }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Kind::Plain(_) => "TCP",
+            #[cfg(feature = "rustls")]
+            Kind::Tls(_) => "TLS over TCP",
+            Kind::Caller(_) => Once::DESCRIPTION,
+        })
     }
 }
 

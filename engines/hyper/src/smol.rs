@@ -4,7 +4,7 @@ use std::{future::Future, io, net::SocketAddr};
 
 use crate::runtime::{Flavour, sealed};
 
-/// smol, as the parameter of [`FuturesIo`](crate::FuturesIo).
+/// smol, as the parameter of [`Hop`](crate::Hop).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OnSmol;
@@ -13,7 +13,6 @@ impl Flavour for OnSmol {}
 
 impl sealed::Flavour for OnSmol {
     const NAME: &'static str = "smol";
-    const TYPE: &'static str = "Smol";
 
     async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         smol::net::resolve((host, port)).await

@@ -14,7 +14,7 @@ use std::{
 
 use drivetrain_engine::{Instant, Runtime, Timer};
 
-/// A runtime over futures-io: what differs between `AsyncStd` and `Smol`.
+/// A runtime over futures-io: [`OnAsyncStd`](crate::OnAsyncStd) or [`OnSmol`](crate::OnSmol).
 ///
 /// It is this crate's to implement, in one small file per runtime.
 pub trait Flavour: sealed::Flavour {}
@@ -23,10 +23,8 @@ pub(crate) mod sealed {
     use super::{Future, SocketAddr, io};
 
     pub trait Flavour: Send + Sync + 'static {
-        /// The name of the engine.
+        /// The name of the runtime.
         const NAME: &'static str;
-        /// The name of the engine's type.
-        const TYPE: &'static str;
 
         /// The addresses of a host, in the resolver's order (RFC 6724).
         fn resolve(

@@ -100,7 +100,7 @@ pub(crate) async fn dial<R: Flavour>(
         if place.is_secure {
             return shake_hands(place, secure, stream).await;
         }
-        Ok(Stream::Plain(stream))
+        Ok(Stream::plain(stream))
     };
     let Some(ConnectTimeout(limit)) = limit else { return dialling.await };
     let mut dialling = pin!(dialling);
@@ -129,7 +129,7 @@ async fn shake_hands(place: &Place, secure: &Secure, stream: crate::stream::Tcp)
     })?;
     let connector = futures_rustls::TlsConnector::from(secure.config()?);
     match connector.connect(name, stream).await {
-        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Ok(stream) => Ok(Stream::tls(stream)),
         Err(error) => Err(map::dialling(place, Stage::Tls, error)),
     }
 }

@@ -2,130 +2,134 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use drivetrain_engine::{
     Accepted, Answer, Body, Capability, ConnectTimeout, Connection, Duties, Error, ErrorKind,
-    Handshake, Proxy, Result, Role,
+    Handshake, Proxy, Result, Transport,
 };
-use drivetrain_tungstenite_common::Framer;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 
 use crate::{
-    FuturesIo, NO_TLS,
     dial::{Place, dial},
     exchange::{Home, Link, answered},
+    hop::{Hop, NO_TLS, NOTHING_TO_DIAL, ONE_STREAM},
     map::{self, During},
     proxied::Way,
     runtime::Flavour,
+    stream::Stream,
 };
 
 /// Sends a request over a connection that is kept, or over a new one.
 pub(crate) async fn execute<R: Flavour>(
-    engine: &FuturesIo<R>,
+    hop: &Hop<R>,
     request: Request<Body>,
 ) -> Result<Response<Body>> {
-    if engine.caller.is_some() {
-        return Err(Error::unsupported(R::NAME, Capability::Http1, FuturesIo::<R>::ONE_STREAM));
+    if hop.caller.is_some() {
+        return Err(Error::unsupported(hop.engine, Capability::Http1, ONE_STREAM));
     }
-    let place = place::<R>(&request, false)?;
+    let place = place(hop.engine, &request, false)?;
     let limit = request.extensions().get().copied();
     let mut request = on_the_wire(request, &place);
     loop {
-        let (mut link, is_kept) = match engine.pool.take(&place) {
+        let (mut link, is_kept) = match hop.pool.take(&place) {
             Some(link) => (link, true),
-            None => (fresh(engine, &place, limit).await?, false),
+            None => (fresh(hop, &place, limit).await?, false),
         };
         match link.send(request).await {
             Ok(answer) => {
                 let home =
-                    Home { place, pool: Arc::clone(&engine.pool), spawn: |task| R::spawn(task) };
-                return Ok(answered(R::NAME, answer, link, Some(home)));
+                    Home { place, pool: Arc::clone(&hop.pool), spawn: |task| R::spawn(task) };
+                return Ok(answered(hop.engine, answer, link, Some(home)));
             }
             Err(failed) => match failed.unsent {
                 // The server closed it while it was idle.
                 Some(unsent) if is_kept => request = unsent,
-                _ => return Err(map::exchange(R::NAME, During::Request, failed.error)),
+                _ => return Err(map::exchange(hop.engine, During::Request, failed.error)),
             },
         }
     }
 }
 
 /// Sends a handshake over a connection of its own, or over the stream that the caller brought.
-pub(crate) async fn open<R: Flavour>(
-    engine: &FuturesIo<R>,
+pub(crate) async fn open<R: Flavour, T: Transport + 'static>(
+    hop: &Hop<R>,
     handshake: &Handshake,
+    duties: Duties,
+    frame: impl FnOnce(Stream, Bytes, &Accepted) -> T + Send,
 ) -> Result<Answer> {
+    let failed = |error| failed(hop.engine, error);
     let request = handshake.request().map(|()| Body::empty());
-    let mut link = match &engine.caller {
+    let mut link = match &hop.caller {
         Some(_) if request.extensions().get::<Proxy>().is_some() => {
             let capability =
                 request.extensions().get().map_or(Capability::Proxies, Proxy::capability);
-            return Err(Error::unsupported(R::NAME, capability, FuturesIo::<R>::NOTHING_TO_DIAL));
+            return Err(Error::unsupported(hop.engine, capability, NOTHING_TO_DIAL));
         }
         Some(_) if request.extensions().get::<ConnectTimeout>().is_some() => {
             return Err(Error::unsupported(
-                R::NAME,
+                hop.engine,
                 Capability::ConnectTimeout,
-                FuturesIo::<R>::NOTHING_TO_DIAL,
+                NOTHING_TO_DIAL,
             ));
         }
         Some(caller) => {
             let stream = caller.take().ok_or_else(|| {
                 let message = "the stream that the caller brought was used already: it carries one \
                                WebSocket, once";
-                Error::new(ErrorKind::Connect, message).with_engine(R::NAME)
+                Error::new(ErrorKind::Connect, message).with_engine(hop.engine)
             })?;
-            Link::new(stream).await.map_err(failed::<R>)?
+            Link::new(stream).await.map_err(failed)?
         }
         None => {
             let limit = request.extensions().get().copied();
-            fresh(engine, &place::<R>(&request, true)?, limit).await?
+            fresh(hop, &place(hop.engine, &request, true)?, limit).await?
         }
     };
-    let place = Place::of(request.uri()).map_err(|error| error.with_engine(R::NAME))?;
+    let place = Place::of(request.uri()).map_err(|error| error.with_engine(hop.engine))?;
     let answer = link
         .send(on_the_wire(request, &place))
         .await
-        .map_err(|unanswered| failed::<R>(unanswered.error))?;
+        .map_err(|unanswered| failed(unanswered.error))?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Answer::Refused(answered(R::NAME, answer, link, None)));
+        return Ok(Answer::Refused(answered(hop.engine, answer, link, None)));
     }
     let response = answer.map(drop);
-    let Accepted { subprotocol, extensions } =
-        handshake.verify(&response).map_err(|error| error.with_engine(R::NAME))?;
-    let (stream, leftover) = link.into_stream().await.map_err(failed::<R>)?.ok_or_else(|| {
-        Error::new(ErrorKind::Io, "the connection ended with the handshake").with_engine(R::NAME)
+    let accepted = handshake.verify(&response).map_err(|error| error.with_engine(hop.engine))?;
+    let (stream, read_ahead) = link.into_stream().await.map_err(failed)?.ok_or_else(|| {
+        Error::new(ErrorKind::Io, "the connection ended with the handshake").with_engine(hop.engine)
     })?;
-    let framer = Framer::with_leftover(stream, leftover, Role::Client, &engine.framing);
+    let transport = frame(stream, read_ahead, &accepted);
+    let Accepted { subprotocol, extensions } = accepted;
     Ok(Answer::Open(
-        Connection::new(framer)
+        Connection::new(transport)
             .with_subprotocol(subprotocol)
             .with_extensions(extensions)
             .with_response(response)
-            .with_duties(Duties::frames()),
+            .with_duties(duties),
     ))
 }
 
 async fn fresh<R: Flavour>(
-    engine: &FuturesIo<R>,
+    hop: &Hop<R>,
     place: &Place,
     limit: Option<ConnectTimeout>,
 ) -> Result<Link> {
-    let stream = dial::<R>(place, &engine.secure, limit)
+    let stream = dial::<R>(place, &hop.secure, limit)
         .await
-        .map_err(|error| error.with_engine(R::NAME))?;
-    Link::new(stream).await.map_err(failed::<R>)
+        .map_err(|error| error.with_engine(hop.engine))?;
+    Link::new(stream).await.map_err(|error| failed(hop.engine, error))
 }
 
-fn failed<R: Flavour>(error: hyper::Error) -> Error {
-    map::exchange(R::NAME, During::Handshake, error)
+fn failed(engine: &'static str, error: hyper::Error) -> Error {
+    map::exchange(engine, During::Handshake, error)
 }
 
 /// Where a request goes; refuses what cannot be reached before anything is dialled.
-fn place<R: Flavour>(request: &Request<Body>, is_handshake: bool) -> Result<Place> {
-    let mut place = Place::of(request.uri()).map_err(|error| error.with_engine(R::NAME))?;
+fn place(engine: &'static str, request: &Request<Body>, is_handshake: bool) -> Result<Place> {
+    let mut place = Place::of(request.uri()).map_err(|error| error.with_engine(engine))?;
     if place.is_secure && !cfg!(feature = "rustls") {
-        return Err(Error::unsupported(R::NAME, Capability::Tls, NO_TLS));
+        return Err(Error::unsupported(engine, Capability::Tls, NO_TLS));
     }
     place.way = Way::through(request.extensions().get(), place.is_secure, is_handshake);
     Ok(place)

@@ -71,17 +71,18 @@ async fn connect(stream: Tcp, proxy: &Proxy, place: &Place) -> Result<Tcp> {
         let message = "the URL's host cannot be asked of a proxy";
         Error::new(ErrorKind::InvalidInput, message).with_source(error)
     })?;
-    let mut link = Link::new(Stream::Plain(stream)).await.map_err(broken)?;
+    let mut link = Link::new(Stream::plain(stream)).await.map_err(broken)?;
     let answer = link.send(request).await.map_err(|unanswered| broken(unanswered.error))?;
     if !answer.status().is_success() {
         let refused = failed(proxy, &format!("refused the tunnel with {}", answer.status()));
         return Err(refused.with_response(answer.map(|_| bytes::Bytes::new())));
     }
-    match link.into_stream().await.map_err(broken)? {
-        // Whoever is behind the tunnel speaks second, with TLS as with WebSockets.
-        Some((Stream::Plain(stream), early)) if early.is_empty() => Ok(stream),
-        _ => Err(failed(proxy, "did not open the tunnel properly")),
-    }
+    let opened = link.into_stream().await.map_err(broken)?;
+    // Whoever is behind the tunnel speaks second, with TLS as with WebSockets.
+    opened
+        .filter(|(_, early)| early.is_empty())
+        .and_then(|(stream, _)| stream.into_plain())
+        .ok_or_else(|| failed(proxy, "did not open the tunnel properly"))
 }
 
 /// RFC 1928; the proxy resolves the name.

@@ -6,7 +6,7 @@ use async_std::net::ToSocketAddrs;
 
 use crate::runtime::{Flavour, sealed};
 
-/// async-std, as the parameter of [`FuturesIo`](crate::FuturesIo).
+/// async-std, as the parameter of [`Hop`](crate::Hop).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OnAsyncStd;
@@ -15,7 +15,6 @@ impl Flavour for OnAsyncStd {}
 
 impl sealed::Flavour for OnAsyncStd {
     const NAME: &'static str = "async-std";
-    const TYPE: &'static str = "AsyncStd";
 
     async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         Ok((host, port).to_socket_addrs().await?.collect())

@@ -1,0 +1,302 @@
+//! What the mock answers, or fails with.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::{Future, pending},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use drivetrain_engine::{Body, ConnectTimeout, Error, ErrorKind, Result};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{CONTENT_TYPE, LOCATION},
+};
+use http_body::{Frame, SizeHint};
+
+use crate::{target, testing::Clock};
+
+/// An answer of a [`MockEngine`](super::MockEngine): a response, with faults anywhere in it, or none at all.
+///
+/// A status, a text, and an [`http::Response`] are replies too.
+///
+/// ```
+/// use std::time::Duration;
+/// use drivetrain::{http::StatusCode, testing::Reply};
+///
+/// let json = Reply::from(r#"{"id":7}"#).header("content-type", "application/json");
+/// let slow = Reply::from("late").after(Duration::from_secs(30));
+/// let broken = Reply::new(StatusCode::OK).body("the first half").cut();
+/// let refused = Reply::refused();
+/// ```
+#[derive(Clone)]
+#[must_use = "a reply is given to a route"]
+pub struct Reply {
+    after: Duration,
+    head: Head,
+    body: VecDeque<Part>,
+}
+
+#[derive(Clone)]
+enum Head {
+    Response(StatusCode, HeaderMap),
+    Fails(Error),
+    /// Nothing comes.
+    Never,
+    /// Not even a connection.
+    Unreachable,
+}
+
+#[derive(Clone)]
+enum Part {
+    Bytes(Bytes),
+    Pause(Duration),
+    Stall,
+    Fails(Error),
+}
+
+impl Reply {
+    /// A response with this status, without headers or body.
+    pub fn new(status: StatusCode) -> Self {
+        Self::of(Head::Response(status, HeaderMap::new()))
+    }
+
+    /// 200 with a value as JSON. One that cannot be written as JSON makes the request fail with
+    /// [`ErrorKind::Convert`].
+    #[cfg(feature = "json")]
+    pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(json) => Self::typed("application/json").body(json),
+            Err(error) => {
+                let message = "the value that the mock was to answer cannot be written as JSON";
+                Self::fails(Error::new(ErrorKind::Convert, message).with_source(error))
+            }
+        }
+    }
+
+    /// 200 that begins an event stream: its events are the [`body`](Self::body), such as `data: one\n\n`.
+    pub fn event_stream() -> Self {
+        Self::typed("text/event-stream")
+    }
+
+    /// 302 to this place.
+    pub fn redirect(to: &str) -> Self {
+        Self::new(StatusCode::FOUND).header(LOCATION, to)
+    }
+
+    /// No response: the request fails with this error.
+    pub fn fails(error: Error) -> Self {
+        Self::of(Head::Fails(error))
+    }
+
+    /// No response: nobody listens there ([`ErrorKind::Connect`]).
+    pub fn refused() -> Self {
+        Self::fails(Error::new(ErrorKind::Connect, "the connection was refused"))
+    }
+
+    /// No response: the server takes the request and says nothing. Time limits for requests and for handshakes
+    /// end it.
+    pub fn never() -> Self {
+        Self::of(Head::Never)
+    }
+
+    /// No response: dialling comes to no end. A connect timeout ends it, and the limits that end
+    /// [`never`](Self::never).
+    pub fn unreachable() -> Self {
+        Self::of(Head::Unreachable)
+    }
+
+    /// Sets the status, if this is a response.
+    pub fn status(mut self, status: StatusCode) -> Self {
+        if let Head::Response(known, _) = &mut self.head {
+            *known = status;
+        }
+        self
+    }
+
+    /// Adds a header, if this is a response. One that is not valid makes the request fail with
+    /// [`ErrorKind::InvalidInput`].
+    pub fn header(
+        mut self,
+        name: impl TryInto<HeaderName, Error: Into<http::Error>>,
+        value: impl TryInto<HeaderValue, Error: Into<http::Error>>,
+    ) -> Self {
+        if let Head::Response(_, headers) = &mut self.head {
+            match target::header(name, value) {
+                Ok((name, value)) => {
+                    headers.append(name, value);
+                }
+                Err(error) => self.head = Head::Fails(error),
+            }
+        }
+        self
+    }
+
+    /// Adds a piece of the body: each is read for itself.
+    pub fn body(self, piece: impl Into<Bytes>) -> Self {
+        self.part(Part::Bytes(piece.into()))
+    }
+
+    /// Lets some time pass on the mock's clock before the answer, whatever it is.
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.after = delay;
+        self
+    }
+
+    /// Lets some time pass on the mock's clock before the next piece of the body.
+    pub fn pause(self, pause: Duration) -> Self {
+        self.part(Part::Pause(pause))
+    }
+
+    /// Nothing more comes of the body, and it does not end.
+    pub fn stall(self) -> Self {
+        self.part(Part::Stall)
+    }
+
+    /// The connection ends here, in the middle of the body ([`ErrorKind::Io`]).
+    pub fn cut(self) -> Self {
+        let message = "the connection ended in the middle of the body";
+        self.then_fail(Error::new(ErrorKind::Io, message))
+    }
+
+    /// Reading the body fails here with this error.
+    pub fn then_fail(self, error: Error) -> Self {
+        self.part(Part::Fails(error))
+    }
+
+    const fn of(head: Head) -> Self {
+        Self { after: Duration::ZERO, head, body: VecDeque::new() }
+    }
+
+    fn typed(content_type: &'static str) -> Self {
+        Self::new(StatusCode::OK).header(CONTENT_TYPE, content_type)
+    }
+
+    fn part(mut self, part: Part) -> Self {
+        self.body.push_back(part);
+        self
+    }
+
+    /// Answers a request of this method on this clock.
+    pub(super) async fn send(
+        self,
+        clock: &Clock,
+        method: &Method,
+        limit: Option<ConnectTimeout>,
+    ) -> Result<Response<Body>> {
+        if !self.after.is_zero() {
+            clock.sleep(self.after).await;
+        }
+        let (status, headers) = match self.head {
+            Head::Response(status, headers) => (status, headers),
+            Head::Fails(error) => return Err(error),
+            Head::Never => return pending().await,
+            Head::Unreachable => {
+                let Some(ConnectTimeout(limit)) = limit else { return pending().await };
+                clock.sleep(limit.saturating_sub(self.after)).await;
+                let message = format!("connecting took longer than {limit:?}");
+                return Err(Error::new(ErrorKind::Timeout, message));
+            }
+        };
+        // RFC 9110 section 6.4.1: these have none, whatever was set.
+        let is_bare = method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let body = if is_bare { VecDeque::new() } else { self.body };
+        let body = match body.iter().next() {
+            None => Body::empty(),
+            Some(Part::Bytes(bytes)) if body.len() == 1 => Body::from(bytes.clone()),
+            Some(_) => Body::streaming(Parts { parts: body, clock: clock.clone(), pause: None }),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+}
+
+impl From<StatusCode> for Reply {
+    fn from(status: StatusCode) -> Self {
+        Self::new(status)
+    }
+}
+
+impl From<&str> for Reply {
+    /// 200 with a plain text.
+    fn from(text: &str) -> Self {
+        Self::from(text.to_owned())
+    }
+}
+
+impl From<String> for Reply {
+    /// 200 with a plain text.
+    fn from(text: String) -> Self {
+        Self::typed("text/plain; charset=utf-8").body(text)
+    }
+}
+
+impl<B: Into<Bytes>> From<Response<B>> for Reply {
+    fn from(response: Response<B>) -> Self {
+        let (parts, body) = response.into_parts();
+        Self::of(Head::Response(parts.status, parts.headers)).body(body)
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.head {
+            Head::Response(status, _) => write!(f, "Reply({status}, {} pieces)", self.body.len()),
+            Head::Fails(error) => write!(f, "Reply(fails: {error})"),
+            Head::Never => f.write_str("Reply(never)"),
+            Head::Unreachable => f.write_str("Reply(unreachable)"),
+        }
+    }
+}
+
+/// A body with faults.
+struct Parts {
+    parts: VecDeque<Part>,
+    clock: Clock,
+    pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl http_body::Body for Parts {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match self.parts.pop_front() {
+                None => return Poll::Ready(None),
+                Some(Part::Bytes(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Some(Part::Fails(error)) => {
+                    self.parts.clear();
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Part::Pause(pause)) => self.pause = Some(Box::pin(self.clock.sleep(pause))),
+                Some(Part::Stall) => self.pause = Some(Box::pin(pending())),
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut length = 0;
+        for part in &self.parts {
+            match part {
+                Part::Bytes(bytes) => length += bytes.len() as u64,
+                Part::Pause(_) => {}
+                Part::Stall | Part::Fails(_) => return SizeHint::default(),
+            }
+        }
+        SizeHint::with_exact(length)
+    }
+}

@@ -1,0 +1,114 @@
+//! What came to the mock.
+
+use std::fmt;
+
+use bytes::Bytes;
+use drivetrain_engine::{Handshake, redacted};
+use http::{HeaderMap, Method, Uri, request::Parts};
+
+/// A request or a handshake that a [`MockEngine`](super::MockEngine) was given, as it would have been sent: after
+/// default headers, cookies, redirects and the answer to a 401, each hop one request.
+#[derive(Clone)]
+pub struct MockRequest {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+    subprotocols: Option<Vec<String>>,
+}
+
+impl MockRequest {
+    pub(super) fn new(parts: &Parts, body: Bytes) -> Self {
+        let Parts { method, uri, headers, .. } = parts;
+        let (method, uri, headers) = (method.clone(), uri.clone(), headers.clone());
+        Self { method, uri, headers, body, subprotocols: None }
+    }
+
+    pub(super) fn handshake(handshake: &Handshake) -> Self {
+        let (parts, ()) = handshake.request().into_parts();
+        let subprotocols = Some(handshake.subprotocols().to_vec());
+        Self { subprotocols, ..Self::new(&parts, Bytes::new()) }
+    }
+
+    /// The method; GET for a handshake.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The whole URI, its scheme `http` or `https`.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The path.
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// The query, as it was sent.
+    pub fn query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+
+    /// The headers; of a handshake its own among them (`Sec-WebSocket-Key` and the others). `Host` is not there:
+    /// it is the authority of the [`uri`](Self::uri).
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// A header's value if it is there and is text; the first of several.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The whole body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The whole body as text, with what is not UTF-8 replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The whole body, read as JSON.
+    ///
+    /// # Errors
+    /// [`Convert`](crate::ErrorKind::Convert) if it is something else.
+    #[cfg(feature = "json")]
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> crate::Result<T> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let message = format!("the body of {self} is not the JSON that was asked for: {error}");
+            crate::Error::new(crate::ErrorKind::Convert, message).with_source(error)
+        })
+    }
+
+    /// Whether it was to open a WebSocket.
+    pub fn is_handshake(&self) -> bool {
+        self.subprotocols.is_some()
+    }
+
+    /// The subprotocols that a handshake offered, the preferred one first.
+    pub fn subprotocols(&self) -> &[String] {
+        self.subprotocols.as_deref().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for MockRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_handshake() { "WebSocket" } else { self.method.as_str() };
+        write!(f, "{what} {}", self.uri)
+    }
+}
+
+impl fmt::Debug for MockRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MockRequest")
+            .field("method", &self.method)
+            .field("uri", &self.uri)
+            .field("headers", &redacted(&self.headers))
+            .field("body", &self.body.len())
+            .field("subprotocols", &self.subprotocols)
+            .finish()
+    }
+}
