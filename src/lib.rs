@@ -48,6 +48,7 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
+//! | `native` | `engine::Native`: tokio, frames of our own | |
 //! | `tungstenite` | `engine::Tungstenite`: tokio | yes |
 //! | `fastwebsockets` | `engine::FastWebSockets`: tokio | |
 //! | `async-std` | `engine::AsyncStd`: async-std, no tokio runtime | |

@@ -143,7 +143,7 @@ const DEVIATIONS: &str = "
 
 | engine | what | why |
 | --- | --- | --- |
-| all with WebSockets | a text message that is not UTF-8 is refused when the frame is complete, not within it (Autobahn 6.4.3 and 6.4.4 are NON-STRICT) | frames are handed over whole |
+| `async-std`, `fastwebsockets`, `smol`, `tungstenite` | a text message that is not UTF-8 is refused when the frame is complete, not within it (Autobahn 6.4.3 and 6.4.4 are NON-STRICT) | frames are handed over whole |
 | `fastwebsockets` | a frame above 1 GiB is `TooBig` whatever the limit | the library reserves the announced size at once |
 | `fastwebsockets` | the peer's answer to a Close 1002 for reserved bits is not in `outcome().received` | the library refuses the header, and what follows is thrown away |
 | `fastwebsockets` | a text in one frame must be UTF-8 on a raw session too | the library checks it, and cannot be told not to |

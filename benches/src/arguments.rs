@@ -8,16 +8,23 @@ pub(crate) const USAGE: &str = "\
 cargo bench -p drivetrain-benches -- [MODE] [OPTION]...
 
 modes
-  (none)          ping-pong and floods over loopback, every engine beside its raw library
-  instructions    instructions per message, by callgrind (needs valgrind)
+  (none)          work, sessions, fairness and memory
+  all             all of these, after one another
+  work            ping-pong, echoes, floods, handshakes: every engine beside its raw library
+  sessions        ping-pongs over 1 to 1000 sessions at once
+  fairness        for how long a flood keeps another task waiting
   memory          resident bytes per session
+  idle            10 000 idle sessions with keepalive: CPU, memory, how pings spread
+  instructions    instructions per message, by callgrind (needs valgrind)
+  size            dependencies, clean build time and size of a program, with this and without it
 
 options
   --rounds N      rounds to report, after one that is not (default 10)
   --millis N      what one run of one contender should take (default 60)
   --filter TEXT   only rows whose work, engine or contender contains TEXT; may be repeated, then all count
   --json FILE     writes the figures to FILE as well
-  --sessions N    sessions to open (memory; default 1000)
+  --page          writes tables, plots and figures into the repository: docs/benchmarks.md, docs/benchmarks
+  --sessions N    sessions to open (memory: default 5000; idle: default 10000)
   --raw           the raw libraries too (instructions)
   --baseline FILE compares with FILE and fails when a figure has grown by more than 5 % (instructions)
   --update        writes FILE instead (instructions)
@@ -32,7 +39,8 @@ pub(crate) struct Arguments {
     pub(crate) millis: u64,
     pub(crate) filters: Vec<String>,
     pub(crate) json: Option<PathBuf>,
-    pub(crate) sessions: usize,
+    pub(crate) page: bool,
+    pub(crate) sessions: Option<usize>,
     pub(crate) raw: bool,
     pub(crate) baseline: Option<PathBuf>,
     pub(crate) update: bool,
@@ -40,18 +48,24 @@ pub(crate) struct Arguments {
     pub(crate) profiles: Option<PathBuf>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Help,
-    Compare,
+    Central,
+    All,
+    Work,
+    Sessions,
+    Fairness,
+    Memory,
+    Idle,
     Instructions,
+    Size,
     /// Inside valgrind.
     Count {
         contender: String,
     },
-    Memory,
     /// A contender, for the process that starts it.
-    Work {
+    Contend {
         contender: String,
         port: u16,
     },
@@ -59,15 +73,47 @@ pub(crate) enum Mode {
     Serve,
 }
 
+impl Mode {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Help => "help",
+            Self::Central => "central",
+            Self::All => "all",
+            Self::Work => "work",
+            Self::Sessions => "sessions",
+            Self::Fairness => "fairness",
+            Self::Memory => "memory",
+            Self::Idle => "idle",
+            Self::Instructions => "instructions",
+            Self::Size => "size",
+            Self::Count { .. } => "count",
+            Self::Contend { .. } => "contend",
+            Self::Serve => "serve",
+        }
+    }
+
+    /// Whether a part belongs to what is asked for.
+    pub(crate) fn has(&self, part: &Self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Central => {
+                matches!(part, Self::Work | Self::Sessions | Self::Fairness | Self::Memory)
+            }
+            one => one == part,
+        }
+    }
+}
+
 impl Arguments {
     pub(crate) fn parse(mut from: impl Iterator<Item = String>) -> Result<Self> {
         let mut arguments = Self {
-            mode: Mode::Compare,
+            mode: Mode::Central,
             rounds: 10,
             millis: 60,
             filters: Vec::new(),
             json: None,
-            sessions: 1000,
+            page: false,
+            sessions: None,
             raw: false,
             baseline: None,
             update: false,
@@ -80,18 +126,27 @@ impl Arguments {
                 // Cargo's own.
                 "--bench" => {}
                 "--help" | "-h" => arguments.mode = Mode::Help,
-                "instructions" => arguments.mode = Mode::Instructions,
-                "count" => arguments.mode = Mode::Count { contender: value()? },
+                "all" => arguments.mode = Mode::All,
+                "work" => arguments.mode = Mode::Work,
+                "sessions" => arguments.mode = Mode::Sessions,
+                "fairness" => arguments.mode = Mode::Fairness,
                 "memory" => arguments.mode = Mode::Memory,
-                "work" => {
-                    arguments.mode = Mode::Work { contender: value()?, port: value()?.parse()? };
+                "idle" => arguments.mode = Mode::Idle,
+                "instructions" => arguments.mode = Mode::Instructions,
+                "size" => arguments.mode = Mode::Size,
+                "count" => arguments.mode = Mode::Count { contender: value()? },
+                "contend" => {
+                    arguments.mode = Mode::Contend { contender: value()?, port: value()?.parse()? };
                 }
                 "serve" => arguments.mode = Mode::Serve,
                 "--rounds" => arguments.rounds = at_least_one(&argument, &value()?)?,
                 "--millis" => arguments.millis = value()?.parse()?,
                 "--filter" => arguments.filters.push(value()?.to_lowercase()),
                 "--json" => arguments.json = Some(value()?.into()),
-                "--sessions" => arguments.sessions = at_least_one(&argument, &value()?)?,
+                "--page" => arguments.page = true,
+                "--sessions" => {
+                    arguments.sessions = Some(at_least_one(&argument, &value()?)?);
+                }
                 "--raw" => arguments.raw = true,
                 "--baseline" => arguments.baseline = Some(value()?.into()),
                 "--update" => arguments.update = true,
@@ -100,7 +155,31 @@ impl Arguments {
                 _ => return Err(format!("unknown argument {argument}").into()),
             }
         }
+        // All of them is with the raw libraries.
+        arguments.raw |= arguments.mode == Mode::All;
         Ok(arguments)
+    }
+
+    /// The command that measures the same; without the files that it writes.
+    pub(crate) fn command(&self) -> String {
+        let Self { mode, rounds, millis, filters, sessions, raw, .. } = self;
+        let mut command = "cargo bench -p drivetrain-benches --".to_owned();
+        if *mode != Mode::Central {
+            command += &format!(" {}", mode.name());
+        }
+        if mode.has(&Mode::Work) {
+            command += &format!(" --rounds {rounds} --millis {millis}");
+        }
+        for filter in filters {
+            command += &format!(" --filter '{filter}'");
+        }
+        if let Some(sessions) = sessions {
+            command += &format!(" --sessions {sessions}");
+        }
+        if *raw && *mode == Mode::Instructions {
+            command += " --raw";
+        }
+        command
     }
 
     /// Whether a row with these names is asked for.
@@ -129,7 +208,7 @@ mod tests {
     #[test]
     fn filters_all_have_to_match_some_name() {
         let arguments = parse("--filter smol --filter 32 --bench").expect("valid");
-        assert_eq!(arguments.mode, Mode::Compare);
+        assert_eq!(arguments.mode, Mode::Central);
         assert!(arguments.selects(&["send 32 B", "smol"]));
         assert!(!arguments.selects(&["send 1 KiB", "smol"]));
     }
@@ -139,5 +218,21 @@ mod tests {
         assert!(parse("--round 3").is_err());
         assert!(parse("--rounds").is_err());
         assert!(parse("--rounds 0").is_err());
+    }
+
+    #[test]
+    fn the_command_is_said_without_files() {
+        let arguments = parse("memory --sessions 7 --json /tmp/x --page").expect("valid");
+        assert_eq!(arguments.command(), "cargo bench -p drivetrain-benches -- memory --sessions 7");
+        let arguments = parse("--rounds 3").expect("valid");
+        let command = "cargo bench -p drivetrain-benches -- --rounds 3 --millis 60";
+        assert_eq!(arguments.command(), command);
+    }
+
+    #[test]
+    fn a_mode_has_its_parts() {
+        assert!(Mode::All.has(&Mode::Idle) && Mode::All.has(&Mode::Size));
+        assert!(Mode::Central.has(&Mode::Memory) && !Mode::Central.has(&Mode::Idle));
+        assert!(Mode::Idle.has(&Mode::Idle) && !Mode::Idle.has(&Mode::Work));
     }
 }

@@ -18,8 +18,13 @@ use crate::{
 };
 
 /// What is counted.
-pub(crate) const WORKS: [Work; 3] =
-    [Work::new(Shape::Receive, 32), Work::new(Shape::Send, 32), Work::new(Shape::PingPong, 32)];
+pub(crate) const WORKS: [Work; 5] = [
+    Work::new(Shape::Receive, 32),
+    Work::new(Shape::Send, 32),
+    Work::PING_PONG,
+    Work::new(Shape::EchoSend(256), 32),
+    Work::new(Shape::EchoFeed(256), 32),
+];
 
 /// One work, counted.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ fn mark() {
 /// Inside valgrind: does all work.
 pub(crate) fn work(contender: &str) -> Result<()> {
     let contender = libraries::named(contender)?;
-    for work in WORKS {
+    for work in WORKS.into_iter().filter(|&work| contender.can(work)) {
         contender.count(work, numbers(work), mark)?;
     }
     Ok(())
@@ -63,18 +68,20 @@ pub(crate) fn work(contender: &str) -> Result<()> {
 fn numbers(work: Work) -> [usize; 2] {
     match work.shape {
         Shape::PingPong => [500, 2_500],
+        // Whole windows.
+        Shape::EchoSend(window) | Shape::EchoFeed(window) => [16 * window, 64 * window],
         _ => [4_000, 20_000],
     }
 }
 
-/// Counts all work of a contender. The profiles stay in the folder if there is one.
-pub(crate) fn count(contender: &str, kept: Option<&Path>) -> Result<Vec<Counted>> {
+/// Counts all work that a contender can do. The profiles stay in the folder if there is one.
+pub(crate) fn count(contender: &str, works: &[Work], kept: Option<&Path>) -> Result<Vec<Counted>> {
     let folder = match kept {
         Some(folder) => folder.to_owned(),
         None => std::env::temp_dir().join(format!("drivetrain-benches-{}", std::process::id())),
     };
     fs::create_dir_all(&folder)?;
-    let counted = count_in(&folder, contender);
+    let counted = count_in(&folder, contender, works);
     if kept.is_none() {
         // What stays in the folder for temporary files is not ours to keep.
         let _ = fs::remove_dir_all(&folder);
@@ -82,7 +89,7 @@ pub(crate) fn count(contender: &str, kept: Option<&Path>) -> Result<Vec<Counted>
     counted
 }
 
-fn count_in(folder: &Path, contender: &str) -> Result<Vec<Counted>> {
+fn count_in(folder: &Path, contender: &str, works: &[Work]) -> Result<Vec<Counted>> {
     let profiles = folder.join(contender.replace([' ', ','], "-")).display().to_string();
     output(
         Command::new("valgrind")
@@ -93,7 +100,7 @@ fn count_in(folder: &Path, contender: &str) -> Result<Vec<Counted>> {
             // `Executor::hold` takes that there is one thread for tasks.
             .envs([("ASYNC_STD_THREAD_COUNT", "1"), ("SMOL_THREADS", "1")]),
     )?;
-    let counted = |(at, work): (usize, Work)| {
+    let counted = |(at, &work): (usize, &Work)| {
         // Three marks a work: before the first number of messages, between the two, after both.
         let dump =
             |number: usize| Profile::read(format!("{profiles}.{}", 3 * at + number).as_ref());
@@ -102,7 +109,7 @@ fn count_in(folder: &Path, contender: &str) -> Result<Vec<Counted>> {
         let more = profile.total.checked_sub(few.total).ok_or("more messages cost less")?;
         Ok(Counted { work, each: more / (second - first) as u64, profile })
     };
-    WORKS.into_iter().enumerate().map(counted).collect()
+    works.iter().enumerate().map(counted).collect()
 }
 
 /// What a program prints.

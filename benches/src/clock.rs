@@ -1,13 +1,44 @@
-//! CPU time and memory of this process.
+//! Time, CPU time and memory of this process.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::{
     process::{Resource, getrlimit, setrlimit},
     time::{ClockId, clock_gettime},
 };
 
-use crate::Result;
+use crate::{Result, sample::Sample};
+
+/// When a run began.
+#[derive(Debug)]
+pub(crate) struct Start {
+    at: Instant,
+    cpu: Duration,
+}
+
+impl Start {
+    pub(crate) fn now() -> Self {
+        Self { at: Instant::now(), cpu: cpu_time() }
+    }
+
+    /// What so many messages since then came to. Sorts how long each took.
+    pub(crate) fn sample(&self, messages: usize, trips: &mut [u32]) -> Sample {
+        Sample::new(messages, cpu_time() - self.cpu, self.at.elapsed(), trips)
+    }
+}
+
+/// The CPU time of this thread so far.
+pub(crate) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // As above.
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Milliseconds of a clock that all processes share.
+pub(crate) fn monotonic() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000
+}
 
 /// The CPU time, user and system, of all threads of this process so far.
 pub(crate) fn cpu_time() -> Duration {
@@ -35,4 +66,12 @@ pub(crate) fn allow_files(files: usize) -> Result<()> {
     }
     limit.current = Some(needed);
     Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// Raises the soft limit of open files as far as it may. Returns the limit.
+pub(crate) fn allow_most_files() -> Result<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
 }

@@ -1,15 +1,17 @@
 //! Instructions per message, compared with what is committed.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Result,
     arguments::Arguments,
-    callgrind::{self, Counted, WORKS},
-    contender::Contender,
-    libraries,
+    callgrind::{self, WORKS},
+    compare::Who,
+    libraries, machine,
+    table::Table,
+    work::Work,
 };
 
 /// A figure may be so much of the committed one.
@@ -17,13 +19,23 @@ const TOLERANCE: f64 = 1.05;
 
 /// Instructions per message by contender and work: what is committed, for our engines.
 #[derive(Debug, Serialize, Deserialize)]
-struct Counts {
+pub(crate) struct Counts {
     /// Counts are comparable under the same compiler only.
     rustc: String,
     instructions: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+/// What was counted now.
+#[derive(Debug)]
+pub(crate) struct Instructions {
+    pub(crate) counts: Counts,
+    rows: Vec<Who>,
+    committed: Option<Counts>,
+    /// The costliest functions, if asked for.
+    details: String,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Instructions> {
     if arguments.update && !arguments.filters.is_empty() {
         return Err("--update writes all figures: leave --filter out".into());
     }
@@ -31,68 +43,87 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(path) if !arguments.update => Some(Counts::read(path)?),
         _ => None,
     };
-    let rustc = callgrind::output(Command::new("rustc").arg("-V"))?.trim().to_owned();
-    println!("instructions per message, {rustc}");
-    print!("{:<33}", "");
-    for work in WORKS {
-        print!("{:<22}", work.to_string());
-    }
-    println!();
-    let mut counts = Counts { rustc, instructions: BTreeMap::new() };
-    let mut ours = Vec::new();
+    let mut counts = Counts { rustc: machine::rustc(), instructions: BTreeMap::new() };
+    let mut rows = Vec::new();
     let mut details = String::new();
     for contender in libraries::all()? {
-        let names = [contender.engine(), contender.name()];
-        if !arguments.selects(&names) || !(contender.is_ours() || arguments.raw) {
+        let who = Who::new(&*contender);
+        let asked = arguments.selects(&[who.engine, &who.contender]);
+        let works: Vec<_> = WORKS.into_iter().filter(|&work| contender.can(work)).collect();
+        // With part of the work, it is on a runtime that another contender is counted on, too.
+        let is_whole = contender.can(Work::PING_PONG) && contender.can(WORKS[0]);
+        if !asked || !contender.counts() || !is_whole || !(who.is_ours || arguments.raw) {
             continue;
         }
-        let counted = callgrind::count(contender.name(), arguments.profiles.as_deref())?;
-        print_row(&*contender, &counted, committed.as_ref());
+        eprint!("\rinstructions: {:<40}", who.contender);
+        let counted = callgrind::count(&who.contender, &works, arguments.profiles.as_deref())?;
         details.extend(counted.iter().map(|counted| {
-            let head = format!("\n{}, {}: self cost, calls\n", contender.name(), counted.work);
+            let head = format!("\n{}, {}: self cost, calls\n", who.contender, counted.work);
             head + &counted.top(arguments.top)
         }));
-        if contender.is_ours() {
-            ours.push(contender.name().to_owned());
-        }
         let by_work = counted.iter().map(|counted| (counted.work.to_string(), counted.each));
-        counts.instructions.insert(contender.name().to_owned(), by_work.collect());
+        counts.instructions.insert(who.contender.clone(), by_work.collect());
+        rows.push(who);
     }
-    if counts.instructions.is_empty() {
+    eprintln!();
+    if rows.is_empty() {
         return Err("the filters leave nothing to count".into());
     }
-    if arguments.top > 0 {
-        print!("{details}");
+    if arguments.top == 0 {
+        details.clear();
     }
-    if let Some(path) = &arguments.json {
-        counts.write(path)?;
-    }
-    match (&arguments.baseline, committed) {
-        (Some(path), Some(committed)) => {
-            let is_whole = arguments.filters.is_empty();
-            counts.compare(&committed, is_whole).map_err(|error| {
-                format!("{}: {error}; UPDATE=1 .ci/instructions accepts it", path.display()).into()
-            })
-        }
-        (Some(path), None) => {
-            counts.instructions.retain(|name, _| ours.contains(name));
-            counts.write(path)
-        }
-        (None, _) => Ok(()),
-    }
+    Ok(Instructions { counts, rows, committed, details })
 }
 
-fn print_row(contender: &dyn Contender, counted: &[Counted], committed: Option<&Counts>) {
-    print!("{:<33}", contender.label());
-    for Counted { work, each, .. } in counted {
-        let before = committed.and_then(|counts| counts.of(contender.name(), &work.to_string()));
-        let cell = match before {
-            Some(before) => format!("{each} ({:+.1} %)", (growth(before, *each) - 1.0) * 100.0),
-            None => each.to_string(),
-        };
-        print!("{cell:<22}");
+impl Instructions {
+    pub(crate) fn table(&self) -> Table {
+        let mut columns = vec!["instructions a message".to_owned()];
+        columns.extend(WORKS.map(|work| work.to_string()));
+        let rows = self.rows.iter().map(|who| {
+            let cell = |work: Work| {
+                let (name, work) = (who.contender.as_str(), work.to_string());
+                let Some(each) = self.counts.of(name, &work) else { return String::new() };
+                let before = self.committed.as_ref().and_then(|counts| counts.of(name, &work));
+                before.map_or_else(
+                    || each.to_string(),
+                    |before| format!("{each} ({:+.1} %)", (growth(before, each) - 1.0) * 100.0),
+                )
+            };
+            std::iter::once(who.label()).chain(WORKS.map(cell)).collect()
+        });
+        Table { columns, rows: rows.collect() }
     }
-    println!();
+
+    /// For each engine and raw library beside it: how many more instructions the engine takes.
+    pub(crate) fn above_raw(&self, work: Work) -> Vec<(String, f64)> {
+        let work = work.to_string();
+        let mut above = Vec::new();
+        for raw in &self.rows {
+            let Some(ours) = self.rows.iter().find(|row| row.is_beside(raw)) else { continue };
+            let (ours, raw) = (&ours.contender, &raw.contender);
+            if let (Some(more), Some(less)) =
+                (self.counts.of(ours, &work), self.counts.of(raw, &work))
+            {
+                above.push((format!("{ours} / {raw}"), more as f64 - less as f64));
+            }
+        }
+        above
+    }
+
+    /// Prints the costliest functions; compares with what is committed, or writes it.
+    pub(crate) fn conclude(mut self, arguments: &Arguments) -> Result<()> {
+        print!("{}", self.details);
+        let Some(path) = &arguments.baseline else { return Ok(()) };
+        if let Some(committed) = &self.committed {
+            let is_whole = arguments.filters.is_empty();
+            return self.counts.compare(committed, is_whole).map_err(|error| {
+                format!("{}: {error}; UPDATE=1 .ci/instructions accepts it", path.display()).into()
+            });
+        }
+        let is_ours = |name: &str| self.rows.iter().any(|who| who.is_ours && who.contender == name);
+        self.counts.instructions.retain(|name, _| is_ours(name));
+        self.counts.write(path)
+    }
 }
 
 fn growth(before: u64, now: u64) -> f64 {

@@ -4,13 +4,15 @@
 //! | file | what it is |
 //! |---|---|
 //! | `arguments`, this one | the command line |
-//! | `compare`, `report` | the bench: interleaved rounds over loopback, medians, ratios, JSON |
+//! | `compare`, `sample`, `spread` | the main part: interleaved rounds over loopback, medians, ratios |
+//! | `sessions`, `fairness`, `memory`, `idle`, `many` | many sessions, and tasks beside each other |
 //! | `instructions`, `callgrind`, `profile`, `wire` | instructions per message, over an in-memory connection |
-//! | `memory` | resident bytes per session |
-//! | `work`, `contender`, `libraries` | what is done, by whom |
+//! | `size` | what a program costs to compile and how large it becomes |
+//! | `results`, `goals`, `table`, `page`, `plots`, `machine` | what is printed, and what goes into the page |
+//! | `work`, `socket`, `contender`, `libraries` | what is done, by whom |
 //! | `worker`, `partner` | each contender in a process of its own |
 //! | `server`, `service` | the other side, in a process of its own |
-//! | `clock` | CPU time and resident memory |
+//! | `clock` | time, CPU time and resident memory |
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 
 mod arguments;
@@ -18,14 +20,27 @@ mod callgrind;
 mod clock;
 mod compare;
 mod contender;
+mod fairness;
+mod goals;
+mod idle;
 mod instructions;
 mod libraries;
+mod machine;
+mod many;
 mod memory;
+mod page;
 mod partner;
+mod plots;
 mod profile;
-mod report;
+mod results;
+mod sample;
 mod server;
 mod service;
+mod sessions;
+mod size;
+mod socket;
+mod spread;
+mod table;
 mod wire;
 mod work;
 mod worker;
@@ -33,6 +48,7 @@ mod worker;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Mode};
+use results::Results;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
@@ -51,12 +67,10 @@ pub fn main() -> ExitCode {
             println!("{}", arguments::USAGE);
             Ok(())
         }
-        Mode::Compare => compare::run(&arguments),
-        Mode::Instructions => instructions::run(&arguments),
         Mode::Count { contender } => callgrind::work(contender),
-        Mode::Memory => memory::run(&arguments),
-        Mode::Work { contender, port } => worker::work(contender, *port),
+        Mode::Contend { contender, port } => worker::work(contender, *port),
         Mode::Serve => server::serve(),
+        _ => measure(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,5 +78,37 @@ pub fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Measures what is asked for, one part after the other.
+fn measure(arguments: &Arguments) -> Result<()> {
+    let mut results = Results::new();
+    let has = |part| arguments.mode.has(&part);
+    if has(Mode::Work) {
+        results.work = Some(compare::run(arguments)?);
+    }
+    if has(Mode::Sessions) {
+        results.sessions = Some(sessions::run(arguments)?);
+    }
+    if has(Mode::Fairness) {
+        results.fairness = Some(fairness::run(arguments)?);
+    }
+    if has(Mode::Memory) {
+        results.memory = Some(memory::run(arguments)?);
+    }
+    if has(Mode::Idle) {
+        results.idle = Some(idle::run(arguments)?);
+    }
+    if has(Mode::Instructions) {
+        results.instructions = Some(instructions::run(arguments)?);
+    }
+    if has(Mode::Size) {
+        results.size = Some(size::run(arguments)?);
+    }
+    results.give(arguments)?;
+    match results.instructions {
+        Some(instructions) => instructions.conclude(arguments),
+        None => Ok(()),
     }
 }

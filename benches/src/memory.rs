@@ -2,42 +2,67 @@
 
 use serde::Serialize;
 
-use crate::{Result, arguments::Arguments, libraries, server::Server, worker::Worker};
+use crate::{
+    Result, arguments::Arguments, compare::Who, libraries, server::Server, table::Table,
+    work::Work, worker::Worker,
+};
 
 /// Bytes a session.
 #[derive(Debug, Serialize)]
-struct Figures {
-    contender: String,
-    is_engine: bool,
-    open: usize,
-    after_a_message: usize,
+pub(crate) struct Row {
+    #[serde(flatten)]
+    pub(crate) who: Who,
+    pub(crate) open: usize,
+    pub(crate) after_a_message: usize,
+    /// What our engines' connections cost without a session, after a message each way.
+    pub(crate) without_session: Option<usize>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let sessions = arguments.sessions;
+#[derive(Debug, Serialize)]
+pub(crate) struct Memory {
+    sessions: usize,
+    pub(crate) rows: Vec<Row>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Memory> {
+    let sessions = arguments.sessions.unwrap_or(5_000);
     let mut rows = Vec::new();
-    println!("resident bytes a session, of {sessions}");
-    println!("{:<33}{:>10}{:>18}", "", "open", "after a message");
     for contender in libraries::all()? {
-        if !arguments.selects(&[contender.engine(), contender.name()]) {
+        let who = Who::new(&*contender);
+        let asked = arguments.selects(&["memory", who.engine, &who.contender]);
+        // The threads of a runtime are not what a session costs.
+        if !asked || !contender.can(Work::PING_PONG) || who.engine.contains("threads") {
             continue;
         }
+        eprint!("\rmemory: {:<40}", who.contender);
+        // Each time in a process that has not done anything else.
         let mut server = Server::start()?;
-        let mut worker = Worker::start(contender.name(), server.port()?)?;
-        let [open, after_a_message] = worker.memory(sessions)?;
-        println!("{:<33}{open:>10}{after_a_message:>18}", contender.label());
-        rows.push(Figures {
-            contender: contender.name().to_owned(),
-            is_engine: contender.is_ours(),
-            open,
-            after_a_message,
-        });
+        let port = server.port()?;
+        let [open, after_a_message] = Worker::start(&who.contender, port)?.memory(sessions)?;
+        let without_session = if who.is_ours {
+            Worker::start(&who.contender, port)?.bare_memory(sessions)?
+        } else {
+            None
+        };
+        rows.push(Row { who, open, after_a_message, without_session });
     }
-    if rows.is_empty() {
-        return Err("the filters leave nothing to run".into());
+    eprintln!();
+    Ok(Memory { sessions, rows })
+}
+
+impl Memory {
+    pub(crate) fn table(&self) -> Table {
+        let name = format!("bytes a session, of {}", self.sessions);
+        let mut table =
+            Table::new([&name, "open", "after a message each way", "the same without a session"]);
+        for row in &self.rows {
+            table.row([
+                row.who.label(),
+                row.open.to_string(),
+                row.after_a_message.to_string(),
+                row.without_session.map_or_else(String::new, |bytes| bytes.to_string()),
+            ]);
+        }
+        table
     }
-    if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_string_pretty(&rows)? + "\n")?;
-    }
-    Ok(())
 }

@@ -19,8 +19,17 @@ pub(crate) struct Partner {
 impl Partner {
     /// Starts this program with these arguments.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
+        Self::start_with(arguments, [])
+    }
+
+    /// The same with more in its environment.
+    pub(crate) fn start_with<const N: usize>(
+        arguments: &[&str],
+        variables: [(&str, &str); N],
+    ) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
+            .envs(variables)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -27,6 +27,7 @@ pub(crate) struct Service {
     out: Vec<u8>,
     written: usize,
     closed: bool,
+    pings: usize,
 }
 
 #[derive(Debug)]
@@ -55,12 +56,18 @@ impl Service {
             out: Vec::new(),
             written: 0,
             closed: false,
+            pings: 0,
         }
     }
 
     /// The peer has sent a Close; nothing follows what is pending.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// How many pings have come since this was asked.
+    pub(crate) fn take_pings(&mut self) -> usize {
+        std::mem::take(&mut self.pings)
     }
 
     /// Whether it answers each message by itself.
@@ -148,6 +155,7 @@ impl Service {
 
     fn begin(&mut self, opcode: u8) {
         self.closed = opcode == 8;
+        self.pings += usize::from(opcode == 9);
         match &self.role {
             _ if self.closed => {}
             Role::Echo => push_head(&mut self.out, opcode, self.left),
@@ -306,5 +314,17 @@ mod tests {
             sink.receive(&masked(text));
         }
         assert!(sink.pending().ends_with(b"done"));
+    }
+
+    #[test]
+    fn pings_are_answered_and_counted() {
+        let mut service = opened("/echo");
+        let mut ping = masked("");
+        ping[0] = 0x89;
+        service.receive(&ping);
+        service.receive(&ping);
+        assert_eq!(service.pending(), [0x8a, 0, 0x8a, 0]);
+        assert_eq!(service.take_pings(), 2);
+        assert_eq!(service.take_pings(), 0);
     }
 }

@@ -1,23 +1,6 @@
 //! What each contender does.
 
-use std::{fmt, time::Instant};
-
-use crate::{Result, clock, report::Sample};
-
-/// An open WebSocket, as its library is used.
-pub(crate) trait Socket {
-    /// Sends a text as a program would: written, or about to be, when it returns.
-    async fn send(&mut self, text: &str) -> Result<()>;
-
-    /// Sends a text with those after it.
-    async fn feed(&mut self, text: &str) -> Result<()>;
-
-    /// Writes what was fed.
-    async fn flush(&mut self) -> Result<()>;
-
-    /// Waits for the next message. Returns its length.
-    async fn receive(&mut self) -> Result<usize>;
-}
+use std::fmt;
 
 /// One kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,23 +12,57 @@ pub(crate) struct Work {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
+    /// A message and its echo, one after the other.
     PingPong,
+    /// So many messages by `send`, then their echoes, and again.
+    EchoSend(usize),
+    /// The same by `feed` and one `flush`.
+    EchoFeed(usize),
+    /// So many messages are on their way at any time: for each echo one more `send`.
+    EchoSliding(usize),
+    /// A flood from the server.
     Receive,
+    /// A flood to the server by `send`.
     Send,
+    /// A flood to the server by `feed` and one `flush`.
     Feed,
+    /// One task sends, another one receives the echoes, without a window.
+    Duplex,
+    /// Connecting, and no message.
+    Handshake,
 }
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
 
 impl Work {
     /// What the bench runs.
-    pub(crate) const ALL: [Self; 7] = [
-        Self::new(Shape::PingPong, 32),
+    pub(crate) const ALL: [Self; 22] = [
+        Self::PING_PONG,
+        Self::new(Shape::EchoSend(64), 32),
+        Self::new(Shape::EchoSend(256), 32),
+        Self::new(Shape::EchoFeed(64), 32),
+        Self::new(Shape::EchoFeed(256), 32),
+        Self::new(Shape::EchoSliding(64), 32),
+        Self::new(Shape::EchoSliding(256), 32),
+        Self::new(Shape::Duplex, 32),
+        Self::new(Shape::Duplex, KIB),
         Self::new(Shape::Receive, 32),
-        Self::new(Shape::Receive, 1024),
+        Self::new(Shape::Receive, KIB),
+        Self::new(Shape::Receive, 64 * KIB),
+        Self::new(Shape::Receive, MIB),
         Self::new(Shape::Send, 32),
-        Self::new(Shape::Send, 1024),
+        Self::new(Shape::Send, KIB),
+        Self::new(Shape::Send, 64 * KIB),
+        Self::new(Shape::Send, MIB),
         Self::new(Shape::Feed, 32),
-        Self::new(Shape::Feed, 1024),
+        Self::new(Shape::Feed, KIB),
+        Self::new(Shape::Feed, 64 * KIB),
+        Self::new(Shape::Feed, MIB),
+        Self::new(Shape::Handshake, 0),
     ];
+
+    pub(crate) const PING_PONG: Self = Self::new(Shape::PingPong, 32);
 
     pub(crate) const fn new(shape: Shape, size: usize) -> Self {
         Self { shape, size }
@@ -54,88 +71,95 @@ impl Work {
     /// What to ask the server for.
     pub(crate) fn path(self) -> String {
         match self.shape {
-            Shape::PingPong => "/echo".into(),
             Shape::Receive => format!("/source/{}", self.size),
             Shape::Send | Shape::Feed => "/sink".into(),
+            _ => "/echo".into(),
         }
     }
 
-    /// Does it with so many messages, and measures this process meanwhile.
-    pub(crate) async fn measure(
-        self,
-        socket: &mut impl Socket,
-        messages: usize,
-        trips: &mut Vec<u32>,
-    ) -> Result<Sample> {
-        let (start, cpu) = (Instant::now(), clock::cpu_time());
-        self.run(socket, messages, |trip| trips.push(trip)).await?;
-        let (cpu, wall) = (clock::cpu_time() - cpu, start.elapsed());
-        Ok(Sample::new(messages, cpu, wall, trips))
-    }
-
-    /// Does it with so many messages. The last one has arrived when it returns. `trip` is told how long
-    /// each round trip took, in nanoseconds.
-    pub(crate) async fn run(
-        self,
-        socket: &mut impl Socket,
-        messages: usize,
-        mut trip: impl FnMut(u32),
-    ) -> Result<()> {
-        let text = "x".repeat(self.size);
-        if self.shape == Shape::PingPong {
-            let mut sent = Instant::now();
-            for _ in 0..messages {
-                socket.send(&text).await?;
-                self.expect(self.size, socket.receive().await?)?;
-                let now = Instant::now();
-                // Nothing here takes four seconds.
-                trip((now - sent).as_nanos() as u32);
-                sent = now;
-            }
-            return Ok(());
-        }
-        socket.send(&messages.to_string()).await?;
+    /// With so many messages the time of one is measured, to find out how many a run takes.
+    pub(crate) fn trial(self) -> usize {
         match self.shape {
-            Shape::Receive => {
-                for _ in 0..messages {
-                    self.expect(self.size, socket.receive().await?)?;
-                }
-                return Ok(());
-            }
-            Shape::Feed => {
-                for _ in 0..messages {
-                    socket.feed(&text).await?;
-                }
-                socket.flush().await?;
-            }
-            _ => {
-                for _ in 0..messages {
-                    socket.send(&text).await?;
-                }
-            }
+            Shape::Handshake => 50,
+            _ => (8 * MIB / self.size.max(1)).clamp(8, 2_000),
         }
-        self.expect("done".len(), socket.receive().await?)
     }
 
-    fn expect(self, expected: usize, received: usize) -> Result<()> {
-        if expected == received {
-            return Ok(());
+    /// So many messages make a run of this length, if one takes `each` nanoseconds.
+    pub(crate) fn messages(self, run: std::time::Duration, each: f64) -> usize {
+        let (least, most) = match self.shape {
+            // Each uses a port of the machine up for a while.
+            Shape::Handshake => (50, 500),
+            _ => ((16 * MIB / self.size.max(1)).clamp(16, 1_000), 2_000_000),
+        };
+        let messages = ((run.as_nanos() as f64 / each) as usize).clamp(least, most);
+        // Whole windows only.
+        match self.shape {
+            Shape::EchoSend(window) | Shape::EchoFeed(window) => messages.next_multiple_of(window),
+            _ => messages,
         }
-        Err(format!("{self}: {received} bytes came, {expected} were expected").into())
+    }
+
+    pub(crate) fn is_flood(self) -> bool {
+        matches!(self.shape, Shape::Receive | Shape::Send | Shape::Feed)
+    }
+
+    /// Whether bytes are of more interest than messages.
+    pub(crate) fn is_large(self) -> bool {
+        self.size > KIB
+    }
+
+    /// Whether it can only be done by a library that can send without writing at once.
+    pub(crate) fn feeds(self) -> bool {
+        matches!(self.shape, Shape::Feed | Shape::EchoFeed(_))
+    }
+
+    /// Whether how long each message takes is of interest.
+    pub(crate) fn has_latency(self) -> bool {
+        matches!(self.shape, Shape::PingPong | Shape::Handshake)
     }
 }
 
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.shape {
-            Shape::PingPong => "ping-pong",
-            Shape::Receive => "receive",
-            Shape::Send => "send",
-            Shape::Feed => "feed",
-        })?;
+        match self.shape {
+            Shape::PingPong => f.write_str("ping-pong"),
+            Shape::EchoSend(window) => write!(f, "echo of {window}, send"),
+            Shape::EchoFeed(window) => write!(f, "echo of {window}, feed"),
+            Shape::EchoSliding(window) => write!(f, "echo of {window}, sliding"),
+            Shape::Receive => f.write_str("receive"),
+            Shape::Send => f.write_str("send"),
+            Shape::Feed => f.write_str("feed"),
+            Shape::Duplex => f.write_str("duplex"),
+            Shape::Handshake => return f.write_str("handshake"),
+        }?;
         match self.size {
-            size if size % 1024 == 0 => write!(f, " {} KiB", size / 1024),
+            size if size % MIB == 0 => write!(f, " {} MiB", size / MIB),
+            size if size % KIB == 0 => write!(f, " {} KiB", size / KIB),
             size => write!(f, " {size} B"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn each_work_has_a_name_of_its_own() {
+        let names: HashSet<_> = Work::ALL.iter().map(Work::to_string).collect();
+        assert_eq!(names.len(), Work::ALL.len());
+        assert!(names.contains("receive 1 MiB") && names.contains("send 64 KiB"));
+    }
+
+    #[test]
+    fn a_run_is_whole_windows_within_bounds() {
+        let run = Duration::from_millis(60);
+        assert_eq!(Work::new(Shape::EchoSend(256), 32).messages(run, 1e9), 1_024);
+        assert_eq!(Work::new(Shape::Send, 32).messages(run, 0.001), 2_000_000);
+        assert_eq!(Work::new(Shape::Send, MIB).messages(run, 1e9), 16);
+        assert_eq!(Work::new(Shape::Handshake, 0).messages(run, 100_000.0), 500);
     }
 }

@@ -1,36 +1,58 @@
 //! A contender in a process of its own, so that none shares an allocator, a reactor or threads with
 //! another.
 
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Error, Result, clock, libraries, partner, partner::Partner, report::Sample, server::address,
+    Error, Result, clock, libraries,
+    many::{Delay, Idle, Rest},
+    partner,
+    partner::Partner,
+    sample::Sample,
+    server::address,
     work::Work,
 };
-
-/// What a worker answers.
-#[derive(Debug, Serialize, Deserialize)]
-enum Answer {
-    Sample(Sample),
-    /// Resident bytes a session: open, and after one message each way.
-    Memory([usize; 2]),
-}
 
 /// In the other process.
 pub(crate) fn work(contender: &str, port: u16) -> Result<()> {
     let mut contender = libraries::named(contender)?;
+    let server = address(port);
     partner::answer(|line| match *line.split(' ').collect::<Vec<_>>() {
         ["measure", work, messages] => {
-            let work = *Work::ALL.get(work.parse::<usize>()?).ok_or("no such work")?;
-            contender.measure(address(port), work, messages.parse()?).map(Answer::Sample)
+            json(contender.measure(server, indexed(work)?, messages.parse()?)?)
         }
-        ["memory", sessions] => {
-            let sessions = sessions.parse()?;
-            clock::allow_files(sessions)?;
-            contender.memory(address(port), sessions).map(Answer::Memory)
+        ["spread", sessions, messages] => {
+            json(contender.spread(server, allowed(sessions)?, messages.parse()?)?)
+        }
+        ["delay", work, messages] => {
+            json(contender.delay(server, indexed(work)?, messages.parse()?)?)
+        }
+        ["memory", sessions] => json(contender.memory(server, allowed(sessions)?)?),
+        ["bare", sessions] => json(contender.bare_memory(server, allowed(sessions)?)?),
+        ["idle", sessions, interval, measured] => {
+            let seconds = |text: &str| Ok::<_, Error>(Duration::from_secs(text.parse()?));
+            let sessions = allowed(sessions)?;
+            let (interval, measured) = (seconds(interval)?, seconds(measured)?);
+            json(contender.idle(server, Idle { sessions, interval, measured })?)
         }
         _ => Err(format!("a worker does not know {line:?}").into()),
     })
+}
+
+fn json(answer: impl Serialize) -> Result<serde_json::Value> {
+    Ok(serde_json::to_value(answer)?)
+}
+
+fn indexed(work: &str) -> Result<Work> {
+    Ok(*Work::ALL.get(work.parse::<usize>()?).ok_or("no such work")?)
+}
+
+fn allowed(sessions: &str) -> Result<usize> {
+    let sessions = sessions.parse()?;
+    clock::allow_files(sessions)?;
+    Ok(sessions)
 }
 
 /// A contender's process; it ends with this value.
@@ -42,31 +64,57 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn start(contender: &str, port: u16) -> Result<Self> {
-        let partner = Partner::start(&["work", contender, &port.to_string()])?;
+        let partner = Partner::start(&["contend", contender, &port.to_string()])?;
         Ok(Self { contender: contender.to_owned(), partner })
     }
 
-    /// Does the work of this index over a connection to the server, which is kept for the next time.
-    pub(crate) fn measure(&mut self, work: usize, messages: usize) -> Result<Sample> {
-        match self.ask(&format!("measure {work} {messages}"))? {
-            Answer::Sample(sample) => Ok(sample),
-            answer @ Answer::Memory(_) => Err(self.error(&format!("answered {answer:?}"))),
-        }
+    /// The same with all tasks on one thread, whatever the runtime.
+    pub(crate) fn start_on_one_thread(contender: &str, port: u16) -> Result<Self> {
+        let variables = [("ASYNC_STD_THREAD_COUNT", "1"), ("SMOL_THREADS", "1")];
+        let partner = Partner::start_with(&["contend", contender, &port.to_string()], variables)?;
+        Ok(Self { contender: contender.to_owned(), partner })
+    }
+
+    /// Does the work over a connection to the server, which is kept for the next time.
+    pub(crate) fn measure(&mut self, work: Work, messages: usize) -> Result<Sample> {
+        self.ask(&format!("measure {} {messages}", index(work)?))
+    }
+
+    /// Does so many ping-pongs over so many sessions at once.
+    pub(crate) fn spread(&mut self, sessions: usize, messages: usize) -> Result<Sample> {
+        self.ask(&format!("spread {sessions} {messages}"))
+    }
+
+    /// For how long a flood kept another task waiting at worst.
+    pub(crate) fn delay(&mut self, work: Work, messages: usize) -> Result<Delay> {
+        self.ask(&format!("delay {} {messages}", index(work)?))
     }
 
     /// Opens sessions. Returns the resident bytes that each costs: open, and after one message each way.
     pub(crate) fn memory(&mut self, sessions: usize) -> Result<[usize; 2]> {
-        match self.ask(&format!("memory {sessions}"))? {
-            Answer::Memory(bytes) => Ok(bytes),
-            answer @ Answer::Sample(_) => Err(self.error(&format!("answered {answer:?}"))),
-        }
+        self.ask(&format!("memory {sessions}"))
     }
 
-    fn ask(&mut self, line: &str) -> Result<Answer> {
-        self.partner.ask(line).map_err(|error| self.error(&format!("{line}: {error}")))
+    /// Opens connections without a session, if there is such a thing. Returns the resident bytes of one
+    /// after a message each way.
+    pub(crate) fn bare_memory(&mut self, connections: usize) -> Result<Option<usize>> {
+        self.ask(&format!("bare {connections}"))
     }
 
-    fn error(&self, message: &str) -> Error {
-        format!("{}: {message}", self.contender).into()
+    /// Opens sessions that ping, and does nothing else.
+    pub(crate) fn idle(&mut self, Idle { sessions, interval, measured }: Idle) -> Result<Rest> {
+        let (interval, measured) = (interval.as_secs(), measured.as_secs());
+        self.ask(&format!("idle {sessions} {interval} {measured}"))
     }
+
+    fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
+        self.partner
+            .ask(line)
+            .map_err(|error| format!("{}: {line}: {error}", self.contender).into())
+    }
+}
+
+fn index(work: Work) -> Result<usize> {
+    let found = Work::ALL.iter().position(|known| *known == work);
+    found.ok_or_else(|| format!("{work} is no work of the bench").into())
 }

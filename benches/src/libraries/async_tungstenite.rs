@@ -1,13 +1,12 @@
 //! async-tungstenite as its examples use it, on async-std and on smol.
 
-use std::{future::Future, net::SocketAddr};
+use std::net::SocketAddr;
 
 use async_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 use futures_io::{AsyncRead, AsyncWrite};
-use futures_util::{SinkExt, StreamExt as _};
 
-use super::executor::Executor;
-use crate::{Result, contender::Library, wire::Wire, work::Socket};
+use super::{executor::Executor, streaming::Streaming};
+use crate::{Result, contender::Library, wire::Wire};
 
 #[cfg(feature = "async-std")]
 pub(crate) struct OnAsyncStd;
@@ -17,8 +16,8 @@ pub(crate) struct OnSmol;
 
 #[cfg(feature = "async-std")]
 impl Library for OnAsyncStd {
-    type Socket = WebSocketStream<async_std::net::TcpStream>;
-    type InMemory = WebSocketStream<Wire>;
+    type Socket = Streaming<WebSocketStream<async_std::net::TcpStream>, Message>;
+    type InMemory = Streaming<WebSocketStream<Wire>, Message>;
 
     fn name(&self) -> &str {
         "async-tungstenite on async-std"
@@ -28,12 +27,8 @@ impl Library for OnAsyncStd {
         "async-std"
     }
 
-    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        Executor::AsyncStd.block_on(future)
-    }
-
-    fn block_on_in_memory<T>(&self, future: impl Future<Output = T>) -> T {
-        Executor::AsyncStd.block_on_without_io(future)
+    fn executor(&self) -> &Executor {
+        &Executor::AsyncStd
     }
 
     async fn connect(&self, server: SocketAddr, path: &str) -> Result<Self::Socket> {
@@ -49,8 +44,8 @@ impl Library for OnAsyncStd {
 
 #[cfg(feature = "smol")]
 impl Library for OnSmol {
-    type Socket = WebSocketStream<smol::net::TcpStream>;
-    type InMemory = WebSocketStream<Wire>;
+    type Socket = Streaming<WebSocketStream<smol::net::TcpStream>, Message>;
+    type InMemory = Streaming<WebSocketStream<Wire>, Message>;
 
     fn name(&self) -> &str {
         "async-tungstenite on smol"
@@ -60,12 +55,8 @@ impl Library for OnSmol {
         "smol"
     }
 
-    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        Executor::Smol.block_on(future)
-    }
-
-    fn block_on_in_memory<T>(&self, future: impl Future<Output = T>) -> T {
-        Executor::Smol.block_on_without_io(future)
+    fn executor(&self) -> &Executor {
+        &Executor::Smol
     }
 
     async fn connect(&self, server: SocketAddr, path: &str) -> Result<Self::Socket> {
@@ -79,28 +70,9 @@ impl Library for OnSmol {
     }
 }
 
-async fn open<S>(stream: S, path: &str) -> Result<WebSocketStream<S>>
+async fn open<S>(stream: S, path: &str) -> Result<Streaming<WebSocketStream<S>, Message>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    Ok(client_async(format!("ws://localhost{path}"), stream).await?.0)
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Socket for WebSocketStream<S> {
-    async fn send(&mut self, text: &str) -> Result<()> {
-        Ok(SinkExt::send(self, Message::text(text)).await?)
-    }
-
-    async fn feed(&mut self, text: &str) -> Result<()> {
-        Ok(SinkExt::feed(self, Message::text(text)).await?)
-    }
-
-    async fn flush(&mut self) -> Result<()> {
-        Ok(SinkExt::flush(self).await?)
-    }
-
-    async fn receive(&mut self) -> Result<usize> {
-        let message = self.next().await.ok_or("the stream has ended")??;
-        Ok(message.len())
-    }
+    Ok(Streaming::new(client_async(format!("ws://localhost{path}"), stream).await?.0))
 }

@@ -1,6 +1,6 @@
 //! The runtimes, as programs on them run their first future.
 
-use std::{future::Future, sync::mpsc};
+use std::{future::Future, pin::Pin, sync::mpsc};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -10,6 +10,8 @@ use crate::Result;
 pub(crate) enum Executor {
     /// One thread.
     Tokio(Runtime),
+    /// As many threads as there are cores, on which all work is done.
+    TokioThreads(Runtime),
     #[cfg(feature = "async-std")]
     AsyncStd,
     #[cfg(feature = "smol")]
@@ -20,17 +22,27 @@ pub(crate) enum Executor {
 pub(crate) type Held = mpsc::Sender<()>;
 
 impl Executor {
-    #[cfg_attr(
-        not(any(feature = "tungstenite", feature = "fastwebsockets")),
-        expect(dead_code, reason = "no engine in this build runs on tokio")
-    )]
     pub(crate) fn tokio() -> Result<Self> {
         Ok(Self::Tokio(Builder::new_current_thread().enable_all().build()?))
     }
 
+    pub(crate) fn tokio_threads() -> Result<Self> {
+        Ok(Self::TokioThreads(Builder::new_multi_thread().enable_all().build()?))
+    }
+
+    pub(crate) fn spawner(&self) -> Spawner {
+        match self {
+            Self::Tokio(_) | Self::TokioThreads(_) => Spawner::Tokio,
+            #[cfg(feature = "async-std")]
+            Self::AsyncStd => Spawner::AsyncStd,
+            #[cfg(feature = "smol")]
+            Self::Smol => Spawner::Smol,
+        }
+    }
+
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         match self {
-            Self::Tokio(runtime) => runtime.block_on(future),
+            Self::Tokio(runtime) | Self::TokioThreads(runtime) => runtime.block_on(future),
             #[cfg(feature = "async-std")]
             Self::AsyncStd => async_std::task::block_on(future),
             #[cfg(feature = "smol")]
@@ -38,11 +50,22 @@ impl Executor {
         }
     }
 
+    /// Runs a program's work: in a task where the runtime has threads for tasks, else right here.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        match self {
+            Self::TokioThreads(_) => self.block_on(async { self.spawner().spawn(future).await }),
+            _ => self.block_on(future),
+        }
+    }
+
     /// Runs a future that needs no sockets. Which thread of async-std or smol looks after its reactor is
     /// a matter of chance, so it is left out; tokio's is this thread.
     pub(crate) fn block_on_without_io<T>(&self, future: impl Future<Output = T>) -> T {
         match self {
-            Self::Tokio(runtime) => runtime.block_on(future),
+            Self::Tokio(runtime) | Self::TokioThreads(runtime) => runtime.block_on(future),
             #[cfg(any(feature = "async-std", feature = "smol"))]
             _ => alone::block_on(future),
         }
@@ -52,11 +75,51 @@ impl Executor {
     /// too. It takes that there is one such thread.
     pub(crate) fn hold(&self) -> Option<Held> {
         match self {
-            Self::Tokio(_) => None,
+            Self::Tokio(_) | Self::TokioThreads(_) => None,
             #[cfg(feature = "async-std")]
             Self::AsyncStd => alone::hold(|task| drop(async_std::task::spawn(task))),
             #[cfg(feature = "smol")]
             Self::Smol => alone::hold(|task| smol::spawn(task).detach()),
+        }
+    }
+}
+
+/// Starts tasks on the runtime that it is used in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spawner {
+    Tokio,
+    #[cfg(feature = "async-std")]
+    AsyncStd,
+    #[cfg(feature = "smol")]
+    Smol,
+}
+
+type Task<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+impl Spawner {
+    pub(crate) fn spawn<T: Send + 'static>(
+        self,
+        future: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Task<T> {
+        match self {
+            Self::Tokio => {
+                let task = tokio::spawn(future);
+                Box::pin(async { task.await? })
+            }
+            #[cfg(feature = "async-std")]
+            Self::AsyncStd => Box::pin(async_std::task::spawn(future)),
+            #[cfg(feature = "smol")]
+            Self::Smol => Box::pin(smol::spawn(future)),
+        }
+    }
+
+    pub(crate) async fn sleep(self, time: std::time::Duration) {
+        match self {
+            Self::Tokio => tokio::time::sleep(time).await,
+            #[cfg(feature = "async-std")]
+            Self::AsyncStd => async_std::task::sleep(time).await,
+            #[cfg(feature = "smol")]
+            Self::Smol => drop(smol::Timer::after(time).await),
         }
     }
 }

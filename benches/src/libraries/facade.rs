@@ -1,88 +1,113 @@
-//! Our engines, through the facade with its defaults.
+//! Our engines, through the facade with its defaults and with keepalive on.
 
-use std::{future::Future, net::SocketAddr};
+use std::{any::Any, net::SocketAddr, time::Duration};
 
-use drivetrain::{HttpClient, Session, engine};
+use drivetrain::{
+    Frame, HttpClient, Incoming, OpCode, Outgoing, RawFrame, Session, WebSockets,
+    engine::{self, Engine},
+};
 
-use super::executor::{Executor, Held};
-use crate::{Result, contender::Library, wire::Wire, work::Socket};
+use super::executor::Executor;
+use crate::{
+    Result,
+    contender::Library,
+    socket::{Receiving, Sending, Socket},
+    wire::Wire,
+};
+
+/// How often a session pings, where that is not the question.
+const PING: Duration = Duration::from_secs(20);
+
+/// Counting takes a while, and pings are not to be counted.
+const RARELY: Duration = Duration::from_secs(86_400);
 
 /// An engine of ours.
 pub(crate) struct Facade {
-    engine: &'static str,
+    name: &'static str,
     executor: Executor,
     client: HttpClient,
-    over: fn(Wire) -> HttpClient,
+    over: fn(Wire) -> Result<HttpClient>,
+}
+
+fn client(engine: impl Engine, ping: Duration) -> Result<HttpClient> {
+    Ok(HttpClient::builder(engine).install(WebSockets::new().ping_interval(ping)).build()?)
 }
 
 #[cfg(feature = "native")]
 pub(crate) fn native() -> Result<Facade> {
     Ok(Facade {
-        engine: "native",
+        name: "native",
         executor: Executor::tokio()?,
-        client: HttpClient::new(engine::Native::new()),
-        over: |wire| HttpClient::new(engine::Native::over(wire)),
+        client: client(engine::Native::new(), PING)?,
+        over: |wire| client(engine::Native::over(wire), RARELY),
     })
 }
 
 #[cfg(feature = "tungstenite")]
 pub(crate) fn tungstenite() -> Result<Facade> {
     Ok(Facade {
-        engine: "tungstenite",
+        name: "tungstenite",
         executor: Executor::tokio()?,
-        client: HttpClient::new(engine::Tungstenite::new()),
-        over: |wire| HttpClient::new(engine::Tungstenite::over(wire)),
+        client: client(engine::Tungstenite::new(), PING)?,
+        over: |wire| client(engine::Tungstenite::over(wire), RARELY),
     })
+}
+
+/// On a runtime with threads.
+#[cfg(feature = "tungstenite")]
+pub(crate) fn tungstenite_on_threads() -> Result<Facade> {
+    let executor = Executor::tokio_threads()?;
+    Ok(Facade { name: "tungstenite, threads", executor, ..tungstenite()? })
 }
 
 #[cfg(feature = "fastwebsockets")]
 pub(crate) fn fastwebsockets() -> Result<Facade> {
     Ok(Facade {
-        engine: "fastwebsockets",
+        name: "fastwebsockets",
         executor: Executor::tokio()?,
-        client: HttpClient::new(engine::FastWebSockets::new()),
-        over: |wire| HttpClient::new(engine::FastWebSockets::over(wire)),
+        client: client(engine::FastWebSockets::new(), PING)?,
+        over: |wire| client(engine::FastWebSockets::over(wire), RARELY),
     })
 }
 
 #[cfg(feature = "async-std")]
-pub(crate) fn async_std() -> Facade {
-    Facade {
-        engine: "async-std",
+pub(crate) fn async_std() -> Result<Facade> {
+    Ok(Facade {
+        name: "async-std",
         executor: Executor::AsyncStd,
-        client: HttpClient::new(engine::AsyncStd::new()),
-        over: |wire| HttpClient::new(engine::AsyncStd::over(wire)),
-    }
+        client: client(engine::AsyncStd::new(), PING)?,
+        over: |wire| client(engine::AsyncStd::over(wire), RARELY),
+    })
 }
 
 #[cfg(feature = "smol")]
-pub(crate) fn smol() -> Facade {
-    Facade {
-        engine: "smol",
+pub(crate) fn smol() -> Result<Facade> {
+    Ok(Facade {
+        name: "smol",
         executor: Executor::Smol,
-        client: HttpClient::new(engine::Smol::new()),
-        over: |wire| HttpClient::new(engine::Smol::over(wire)),
-    }
+        client: client(engine::Smol::new(), PING)?,
+        over: |wire| client(engine::Smol::over(wire), RARELY),
+    })
 }
 
 #[cfg(feature = "native-async-std")]
-pub(crate) fn native_async_std() -> Facade {
-    Facade {
-        engine: "native-async-std",
+pub(crate) fn native_async_std() -> Result<Facade> {
+    Ok(Facade {
+        name: "native-async-std",
         executor: Executor::AsyncStd,
-        client: HttpClient::new(engine::NativeAsyncStd::new()),
-        over: |wire| HttpClient::new(engine::NativeAsyncStd::over(wire)),
-    }
+        client: client(engine::NativeAsyncStd::new(), PING)?,
+        over: |wire| client(engine::NativeAsyncStd::over(wire), RARELY),
+    })
 }
 
 #[cfg(feature = "native-smol")]
-pub(crate) fn native_smol() -> Facade {
-    Facade {
-        engine: "native-smol",
+pub(crate) fn native_smol() -> Result<Facade> {
+    Ok(Facade {
+        name: "native-smol",
         executor: Executor::Smol,
-        client: HttpClient::new(engine::NativeSmol::new()),
-        over: |wire| HttpClient::new(engine::NativeSmol::over(wire)),
-    }
+        client: client(engine::NativeSmol::new(), PING)?,
+        over: |wire| client(engine::NativeSmol::over(wire), RARELY),
+    })
 }
 
 impl Library for Facade {
@@ -90,54 +115,93 @@ impl Library for Facade {
     type InMemory = Session;
 
     fn name(&self) -> &str {
-        self.engine
+        self.name
     }
 
     fn engine(&self) -> &'static str {
-        self.engine
+        self.name
     }
 
     fn is_ours(&self) -> bool {
         true
     }
 
-    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.executor.block_on(future)
-    }
-
-    fn block_on_in_memory<T>(&self, future: impl Future<Output = T>) -> T {
-        self.executor.block_on_without_io(future)
-    }
-
-    fn hold(&self) -> Option<Held> {
-        self.executor.hold()
+    fn executor(&self) -> &Executor {
+        &self.executor
     }
 
     async fn connect(&self, server: SocketAddr, path: &str) -> Result<Session> {
         Ok(self.client.web_socket(format!("ws://{server}{path}")).connect().await?)
     }
 
+    async fn connect_pinging(&self, server: SocketAddr, interval: Duration) -> Result<Session> {
+        let socket = self.client.web_socket(format!("ws://{server}/echo"));
+        Ok(socket.ping_interval(interval).connect().await?)
+    }
+
+    async fn connect_bare(&self, server: SocketAddr) -> Result<Option<Box<dyn Any + Send>>> {
+        let socket = self.client.web_socket(format!("ws://{server}/echo"));
+        let mut connection = socket.connect_raw().await?;
+        connection.send(RawFrame::new(OpCode::Text, vec![b'x'; 32])).await?;
+        connection.receive().await?;
+        Ok(Some(Box::new(connection)))
+    }
+
     async fn connect_over(&self, wire: Wire, path: &str) -> Result<Session> {
-        let client = (self.over)(wire);
+        let client = (self.over)(wire)?;
         Ok(client.web_socket(format!("ws://localhost{path}")).connect().await?)
     }
 }
 
-impl Socket for Session {
+impl Sending for Session {
     async fn send(&mut self, text: &str) -> Result<()> {
-        Ok(Session::send(self, text).await?)
+        Ok(Self::send(self, text).await?)
     }
 
     async fn feed(&mut self, text: &str) -> Result<()> {
-        Ok(Session::feed(self, text).await?)
+        Ok(Self::feed(self, text).await?)
     }
 
     async fn flush(&mut self) -> Result<()> {
-        Ok(Session::flush(self).await?)
+        Ok(Self::flush(self).await?)
+    }
+}
+
+impl Receiving for Session {
+    async fn receive(&mut self) -> Result<usize> {
+        size(Self::receive(self).await?)
+    }
+}
+
+impl Socket for Session {
+    type Sender = Outgoing;
+    type Receiver = Incoming;
+
+    fn split(self) -> (Outgoing, Incoming) {
+        Self::split(self)
+    }
+}
+
+impl Sending for Outgoing {
+    async fn send(&mut self, text: &str) -> Result<()> {
+        Ok(Self::send(self, text).await?)
     }
 
-    async fn receive(&mut self) -> Result<usize> {
-        let frame = Session::receive(self).await?.ok_or("the session was closed")?;
-        Ok(frame.read_bytes().len())
+    async fn feed(&mut self, text: &str) -> Result<()> {
+        Ok(Self::feed(self, text).await?)
     }
+
+    async fn flush(&mut self) -> Result<()> {
+        Ok(Self::flush(self).await?)
+    }
+}
+
+impl Receiving for Incoming {
+    async fn receive(&mut self) -> Result<usize> {
+        size(Self::receive(self).await?)
+    }
+}
+
+fn size(frame: Option<Frame>) -> Result<usize> {
+    Ok(frame.ok_or("the session was closed")?.read_bytes().len())
 }

@@ -1,18 +1,27 @@
 //! fastwebsockets as its documentation uses it: frames over hyper's upgraded connection.
 
-use std::{future::Future, net::SocketAddr};
+use std::net::SocketAddr;
 
-use fastwebsockets::{Frame, Payload, WebSocket, handshake};
+use fastwebsockets::{
+    Frame, Payload, WebSocket, WebSocketError, WebSocketRead, WebSocketWrite, handshake,
+};
 use http_body_util::Empty;
 use hyper::{Request, body::Bytes, header, rt, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf},
     net::TcpStream,
 };
 
 use super::executor::Executor;
-use crate::{Result, contender::Library, wire::Wire, work::Socket};
+use crate::{
+    Result,
+    contender::Library,
+    socket::{Receiving, Sending, Socket},
+    wire::Wire,
+};
+
+type Io = TokioIo<Upgraded>;
 
 pub(crate) struct Raw(Executor);
 
@@ -23,7 +32,7 @@ impl Raw {
 }
 
 impl Library for Raw {
-    type Socket = WebSocket<TokioIo<Upgraded>>;
+    type Socket = WebSocket<Io>;
     type InMemory = Self::Socket;
 
     fn name(&self) -> &str {
@@ -39,8 +48,8 @@ impl Library for Raw {
         false
     }
 
-    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.0.block_on(future)
+    fn executor(&self) -> &Executor {
+        &self.0
     }
 
     async fn connect(&self, server: SocketAddr, path: &str) -> Result<Self::Socket> {
@@ -54,7 +63,7 @@ impl Library for Raw {
     }
 }
 
-async fn open<S>(stream: S, path: &str) -> Result<WebSocket<TokioIo<Upgraded>>>
+async fn open<S>(stream: S, path: &str) -> Result<WebSocket<Io>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -76,9 +85,13 @@ impl<F: Future<Output: Send + 'static> + Send + 'static> rt::Executor<F> for Spa
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Socket for WebSocket<S> {
+fn frame(text: &str) -> Frame<'_> {
+    Frame::text(Payload::Borrowed(text.as_bytes()))
+}
+
+impl Sending for WebSocket<Io> {
     async fn send(&mut self, text: &str) -> Result<()> {
-        Ok(self.write_frame(Frame::text(Payload::Borrowed(text.as_bytes()))).await?)
+        Ok(self.write_frame(frame(text)).await?)
     }
 
     async fn feed(&mut self, text: &str) -> Result<()> {
@@ -86,10 +99,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket for WebSocket<S> {
     }
 
     async fn flush(&mut self) -> Result<()> {
-        Ok(WebSocket::flush(self).await?)
+        Ok(Self::flush(self).await?)
     }
+}
 
+impl Receiving for WebSocket<Io> {
     async fn receive(&mut self) -> Result<usize> {
         Ok(self.read_frame().await?.payload.len())
+    }
+}
+
+impl Socket for WebSocket<Io> {
+    type Sender = WebSocketWrite<WriteHalf<Io>>;
+    type Receiver = WebSocketRead<ReadHalf<Io>>;
+
+    fn split(self) -> (Self::Sender, Self::Receiver) {
+        let (receiver, sender) = Self::split(self, tokio::io::split);
+        (sender, receiver)
+    }
+}
+
+impl Sending for WebSocketWrite<WriteHalf<Io>> {
+    async fn send(&mut self, text: &str) -> Result<()> {
+        Ok(self.write_frame(frame(text)).await?)
+    }
+
+    async fn feed(&mut self, text: &str) -> Result<()> {
+        self.send(text).await
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        Ok(Self::flush(self).await?)
+    }
+}
+
+impl Receiving for WebSocketRead<ReadHalf<Io>> {
+    async fn receive(&mut self) -> Result<usize> {
+        // The server sends nothing that obliges to answer.
+        let mut answer = async |_: Frame<'_>| Ok::<_, WebSocketError>(());
+        Ok(self.read_frame(&mut answer).await?.payload.len())
     }
 }

@@ -6,17 +6,24 @@ mod executor;
 mod facade;
 #[cfg(feature = "fastwebsockets")]
 mod fastwebsockets;
+#[cfg(feature = "peers")]
+mod peers;
+mod split;
+mod streaming;
+mod tcp;
 #[cfg(feature = "tungstenite")]
 mod tokio_tungstenite;
 
-pub(crate) use executor::Held;
+pub(crate) use executor::{Executor, Spawner};
+pub(crate) use tcp::NAME as LIMIT;
 
 use crate::{
     Result,
-    contender::{Contender, contender},
+    contender::{Contender, contender, only},
+    work::{Shape, Work},
 };
 
-/// All of them: each engine, then the raw libraries beside it.
+/// All of them: each engine, then the raw libraries beside it; other crates; the limit.
 pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
     Ok(vec![
         #[cfg(feature = "native")]
@@ -27,22 +34,41 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
         contender(tokio_tungstenite::TokioTungstenite::new()?),
         #[cfg(feature = "tungstenite")]
         contender(tokio_tungstenite::TokioTungstenite::with_small_buffer()?),
+        #[cfg(feature = "tungstenite")]
+        only(
+            split::Split {
+                name: "tokio-tungstenite, split",
+                library: tokio_tungstenite::TokioTungstenite::with_small_buffer()?,
+            },
+            receives,
+        ),
+        #[cfg(feature = "tungstenite")]
+        only(facade::tungstenite_on_threads()?, is_ping_pong),
+        #[cfg(feature = "tungstenite")]
+        only(tokio_tungstenite::TokioTungstenite::threads()?, is_ping_pong),
         #[cfg(feature = "fastwebsockets")]
         contender(facade::fastwebsockets()?),
         #[cfg(feature = "fastwebsockets")]
         contender(fastwebsockets::Raw::new()?),
         #[cfg(feature = "native-async-std")]
-        contender(facade::native_async_std()),
+        contender(facade::native_async_std()?),
         #[cfg(feature = "native-smol")]
-        contender(facade::native_smol()),
+        contender(facade::native_smol()?),
         #[cfg(feature = "async-std")]
-        contender(facade::async_std()),
+        contender(facade::async_std()?),
         #[cfg(feature = "async-std")]
         contender(async_tungstenite::OnAsyncStd),
         #[cfg(feature = "smol")]
-        contender(facade::smol()),
+        contender(facade::smol()?),
         #[cfg(feature = "smol")]
         contender(async_tungstenite::OnSmol),
+        #[cfg(feature = "peers")]
+        contender(peers::tokio_websockets()?),
+        #[cfg(feature = "peers")]
+        contender(peers::yawc()?),
+        #[cfg(feature = "peers")]
+        contender(peers::reqwest_websocket()?),
+        contender(tcp::Tcp::new()?),
     ])
 }
 
@@ -50,4 +76,12 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
 pub(crate) fn named(name: &str) -> Result<Box<dyn Contender>> {
     let found = all()?.into_iter().find(|contender| contender.name() == name);
     found.ok_or_else(|| format!("there is no contender {name} in this build").into())
+}
+
+fn is_ping_pong(work: Work) -> bool {
+    work.shape == Shape::PingPong
+}
+
+fn receives(work: Work) -> bool {
+    work.shape == Shape::Receive
 }

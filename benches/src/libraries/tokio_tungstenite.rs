@@ -1,8 +1,7 @@
 //! tokio-tungstenite as its README uses it: a stream and a sink of messages.
 
-use std::{future::Future, net::SocketAddr};
+use std::net::SocketAddr;
 
-use futures_util::{SinkExt, StreamExt as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -12,11 +11,12 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::WebSocketConfig},
 };
 
-use super::executor::Executor;
-use crate::{Result, contender::Library, wire::Wire, work::Socket};
+use super::{executor::Executor, streaming::Streaming};
+use crate::{Result, contender::Library, wire::Wire};
 
 pub(crate) struct TokioTungstenite {
     name: &'static str,
+    engine: &'static str,
     executor: Executor,
     config: WebSocketConfig,
 }
@@ -24,8 +24,12 @@ pub(crate) struct TokioTungstenite {
 impl TokioTungstenite {
     /// As it is shipped: it reads into 128 KiB.
     pub(crate) fn new() -> Result<Self> {
-        let config = WebSocketConfig::default();
-        Ok(Self { name: "tokio-tungstenite", executor: Executor::tokio()?, config })
+        Ok(Self {
+            name: "tokio-tungstenite",
+            engine: "tungstenite",
+            executor: Executor::tokio()?,
+            config: WebSocketConfig::default(),
+        })
     }
 
     /// It reads into what our engines read into.
@@ -34,28 +38,42 @@ impl TokioTungstenite {
         Ok(Self { name: "tokio-tungstenite, 16 KiB", config, ..Self::new()? })
     }
 
-    async fn open<S>(&self, stream: S, url: String) -> Result<WebSocketStream<S>>
+    /// On a runtime with threads.
+    pub(crate) fn threads() -> Result<Self> {
+        Ok(Self {
+            name: "tokio-tungstenite, threads",
+            engine: "tungstenite, threads",
+            executor: Executor::tokio_threads()?,
+            ..Self::with_small_buffer()?
+        })
+    }
+
+    async fn open<S>(
+        &self,
+        stream: S,
+        url: String,
+    ) -> Result<Streaming<WebSocketStream<S>, Message>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        Ok(client_async_with_config(url, stream, Some(self.config)).await?.0)
+        Ok(Streaming::new(client_async_with_config(url, stream, Some(self.config)).await?.0))
     }
 }
 
 impl Library for TokioTungstenite {
-    type Socket = WebSocketStream<TcpStream>;
-    type InMemory = WebSocketStream<Wire>;
+    type Socket = Streaming<WebSocketStream<TcpStream>, Message>;
+    type InMemory = Streaming<WebSocketStream<Wire>, Message>;
 
     fn name(&self) -> &str {
         self.name
     }
 
     fn engine(&self) -> &'static str {
-        "tungstenite"
+        self.engine
     }
 
-    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.executor.block_on(future)
+    fn executor(&self) -> &Executor {
+        &self.executor
     }
 
     async fn connect(&self, server: SocketAddr, path: &str) -> Result<Self::Socket> {
@@ -66,24 +84,5 @@ impl Library for TokioTungstenite {
 
     async fn connect_over(&self, wire: Wire, path: &str) -> Result<Self::InMemory> {
         self.open(wire, format!("ws://localhost{path}")).await
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Socket for WebSocketStream<S> {
-    async fn send(&mut self, text: &str) -> Result<()> {
-        Ok(SinkExt::send(self, Message::text(text)).await?)
-    }
-
-    async fn feed(&mut self, text: &str) -> Result<()> {
-        Ok(SinkExt::feed(self, Message::text(text)).await?)
-    }
-
-    async fn flush(&mut self) -> Result<()> {
-        Ok(SinkExt::flush(self).await?)
-    }
-
-    async fn receive(&mut self) -> Result<usize> {
-        let message = self.next().await.ok_or("the stream has ended")??;
-        Ok(message.len())
     }
 }

@@ -28,11 +28,18 @@ const STEP: usize = 64 << 10;
 /// A quiet decoder keeps at most this beyond what it has received.
 const KEPT: usize = 4 << 10;
 
+/// The head of most frames: a server's, with a payload below 126 bytes.
+const SHORT_HEAD: usize = 2;
+
 /// Payloads up to this size are copied out, larger ones are slices of the buffer.
 const COPIED: usize = 1 << 10;
 
-/// Short payloads that came together share a copy of so many bytes of what came.
+/// Short payloads that came together share a block of at most so many bytes.
 const SHARED: usize = 1 << 10;
+
+/// In a block each payload begins at a multiple of this: the standard library checks a text by words only from
+/// such an address on, and else byte by byte.
+const ALIGNED: usize = align_of::<usize>();
 
 /// Reads frames out of bytes that come in any portions.
 ///
@@ -71,8 +78,10 @@ pub struct Decoder {
     end: usize,
     /// What the incomplete frame at `start` takes as a whole; 0 if its head is incomplete too.
     needed: usize,
-    /// A copy of `buffer[shared_at..]`, as far as it goes; empty when the buffer has moved since.
+    /// A copy of the payloads of short frames that are still in the buffer: that of the next one is at
+    /// `shared_from` here and at `shared_at` in the buffer.
     shared: Bytes,
+    shared_from: usize,
     shared_at: usize,
     /// What an empty buffer offers to a read.
     size: usize,
@@ -105,6 +114,7 @@ impl Decoder {
             end: 0,
             needed: 0,
             shared: Bytes::new(),
+            shared_from: 0,
             shared_at: 0,
             size: FIRST_READ.min(max_size),
             max_size,
@@ -157,7 +167,7 @@ impl Decoder {
             _ => return None,
         };
         let length = usize::from(length);
-        let from = self.start + 2;
+        let from = self.start + SHORT_HEAD;
         let to = from + length;
         if to > self.end
             || length > max_payload
@@ -216,32 +226,58 @@ impl Decoder {
     /// Takes a short payload, and everything before it.
     ///
     /// It is copied: the buffer is never given away and so never zero-filled again, and who keeps 32 bytes does
-    /// not keep a buffer of 64 KiB. Those that came together are slices of one small copy, which costs a third
-    /// of an allocation for each.
+    /// not keep a buffer of 64 KiB. Those that came together are slices of one block, which costs a third of an
+    /// allocation for each.
     #[inline]
     fn take_short(&mut self, range: Range<usize>) -> Bytes {
-        let at = range.start.wrapping_sub(self.shared_at);
-        let until = at.wrapping_add(range.len());
-        if until <= self.shared.len() && at <= until {
-            self.needed = 0;
-            self.start = range.end;
-            return self.shared.slice(at..until);
+        let from = self.shared_from;
+        let until = from + range.len();
+        if range.start != self.shared_at || until > self.shared.len() {
+            return self.share(range);
         }
-        self.share(range)
+        self.needed = 0;
+        self.start = range.end;
+        self.shared_at = range.end + SHORT_HEAD;
+        self.shared_from = until.next_multiple_of(ALIGNED);
+        self.shared.slice(from..until)
     }
 
     /// Takes a short payload that was not copied with an earlier one.
+    #[inline(never)]
     fn share(&mut self, range: Range<usize>) -> Bytes {
-        let until = self.end.min(range.start + SHARED);
-        // Not worth it for one by itself, nor where the next would not be in it.
-        if until <= range.end + 2 + range.len() {
+        self.unshare();
+        let mut next = self.after(range.end);
+        if next.is_empty() || range.len() > SHARED / 2 {
             return self.copy(range);
         }
-        self.shared = Bytes::copy_from_slice(&self.buffer[range.start..until]);
-        self.shared_at = range.start;
+        let mut block = Vec::with_capacity(SHARED);
+        block.extend_from_slice(&self.buffer[range.clone()]);
+        while !next.is_empty() {
+            block.resize(block.len().next_multiple_of(ALIGNED), 0);
+            if block.len() + next.len() > SHARED {
+                break;
+            }
+            block.extend_from_slice(&self.buffer[next.clone()]);
+            next = self.after(next.end);
+        }
         self.needed = 0;
         self.start = range.end;
+        self.shared = block.into();
+        self.shared_at = range.end + SHORT_HEAD;
+        self.shared_from = range.len().next_multiple_of(ALIGNED);
         self.shared.slice(..range.len())
+    }
+
+    /// Where the payload of the next frame is, if that is a short one; else nowhere.
+    #[inline]
+    fn after(&self, at: usize) -> Range<usize> {
+        let from = at + SHORT_HEAD;
+        match self.buffer.get(at..self.end) {
+            Some(&[0x81 | 0x82, length @ 1..126, ..]) if from + usize::from(length) <= self.end => {
+                from..from + usize::from(length)
+            }
+            _ => from..from,
+        }
     }
 
     fn copy(&mut self, range: Range<usize>) -> Bytes {
@@ -265,6 +301,7 @@ impl Decoder {
     /// The buffer moves, or is new: nothing in it is where it was copied from.
     fn unshare(&mut self) {
         self.shared = Bytes::new();
+        self.shared_from = usize::MAX - u16::MAX as usize;
     }
 
     /// Throws away what was received and not yet decoded.

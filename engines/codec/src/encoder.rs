@@ -78,7 +78,8 @@ impl Encoder {
     pub fn encode(&mut self, frame: &RawFrame) -> Result<(), Error> {
         const HEAD: usize = 6;
         let length = frame.payload.len();
-        let (true, true, Some(masks)) = (length < 126, frame.fin, &mut self.masks) else {
+        let is_plain = frame.fin && frame.rsv.is_none();
+        let (true, true, Some(masks)) = (length < 126, is_plain, &mut self.masks) else {
             return self.encode_any(frame);
         };
         // A client's message with a head of six bytes, as most are.
@@ -91,7 +92,7 @@ impl Encoder {
         if let Some((head, body)) =
             self.buffer.get_mut(self.end..until).and_then(<[u8]>::split_first_chunk_mut)
         {
-            *head = [head::first(frame), 0x80 | length as u8, a, b, c, d];
+            *head = [0x80 | head::code(frame.opcode), 0x80 | length as u8, a, b, c, d];
             mask::copy(&frame.payload, body, [a, b, c, d]);
             self.end = until;
         }

@@ -95,19 +95,23 @@ pub(crate) fn rsv(first: u8) -> Rsv {
     Rsv::new(first & 0x40 != 0, first & 0x20 != 0, first & 0x10 != 0)
 }
 
-/// The first byte of a frame's head.
+/// The opcode as it is in the first byte of a head.
 #[inline]
-pub(crate) fn first(frame: &RawFrame) -> u8 {
-    let opcode = match frame.opcode {
+pub(crate) fn code(opcode: OpCode) -> u8 {
+    match opcode {
         OpCode::Continuation => 0x0,
         OpCode::Text => 0x1,
         OpCode::Binary => 0x2,
         OpCode::Close => 0x8,
         OpCode::Ping => 0x9,
         OpCode::Pong => 0xa,
-    };
+    }
+}
+
+/// The first byte of a frame's head.
+fn first(frame: &RawFrame) -> u8 {
     let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
-    opcode
+    code(frame.opcode)
         | flag(frame.fin, 0x80)
         | flag(frame.rsv.contains(Rsv::RSV1), 0x40)
         | flag(frame.rsv.contains(Rsv::RSV2), 0x20)

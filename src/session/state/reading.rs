@@ -5,7 +5,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use drivetrain_engine::{Error, Frame, OpCode, RawFrame, Result};
+use drivetrain_engine::{Error, Frame, OpCode, Result};
 
 use super::{
     super::{
@@ -103,12 +103,6 @@ impl State {
             }
         };
         self.starved = false;
-        self.arrive(received, held)
-    }
-
-    /// Acts on what the transport has given, when so much of its message is held.
-    #[inline(always)]
-    fn arrive(&mut self, received: Result<Option<RawFrame>>, held: usize) -> Poll<Option<Arrival>> {
         let frame = match received {
             Ok(Some(frame)) => frame,
             Ok(None) => return self.read_ended(None).map(|()| None),
@@ -138,15 +132,29 @@ impl State {
                 self.starved = true;
                 return;
             };
-            match self.arrive(received.map(Some), 0) {
-                Poll::Ready(Some(Arrival::Message(message))) => {
+            let event = match received {
+                Ok(frame) => {
+                    self.keepalive.saw_life();
+                    self.counted_in.frame(frame.payload.len());
+                    self.assembler.accept(frame, 0)
+                }
+                Err(error) => {
+                    // Whether it ends the session is seen by the next call.
+                    let _ = self.read_failed(error);
+                    return;
+                }
+            };
+            match event {
+                Ok(Event::Message(message)) if self.closing.delivers() => {
                     self.received.count(message.read_bytes().len());
                     self.cork.receives(false);
                     batch.push(message);
                 }
-                // Whether its message is wanted whole is said by the next call.
-                Poll::Ready(Some(part)) => return self.inbox.push(part),
-                _ => return,
+                // Whether a fragment's message is wanted whole is said by the next call.
+                event => match self.act_on(event) {
+                    Poll::Ready(Some(part)) => return self.inbox.push(part),
+                    _ => return,
+                },
             }
         }
     }

@@ -1,0 +1,179 @@
+//! What the figures have to come to, and what they came to.
+
+use serde::Serialize;
+
+use crate::{
+    compare::{Compared, Row},
+    results::Results,
+    sample::Sample,
+    spread::Spread,
+    table::Table,
+    work::{Shape, Work},
+};
+
+/// What everybody has.
+const PLAIN: &str = "tokio-tungstenite";
+const SPLIT: &str = "tokio-tungstenite, split";
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Goal {
+    what: String,
+    bound: Bound,
+    measured: Spread,
+    holds: bool,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+use Bound::{AtLeast, AtMost};
+
+impl Goal {
+    /// `None` if it was not measured.
+    fn new(what: String, bound: Bound, measured: Option<Spread>) -> Option<Self> {
+        let measured = measured?;
+        let holds = match bound {
+            AtLeast(bound) => measured.median >= bound,
+            AtMost(bound) => measured.median <= bound,
+        };
+        Some(Self { what, bound, measured, holds })
+    }
+}
+
+/// All that can be told from these results.
+pub(crate) fn goals(results: &Results) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    if let Some(compared) = &results.work {
+        goals.extend(faster_than_natural_use(compared));
+        goals.extend(session_overhead(compared));
+    }
+    if let Some(memory) = &results.memory {
+        for row in memory.rows.iter().filter(|row| row.who.is_ours) {
+            let name = &row.who.contender;
+            let used = Spread::of([row.after_a_message as f64]);
+            goals.push(Goal::new(format!("{name}: bytes a used session"), AtMost(24_576.0), used));
+            let session =
+                row.without_session.map(|bytes| row.after_a_message as f64 - bytes as f64);
+            let what = format!("{name}: bytes a used session, above the connection's");
+            goals.push(Goal::new(what, AtMost(2_048.0), Spread::of(session)));
+        }
+    }
+    if let Some(sessions) = &results.sessions {
+        let rows = sessions.rows.iter().filter(|row| row.who.is_ours && row.sessions == 1000);
+        goals.extend(rows.map(|row| {
+            let name = &row.who.contender;
+            let what = format!("{name}: p99 of 1000 sessions / {PLAIN}");
+            Goal::new(what, AtMost(3.0), sessions.p99_by(1000, name, PLAIN))
+        }));
+    }
+    if let Some(fairness) = &results.fairness {
+        goals.extend(fairness.rows.iter().filter(|row| row.who.is_ours).map(|row| {
+            let what = format!("{}: ms that another task waits, {}", row.who.contender, row.work);
+            Goal::new(what, AtMost(5.0), row.thread_ms)
+        }));
+    }
+    if let Some(instructions) = &results.instructions {
+        goals.extend(instructions.above_raw(Work::new(Shape::Receive, 32)).into_iter().map(
+            |(pair, above)| {
+                let what = format!("{pair}: instructions of receive 32 B above the library's");
+                Goal::new(what, AtMost(120.0), Spread::of([above]))
+            },
+        ));
+    }
+    if let Some(idle) = &results.idle {
+        goals.extend(idle.rows.iter().map(|row| {
+            let what = format!("{}: % of a core for {} idle", row.who.contender, idle.sessions);
+            Goal::new(what, AtMost(1.0), Spread::of([row.cpu * 100.0]))
+        }));
+    }
+    goals.into_iter().flatten().collect()
+}
+
+/// Rates against a plain `send().await` of tokio-tungstenite as shipped.
+fn faster_than_natural_use(compared: &Compared) -> Vec<Option<Goal>> {
+    let bounds = [
+        (Work::new(Shape::Send, 32), 15.0),
+        (Work::new(Shape::EchoSend(256), 32), 8.0),
+        (Work::new(Shape::EchoSend(64), 32), 5.0),
+        (Work::new(Shape::EchoSliding(256), 32), 8.0),
+        (Work::new(Shape::EchoSliding(64), 32), 5.0),
+        (Work::new(Shape::Duplex, 32), 8.0),
+    ];
+    let mut goals = Vec::new();
+    for (work, bound) in bounds {
+        let Some(raw) = compared.row(work, PLAIN) else { continue };
+        for ours in compared.rows.iter().filter(|row| row.work == work && row.who.is_ours) {
+            let name = &ours.who.contender;
+            // The flood has a goal on this engine only.
+            if work.is_flood() && name != "tungstenite" {
+                continue;
+            }
+            let what = format!("{name}: rate of {work} / {PLAIN}");
+            goals.push(Goal::new(what, AtLeast(bound), raw.by(ours, |sample| Some(sample.wall))));
+        }
+    }
+    goals
+}
+
+/// CPU time and latency against the raw library on the same engine.
+fn session_overhead(compared: &Compared) -> Vec<Option<Goal>> {
+    let cpu = |sample: &Sample| Some(sample.cpu);
+    let mut goals = Vec::new();
+    for raw in compared.rows.iter().filter(|row| !row.who.is_ours) {
+        let beside = |row: &&Row| row.work == raw.work && row.who.is_beside(&raw.who);
+        let Some(ours) = compared.rows.iter().find(beside) else { continue };
+        let pair = format!("{} / {}", ours.who.contender, raw.who.contender);
+        match (raw.work.shape, raw.work.size) {
+            (Shape::PingPong, _) => {
+                let bound = if raw.who.contender == PLAIN { 0.9 } else { 1.05 };
+                let what = format!("{pair}: CPU of a ping-pong");
+                goals.push(Goal::new(what, AtMost(bound), ours.by(raw, cpu)));
+                let p50 = ours.by(raw, |sample| Some(sample.latency?.p50));
+                goals.push(Goal::new(format!("{pair}: p50 of a ping-pong"), AtMost(1.1), p50));
+            }
+            (Shape::Receive, 32 | 1024) => {
+                let is_natural = raw.work.size == 32 && raw.who.contender != SPLIT;
+                let bound = if is_natural { 0.93 } else { 0.97 };
+                let what = format!("{pair}: messages by CPU time, {}", raw.work);
+                goals.push(Goal::new(what, AtLeast(bound), raw.by(ours, cpu)));
+            }
+            _ => {}
+        }
+    }
+    goals
+}
+
+pub(crate) fn table(goals: &[Goal]) -> Table {
+    let mut table = Table::new(["goal", "bound", "measured", "holds"]);
+    for Goal { what, bound, measured, holds } in goals {
+        let bound = match bound {
+            AtLeast(bound) => format!("≥ {bound}"),
+            AtMost(bound) => format!("≤ {bound}"),
+        };
+        let digits = if measured.median >= 100.0 { 0 } else { 2 };
+        let measured = measured.show(digits);
+        let holds = if *holds { "yes" } else { "**no**" };
+        table.row([format!("  {what}"), bound, measured, holds.into()]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_holds_by_its_median() {
+        let holds = |bound, figures: [f64; 3]| {
+            Goal::new(String::new(), bound, Spread::of(figures)).expect("measured").holds
+        };
+        assert!(holds(AtLeast(8.0), [1.0, 8.0, 9.0]));
+        assert!(!holds(AtLeast(8.0), [1.0, 7.9, 90.0]));
+        assert!(holds(AtMost(8.0), [1.0, 8.0, 90.0]));
+        assert!(!holds(AtMost(8.0), [1.0, 8.1, 9.0]));
+        assert!(Goal::new(String::new(), AtMost(1.0), None).is_none());
+    }
+}
