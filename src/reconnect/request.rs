@@ -5,7 +5,10 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use drivetrain_engine::{Error, ErrorKind, Result};
 
 use super::{
-    Attempt, Backoff, Event, ReconnectingSession, attempt::Recipe, backoff::Tries, session::Plan,
+    Attempt, Backoff, Event, ReconnectingSession,
+    attempt::Recipe,
+    backoff::Tries,
+    session::{Decides, Plan},
 };
 use crate::{Session, WebSocketRequest};
 
@@ -37,7 +40,7 @@ use crate::{Session, WebSocketRequest};
 pub struct ReconnectRequest {
     recipe: Recipe,
     backoff: Backoff,
-    reconnect_if: Option<Box<dyn Fn(&Error) -> bool + Send + Sync>>,
+    reconnect_if: Option<Box<Decides>>,
     retry_first: bool,
     waits: bool,
 }

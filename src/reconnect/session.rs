@@ -86,12 +86,15 @@ pub struct ReconnectingSession {
     plan: Plan,
 }
 
+/// Whether an end or a failure is worth another try.
+pub(super) type Decides = dyn Fn(&Error) -> bool + Send + Sync;
+
 /// What does not change from one connection to the next, and what is counted over all of them.
 pub(super) struct Plan {
     pub(super) recipe: Arc<Recipe>,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) engine: String,
-    pub(super) reconnect_if: Option<Box<dyn Fn(&Error) -> bool + Send + Sync>>,
+    pub(super) reconnect_if: Option<Box<Decides>>,
     pub(super) retry_first: bool,
     pub(super) tries: Tries,
 }
