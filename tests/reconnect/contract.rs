@@ -109,7 +109,7 @@ fn a_pong_confirms_only_what_was_before_its_ping() {
     drop(ping);
     peer.end();
     let left = server.disconnected(&mut session).unconfirmed;
-    assert!(before >= 1 && before < 5, "the ping was in between");
+    assert!((1..5).contains(&before), "the ping was in between");
     assert!(left.len() as usize >= 5 - before, "{left:?} of 5 after {before}");
     let frames: Vec<_> = left.into_frames().collect();
     assert_eq!(frames.last().unwrap().read_text(), Some("after the ping"));
