@@ -55,6 +55,7 @@ mod attempt;
 pub(crate) mod backoff;
 mod event;
 mod link;
+mod plan;
 mod request;
 mod retry_after;
 mod sender;

@@ -8,7 +8,7 @@ use super::{
     Attempt, Backoff, Event, ReconnectingSession,
     attempt::Recipe,
     backoff::Tries,
-    session::{Decides, Plan},
+    plan::{Decides, Plan},
 };
 use crate::{Session, WebSocketRequest};
 
