@@ -38,6 +38,7 @@
 //! | [`extension`] | compression, and extensions of your own |
 //! | [`RawSession`] | the same without any automatism |
 //! | [`RequestBuilder`], [`Response`] | plain HTTP, with [`Body`] and [`multipart::Form`] |
+//! | [`reconnect`] | a session that outlives its connection |
 //! | [`sse`] | server-sent events, reconnecting |
 //! | [`Error`] | what went wrong, and whose fault it was |
 //!
@@ -80,6 +81,7 @@ mod options;
 mod pipeline;
 mod plugin;
 mod proxy;
+pub mod reconnect;
 mod request;
 mod response;
 mod response_body;

@@ -15,6 +15,7 @@ use crate::{
     HttpClient, RawSession, Session, deadline,
     extensions::Extensions,
     options::{Effective, SessionOptions, require},
+    reconnect::{Backoff, ReconnectRequest},
     session::Stagger,
     target::{self, Target},
     trace::Call,
@@ -45,6 +46,7 @@ const MOST_OF_A_REFUSAL: usize = 64 << 10;
 /// println!("{:?}", session.subprotocol());
 /// # Ok(()) }
 /// ```
+#[derive(Clone)]
 #[must_use = "nothing happens until it is connected"]
 pub struct WebSocketRequest {
     client: HttpClient,
@@ -220,6 +222,16 @@ impl WebSocketRequest {
             error = error.with_response(response.map(|()| Bytes::new()));
         }
         Err(client.named(error))
+    }
+
+    /// Makes it a session that connects again when its connection is lost: see
+    /// [`reconnect`](crate::reconnect).
+    pub fn reconnect(self, backoff: Backoff) -> ReconnectRequest {
+        ReconnectRequest::new(self, backoff)
+    }
+
+    pub(crate) fn client(&self) -> &HttpClient {
+        &self.client
     }
 
     /// Opens the session, runs a block on it, and closes it: Ktor's `webSocket { }`. Closes with 1000 if

@@ -14,6 +14,7 @@ use std::{
 use collector::{Fields, Seen, SeenEvent, SeenSpan, seen};
 use drivetrain::{
     Capability, CloseReason, ErrorKind, HttpClient, OpCode, RawFrame, WebSockets, engine,
+    reconnect::{Backoff, Event},
     testing::{TestRuntime, pipe},
 };
 use drivetrain_conformance::peer::{EchoServer, Server, WireFrame};
@@ -298,6 +299,62 @@ fn a_dead_peer_is_a_warning() {
 }
 
 /// At any level: the collector takes them all.
+/// And not the text of a Close.
+#[test]
+fn a_session_that_reconnects_tells_each_change_of_its_state() {
+    for client in engines() {
+        let server = Server::start(|conn| {
+            let Some(request) = conn.read_request()? else { return Ok(()) };
+            match conn.id() {
+                2 => return conn.respond(503, &[], ""),
+                4 => return conn.respond(404, &[], ""),
+                _ => conn.accept(&request, &[])?,
+            }
+            conn.receive_message()?;
+            conn.send_close(if conn.id() == 1 { 1012 } else { 1013 }, SECRET)
+        });
+        let backoff = Backoff::new().first_delay(Duration::from_millis(1));
+        let caller = caller();
+        let request = client.web_socket(server.ws_url("/")).reconnect(backoff);
+        let going = async {
+            let mut session = request.connect().await.unwrap();
+            session.send(SECRET).await.unwrap();
+            loop {
+                match session.receive().await {
+                    Ok(Some(Event::Connected(_))) => session.send(SECRET).await.unwrap(),
+                    Ok(Some(_)) => {}
+                    end => return end.unwrap_err(),
+                }
+            }
+        };
+        assert_eq!(block_on(going.instrument(caller.clone())).response().unwrap().status(), 404);
+        let events = seen().events_in(caller.id().unwrap().into_u64());
+        let expected = [
+            "connecting",
+            "connected",
+            "disconnected",
+            "retrying",
+            "connecting",
+            "retrying",
+            "connecting",
+            "connected",
+            "disconnected",
+            "retrying",
+            "connecting",
+            "gave up",
+        ];
+        assert_eq!(messages(&events), expected, "{}", client.engine_name());
+        let lost = [("websocket.close.received", "1012"), ("websocket.unconfirmed", "1")];
+        assert_fields(&events[2].fields, &lost);
+        assert_fields(&events[3].fields, &[("reconnect.attempt", "1"), ("error.type", "Closed")]);
+        assert_fields(&events[5].fields, &[("reconnect.max_tries", "10"), ("error.type", "503")]);
+        assert_fields(&events[7].fields, &[("reconnect.attempt", "2")]);
+        assert_fields(&events[11].fields, &[("error.type", "404")]);
+        assert_eq!(events[11].level, Level::WARN);
+    }
+    assert_no_secret();
+}
+
 #[test]
 fn nothing_is_told_per_message() {
     collector::install();

@@ -143,8 +143,7 @@ impl Outgoing {
     /// # Cancel safety
     /// As for [`send`](Self::send).
     pub async fn send_serialized<T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
-        let frame = converter::serialize(self.shared().config.converter.as_deref(), &value)?;
-        self.send(frame).await
+        self.send(self.serialize(value)?).await
     }
 
     /// Closes: writes what was accepted, sends the Close, and waits for the peer's until the close
@@ -182,6 +181,26 @@ impl Outgoing {
 
     pub(super) fn shared(&self) -> &Shared {
         &self.live.0
+    }
+
+    /// Begins to close; the session goes on with it.
+    pub(crate) fn start_close(&self, reason: CloseReason) -> Result<()> {
+        self.shared().close(reason)
+    }
+
+    /// Whether messages are accepted.
+    pub(crate) fn is_open(&self) -> bool {
+        self.shared().with(|state| state.check_open()).is_ok_and(|open| open.is_ok())
+    }
+
+    /// Ends the session at once, whoever else holds a half.
+    pub(crate) fn abandon(&self) {
+        self.shared().abandon();
+    }
+
+    /// The frame that a value is sent as.
+    pub(crate) fn serialize<T: Serialize + ?Sized>(&self, value: &T) -> Result<Frame> {
+        converter::serialize(self.shared().config.converter.as_deref(), &value)
     }
 
     /// No `async` block: it would keep the frame twice, and move it.

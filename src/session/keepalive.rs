@@ -108,25 +108,35 @@ impl Keepalive {
 #[derive(Debug, Default)]
 pub(super) struct Pings {
     next: u64,
-    pending: VecDeque<(u64, Instant)>,
+    pending: VecDeque<Pending>,
     answered: u64,
+    confirmed: u64,
     latency: Option<Duration>,
     smoothed: Option<Duration>,
     /// How many of the pending ones somebody waits for.
     awaited: usize,
 }
 
+/// A ping without a pong.
+#[derive(Debug)]
+struct Pending {
+    number: u64,
+    sent: Instant,
+    /// How many messages went out before it.
+    after: u64,
+}
+
 /// More unanswered pings than this are not remembered: the oldest is forgotten.
 const MOST_PENDING: usize = 64;
 
 impl Pings {
-    /// The number and payload of a new ping, sent at `now`.
-    pub(super) fn start(&mut self, now: Instant) -> (u64, Bytes) {
+    /// The number and payload of a new ping, sent at `now` after so many messages.
+    pub(super) fn start(&mut self, now: Instant, after: u64) -> (u64, Bytes) {
         self.next += 1;
         if self.pending.len() == MOST_PENDING {
             self.pending.pop_front();
         }
-        self.pending.push_back((self.next, now));
+        self.pending.push_back(Pending { number: self.next, sent: now, after });
         (self.next, Bytes::copy_from_slice(&self.next.to_be_bytes()))
     }
 
@@ -139,15 +149,16 @@ impl Pings {
     /// skip (RFC 6455 section 5.5.3). Returns whether it answered one.
     pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> bool {
         let Ok(number) = <[u8; 8]>::try_from(payload).map(u64::from_be_bytes) else { return false };
-        let Some(place) = self.pending.iter().position(|&(pending, _)| pending == number) else {
+        let Some(place) = self.pending.iter().position(|ping| ping.number == number) else {
             return false;
         };
-        if let Some((_, sent)) = self.pending.drain(..=place).next_back() {
-            let latency = now.saturating_since(sent);
+        if let Some(ping) = self.pending.drain(..=place).next_back() {
+            let latency = now.saturating_since(ping.sent);
             self.latency = Some(latency);
             self.smoothed =
                 Some(self.smoothed.map_or(latency, |before| (before * 7 + latency) / 8));
             self.answered = number;
+            self.confirmed = ping.after;
         }
         true
     }
@@ -155,6 +166,12 @@ impl Pings {
     /// Whether the ping of this number, or a later one, was answered.
     pub(super) fn is_answered(&self, number: u64) -> bool {
         self.answered >= number
+    }
+
+    /// How many messages the peer has read for certain: those that went out before the latest ping that it
+    /// has answered, as it answers in order.
+    pub(super) fn confirmed(&self) -> u64 {
+        self.confirmed
     }
 
     /// The latest round trip.
@@ -267,15 +284,15 @@ mod tests {
     #[test]
     fn a_pong_answers_its_ping_and_those_before_it() {
         let mut pings = Pings::default();
-        let (first, _) = pings.start(at(1));
-        let (second, payload) = pings.start(at(2));
+        let (first, _) = pings.start(at(1), 0);
+        let (second, payload) = pings.start(at(2), 7);
         assert!(!pings.answer(b"not ours", at(3)));
         assert!(pings.answer(&payload, at(5)));
         assert!(pings.is_answered(first) && pings.is_answered(second));
         assert_eq!(pings.latency(), Some(Duration::from_secs(3)));
         assert!(!pings.answer(&payload, at(6)), "a pong counts once");
         assert_eq!(pings.smoothed_latency(), Some(Duration::from_secs(3)));
-        let (_, payload) = pings.start(at(10));
+        let (_, payload) = pings.start(at(10), 7);
         assert!(pings.answer(&payload, at(21)));
         assert_eq!(pings.latency(), Some(Duration::from_secs(11)));
         assert_eq!(pings.smoothed_latency(), Some(Duration::from_secs(4)), "3 + (11 - 3) / 8");

@@ -9,7 +9,7 @@
 //! | `halves`, `reader`, `writer`, `raw`, this one | what users hold |
 //! | `shared`, `state`, `after` | the lock, what is behind it, and what waits until it is free |
 //! | `driver` | the keeper task: the only place that sleeps |
-//! | `extensions`, `assembler`, `batch`, `gathered`, `outbox`, `cork`, `inbox`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
+//! | `extensions`, `assembler`, `batch`, `gathered`, `outbox`, `cork`, `inbox`, `journal`, `keepalive`, `closing`, `fairness`, `stats` | pure: frames, time and events in, decisions out |
 //! | `waiting` | who is woken |
 //! | `trace` | what `tracing` is told |
 
@@ -26,6 +26,7 @@ mod fairness;
 mod gathered;
 mod halves;
 mod inbox;
+mod journal;
 mod keepalive;
 mod kind;
 #[cfg(test)]
@@ -60,6 +61,7 @@ pub(crate) use config::SessionConfig;
 pub use converter::{ConvertError, Converter, erased_serde};
 pub(crate) use extensions::Extensions;
 pub use halves::{Incoming, Outgoing};
+pub use journal::Unconfirmed;
 pub(crate) use keepalive::Stagger;
 pub use kind::MessageKind;
 pub use raw::RawSession;
@@ -321,6 +323,24 @@ impl Session {
     /// Every option of this session: its value, who set it, who applies it.
     pub fn settings(&self) -> &Settings {
         &self.shared().config.settings
+    }
+
+    /// Keeps what is accepted from now on until it is known to have arrived: of what was given to the
+    /// engine up to `capacity` bytes.
+    pub(crate) fn keep_journal(&self, capacity: usize) {
+        // A poisoned session accepts nothing.
+        let _ = self.shared().with(|state| state.keep_journal(capacity));
+    }
+
+    /// What was accepted since [`keep_journal`](Self::keep_journal) and is not known to have arrived. Only
+    /// after the end, and once.
+    pub(crate) fn take_unconfirmed(&self) -> Unconfirmed {
+        self.shared().with(|state| state.take_unconfirmed()).unwrap_or_default()
+    }
+
+    /// Whether this end closed, and before a Close of the peer's came in.
+    pub(crate) fn closed_here(&self) -> bool {
+        self.shared().with(|state| state.closed_here()).unwrap_or_default()
     }
 
     fn shared(&self) -> &Shared {

@@ -77,6 +77,11 @@ impl Outbox {
         self.messages.is_empty() && self.control.is_empty() && self.close.is_none()
     }
 
+    /// How many whole messages wait, of which the first may be out in part.
+    pub(super) fn messages(&self) -> u64 {
+        self.messages.iter().filter(|message| message.last).count() as u64
+    }
+
     /// Whether nothing waits, no other message is being streamed, and this one need not be split: it may pass
     /// the queue by.
     pub(super) fn may_pass(&self, size: usize) -> bool {

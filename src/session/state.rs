@@ -9,8 +9,8 @@ mod writing;
 use std::{sync::Arc, task::Waker};
 
 use drivetrain_engine::{
-    Connection, Duties, Error, ErrorKind, Instant, Limits, OpCode, Outcome, RawFrame, Result,
-    Runtime, Transport,
+    Connection, Duties, Error, ErrorKind, Frame, Instant, Limits, OpCode, Outcome, RawFrame,
+    Result, Runtime, Transport,
 };
 
 use super::{
@@ -23,6 +23,7 @@ use super::{
     fairness::Fairness,
     gathered::Gathered,
     inbox::Inbox,
+    journal::{Journal, Unconfirmed},
     keepalive::{Keepalive, Pings, Stagger, Step},
     outbox::{FRAGMENT, Outbox},
     stats::{Counter, SessionStats},
@@ -41,6 +42,8 @@ pub(super) struct State {
     extensions: Option<Box<Extensions>>,
     limits: Limits,
     pub(super) outbox: Outbox,
+    /// Only where somebody asks for what may be lost.
+    journal: Option<Box<Journal>>,
     closing: Closing,
     keepalive: Keepalive,
     pub(super) pings: Pings,
@@ -72,6 +75,7 @@ pub(super) struct State {
     pub(super) app_polls: u64,
     pub(super) received: Fairness,
     pub(super) sent: Fairness,
+    closed_here: bool,
     end: Option<Outcome>,
     runtime: Arc<dyn Runtime>,
     receiving: Arc<Receiving>,
@@ -104,6 +108,7 @@ impl State {
                 config.limits.max_frame_size,
                 config.outgoing_capacity,
             ),
+            journal: None,
             closing: Closing::new(config.close_timeout),
             keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, stagger, now),
             pings: Pings::default(),
@@ -125,6 +130,7 @@ impl State {
             app_polls: 0,
             received: Fairness::default(),
             sent: Fairness::default(),
+            closed_here: false,
             end: None,
             runtime,
             receive_waker: Waker::from(Arc::clone(&receiving)),
@@ -170,6 +176,31 @@ impl State {
         }
     }
 
+    /// Keeps what is accepted from now on until it is known to have arrived.
+    pub(super) fn keep_journal(&mut self, capacity: usize) {
+        let accepted = self.counted_out.traffic().messages + self.outbox.messages();
+        self.journal = Some(Box::new(Journal::new(capacity, accepted)));
+    }
+
+    /// Takes this message down, which is accepted now, if there is a journal.
+    #[inline]
+    pub(super) fn note(&mut self, frame: Option<&Frame>) {
+        if let (Some(journal), Some(frame)) = (&mut self.journal, frame) {
+            journal.accept(frame, self.counted_out.traffic().messages);
+        }
+    }
+
+    /// What was accepted and is not known to have arrived; the journal is over.
+    pub(super) fn take_unconfirmed(&mut self) -> Unconfirmed {
+        let Some(journal) = self.journal.take() else { return Unconfirmed::default() };
+        journal.report(self.counted_out.traffic().messages, self.end.as_ref())
+    }
+
+    /// Whether this end closed, and before a Close of the peer's came in.
+    pub(super) fn closed_here(&self) -> bool {
+        self.closed_here
+    }
+
     /// What `receive` says once the session has ended: `None` after a clean end.
     pub(super) fn last_word<T>(&self) -> Result<Option<T>> {
         let Some(end) = &self.end else { return Ok(None) };
@@ -197,7 +228,7 @@ impl State {
 
     /// Sends a ping. Returns its number.
     pub(super) fn ping(&mut self, now: Instant) -> u64 {
-        let (number, payload) = self.pings.start(now);
+        let (number, payload) = self.pings.start(now, self.counted_out.traffic().messages);
         self.outbox.push_control(OpCode::Ping, payload);
         self.pump(true);
         number

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::reconnect::backoff::{grown, part};
+
 /// A server cannot make a client go round without a pause.
 const SHORTEST_FROM_SERVER: Duration = Duration::from_millis(100);
 
@@ -86,16 +88,16 @@ impl Tries {
     }
 
     /// How long to wait for the next try; `None` if there is to be none.
-    pub(super) fn next(&mut self, random: u16) -> Option<Duration> {
+    pub(super) fn next(&mut self, random: u32) -> Option<Duration> {
         let Reconnect { delay, max_delay, max_tries } = self.policy;
         if max_tries.is_some_and(|most| self.in_vain >= most) {
             return None;
         }
         let first = self.from_server.unwrap_or(delay);
-        let doubled = first.saturating_mul(1_u32.checked_shl(self.in_vain).unwrap_or(u32::MAX));
+        let doubled = grown(first, 2.0, self.in_vain);
         self.in_vain = self.in_vain.saturating_add(1);
         let delay = doubled.min(max_delay.max(first));
-        Some(delay.saturating_add(delay / 4 / u32::from(u16::MAX) * u32::from(random)))
+        Some(delay.saturating_add(part(delay / 4, random)))
     }
 }
 
@@ -139,10 +141,10 @@ mod tests {
 
     #[test]
     fn the_random_part_is_a_quarter_at_most() {
-        let longest = Tries::new(Reconnect::new().delay(100 * SECOND)).next(u16::MAX);
+        let longest = Tries::new(Reconnect::new().delay(100 * SECOND)).next(u32::MAX);
         let longest = longest.expect("a try");
         assert!(longest > 124 * SECOND && longest <= 125 * SECOND, "{longest:?}");
         let most = Reconnect::new().delay(Duration::MAX).max_delay(Duration::MAX);
-        assert_eq!(Tries::new(most).next(u16::MAX), Some(Duration::MAX));
+        assert_eq!(Tries::new(most).next(u32::MAX), Some(Duration::MAX));
     }
 }

@@ -179,8 +179,7 @@ impl EventStream {
             Ok(runtime) => runtime,
             Err(error) => return self.end(Some(error)),
         };
-        let random = (runtime.random() >> 16) as u16;
-        let Some(delay) = again.tries.next(random) else { return self.end(error) };
+        let Some(delay) = again.tries.next(runtime.random()) else { return self.end(error) };
         self.state = State::Waiting(runtime.timer(runtime.now() + delay));
     }
 

@@ -189,16 +189,22 @@ impl Error {
     }
 
     /// Whether trying again later may work: the network failed, the peer was too slow, the server
-    /// answered 408, 425, 429, 500, 502, 503 or 504, or closed with 1001, 1006, 1012, 1013 or 1014.
+    /// answered 408, 425, 429 or 5xx (but 501 and 505), or closed with 1001, 1006, 1011, 1012, 1013 or 1014.
+    ///
+    /// The peer's Close, if one came, says more than how the connection ended after it: one with 4001 is
+    /// not transient, even if the network failed before it was answered.
     pub fn is_transient(&self) -> bool {
+        let closed_for_a_time = |reason: &CloseReason| {
+            matches!(u16::from(reason.code()), 1001 | 1006 | 1011 | 1012 | 1013 | 1014)
+        };
         match self.0.kind {
-            ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Io => true,
+            ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Io => {
+                self.close_reason().is_none_or(closed_for_a_time)
+            }
             ErrorKind::Rejected | ErrorKind::Status => self.response().is_some_and(|response| {
-                matches!(response.status().as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504)
+                matches!(response.status().as_u16(), 408 | 425 | 429 | 500 | 502..=504 | 506..=599)
             }),
-            ErrorKind::Closed => self.close_reason().is_some_and(|reason| {
-                matches!(u16::from(reason.code()), 1001 | 1006 | 1012 | 1013 | 1014)
-            }),
+            ErrorKind::Closed => self.close_reason().is_some_and(closed_for_a_time),
             _ => false,
         }
     }

@@ -10,6 +10,10 @@ impl State {
     /// This end closes: after everything accepted, the Close goes out.
     pub(in super::super) fn close(&mut self, reason: CloseReason) {
         if self.end.is_none() && self.closing.close(&reason, self.runtime.now()) {
+            self.closed_here = true;
+            if let Some(journal) = &mut self.journal {
+                journal.close(reason.code());
+            }
             self.outbox.close(reason);
             self.closing_begins();
             self.pump(true);

@@ -184,6 +184,9 @@ impl State {
             Ok(Event::Pong(payload)) => {
                 self.counted_in.apart(OpCode::Pong);
                 if self.pings.is_waiting() && self.pings.answer(&payload, self.runtime.now()) {
+                    if let Some(journal) = &mut self.journal {
+                        journal.confirm(self.pings.confirmed());
+                    }
                     self.wake_watchers();
                 }
             }

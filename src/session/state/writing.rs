@@ -95,6 +95,7 @@ impl State {
         let Some(transport) = &mut self.transport else { return false };
         if bytes > self.limits.max_message_size
             || self.extensions.is_some()
+            || self.journal.is_some()
             || !self.closing.is_open()
             || !self.outbox.may_pass(bytes)
             || !self.sent.goes_on()
@@ -140,6 +141,7 @@ impl State {
             }
         }
         self.sent.count(size);
+        self.note(slot.as_ref());
         match slot.take() {
             None => {}
             Some(Frame::Text(text)) => self.accept(OpCode::Text, text.into()),
@@ -179,6 +181,9 @@ impl State {
     pub(in super::super) fn accept_part(&mut self, opcode: OpCode, payload: Bytes, last: bool) {
         self.outbox.push_part(opcode, payload, last);
         if last {
+            if let Some(journal) = &mut self.journal {
+                journal.accept_streamed();
+            }
             self.end_stream();
         }
     }

@@ -14,6 +14,7 @@ mod hostile;
 mod hostile_proxies;
 mod http;
 mod http2;
+mod in_flight;
 mod input;
 mod keepalive;
 mod limitations;
@@ -23,6 +24,7 @@ mod outbox;
 mod proxies;
 mod raw;
 mod raw_closing;
+mod reconnect;
 mod redirects;
 mod refusal;
 mod settings;
@@ -84,6 +86,8 @@ pub(crate) fn all() -> Vec<Case> {
         cancel::cases(),
         raw::cases(),
         extensions::cases(),
+        reconnect::cases(),
+        in_flight::cases(),
         raw_closing::cases(),
     ]
     .into_iter()

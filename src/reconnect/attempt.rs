@@ -1,0 +1,111 @@
+//! One try, from the delay before it to the end of the hooks.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use drivetrain_engine::{Error, Result, Runtime, Timer};
+
+use crate::{Session, WebSocketRequest, deadline};
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type Prepare =
+    dyn Fn(Attempt, WebSocketRequest) -> BoxFuture<'static, Result<WebSocketRequest>> + Send + Sync;
+type Opened = dyn for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<()>> + Send + Sync;
+
+/// A try that is about to be made: what [`on_connect`](super::ReconnectRequest::on_connect) is given.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// Its number: 0 for the first connection of all, and from 1 after a loss.
+    pub number: u32,
+    /// How the connection before it ended, or why the try before it has failed; `None` for the first.
+    pub error: Option<Error>,
+}
+
+/// What a try is made of: the same for each.
+pub(super) struct Recipe {
+    pub(super) request: WebSocketRequest,
+    pub(super) prepare: Option<Box<Prepare>>,
+    pub(super) opened: Option<Box<Opened>>,
+    pub(super) timeout: Duration,
+    pub(super) unconfirmed_capacity: usize,
+}
+
+/// Why a try has failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The handshake did.
+    Handshake(Error),
+    /// One of the hooks did.
+    Hook(Error),
+}
+
+impl Recipe {
+    async fn open(&self, attempt: Attempt) -> Result<Session, Failure> {
+        let mut request = self.request.clone();
+        if let Some(prepare) = &self.prepare {
+            request = prepare(attempt, request).await.map_err(Failure::Hook)?;
+        }
+        let mut session = request.connect().await.map_err(Failure::Handshake)?;
+        if let Some(opened) = &self.opened {
+            opened(&mut session).await.map_err(Failure::Hook)?;
+        }
+        session.keep_journal(self.unconfirmed_capacity);
+        Ok(session)
+    }
+}
+
+/// A try in progress.
+pub(super) enum Progress {
+    /// It is waited for.
+    Waiting(Box<dyn Timer>, Attempt),
+    /// It is made.
+    Running(BoxFuture<'static, Result<Session, Failure>>, u32),
+}
+
+impl Progress {
+    /// A try that begins at once.
+    pub(super) fn begin(
+        recipe: &Arc<Recipe>,
+        runtime: &Arc<dyn Runtime>,
+        attempt: Attempt,
+    ) -> Self {
+        let (recipe, runtime) = (Arc::clone(recipe), Arc::clone(runtime));
+        let number = attempt.number;
+        let future = async move {
+            let mut failure = None;
+            let opening = async {
+                recipe.open(attempt).await.map_err(|failed| {
+                    let error = failed.error().clone();
+                    failure = Some(failed);
+                    error
+                })
+            };
+            let limit = Some(recipe.timeout);
+            let opened = deadline::within(&*runtime, limit, "the try to connect", opening).await;
+            opened.map_err(|error| failure.unwrap_or(Failure::Handshake(error)))
+        };
+        Self::Running(Box::pin(future), number)
+    }
+
+    /// Ready when the delay is over.
+    pub(super) fn poll_delay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Waiting(timer, _) => timer.poll(cx),
+            Self::Running(..) => Poll::Ready(()),
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn error(&self) -> &Error {
+        match self {
+            Self::Handshake(error) | Self::Hook(error) => error,
+        }
+    }
+}
