@@ -178,7 +178,8 @@ impl State {
 
     /// Keeps what is accepted from now on until it is known to have arrived.
     pub(super) fn keep_journal(&mut self, capacity: usize) {
-        let accepted = self.counted_out.traffic().messages + self.outbox.messages();
+        let ready = self.extensions.as_ref().map_or(0, |extensions| extensions.messages_ready());
+        let accepted = self.counted_out.traffic().messages + ready + self.outbox.messages();
         self.journal = Some(Box::new(Journal::new(capacity, accepted)));
     }
 
