@@ -480,3 +480,17 @@ fn a_close_that_waits_survives_a_violation() {
     assert_eq!(outcome.error.unwrap().kind(), ErrorKind::Protocol);
     assert!(!outcome.clean && outcome.received.is_some());
 }
+
+/// What was accepted may be more than what is written under the lock at once.
+#[test]
+fn a_dropped_session_writes_all_that_the_socket_takes() {
+    let (runtime, session, mut peer) = open(WebSockets::new());
+    peer.set_writable(false);
+    runtime.block_on(session.send(vec![7; 500_000])).unwrap();
+    peer.set_writable(true);
+    drop(session);
+    let frames: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
+    let (close, message) = frames.split_last().unwrap();
+    assert_eq!(message.iter().map(|frame| frame.payload.len()).sum::<usize>(), 500_000);
+    assert_eq!(*close, close_frame(1001));
+}
