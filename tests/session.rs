@@ -494,3 +494,19 @@ fn a_dropped_session_writes_all_that_the_socket_takes() {
     assert_eq!(message.iter().map(|frame| frame.payload.len()).sum::<usize>(), 500_000);
     assert_eq!(*close, close_frame(1001));
 }
+
+/// A peer whose fragments are always there already keeps neither the thread nor the lock.
+#[test]
+fn a_message_in_many_fragments_lets_others_run() {
+    let (_runtime, mut session, mut peer) = open(WebSockets::new());
+    for i in 0..100 {
+        let opcode = if i == 0 { OpCode::Binary } else { OpCode::Continuation };
+        peer.send(RawFrame::new(opcode, vec![7; 64 << 10]).not_final());
+    }
+    let outgoing = session.outgoing();
+    let mut receive = pin!(session.receive());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(receive.as_mut().poll(&mut cx).is_pending());
+    let frames = outgoing.stats().received.frames;
+    assert!(frames <= 8, "{frames} in one poll");
+}
