@@ -197,6 +197,11 @@ impl State {
         journal.report(self.counted_out.traffic().messages, self.end.as_ref())
     }
 
+    /// The same if nothing is certain.
+    pub(super) fn take_doubtful(&mut self) -> Unconfirmed {
+        self.journal.take().map(|journal| journal.report(u64::MAX, None)).unwrap_or_default()
+    }
+
     /// Whether this end closed, and before a Close of the peer's came in.
     pub(super) fn closed_here(&self) -> bool {
         self.closed_here

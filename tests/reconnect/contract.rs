@@ -143,6 +143,46 @@ fn what_the_hook_sent_is_not_in_it_wherever_it_waits() {
     assert_eq!(texts(&server.disconnected(&mut session).unconfirmed.doubtful), ["mine"]);
 }
 
+/// Panics at a message of this payload.
+#[derive(Debug)]
+struct Fragile;
+
+impl Extension for Fragile {
+    fn name(&self) -> &str {
+        "x-fragile"
+    }
+
+    fn accept(&self, _: &NegotiatedExtension, _: Role) -> Result<Box<dyn Transform>> {
+        Ok(Box::new(Fragile))
+    }
+}
+
+impl Transform for Fragile {
+    fn incoming(&mut self, part: &mut MessagePart, room: usize) -> Result<Bytes> {
+        Plain.incoming(part, room)
+    }
+
+    fn outgoing(&mut self, part: &mut MessagePart) -> Result<()> {
+        assert_ne!(part.payload, "panic");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_panic_is_no_clean_end_and_leaves_everything_in_doubt() {
+    let server = Server::new([]);
+    let request = server.request_with(Backoff::new(), Fragile);
+    let mut session = server.runtime.block_on(request.connect()).unwrap();
+    send(&server, &session, "one");
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| send(&server, &session, "panic")))
+        .unwrap_err();
+    let lost = server.disconnected(&mut session);
+    assert_eq!(lost.outcome.error.unwrap().kind(), ErrorKind::Io);
+    assert_eq!(texts(&lost.unconfirmed.doubtful), ["one", "panic"]);
+    server.retrying(&mut session);
+    server.connected(&mut session);
+}
+
 /// A ping passes what waits in the queue, and so its pong does not confirm it.
 #[test]
 fn a_pong_confirms_only_what_was_before_its_ping() {
