@@ -480,3 +480,33 @@ fn a_close_that_waits_survives_a_violation() {
     assert_eq!(outcome.error.unwrap().kind(), ErrorKind::Protocol);
     assert!(!outcome.clean && outcome.received.is_some());
 }
+
+/// What was accepted may be more than what is written under the lock at once.
+#[test]
+fn a_dropped_session_writes_all_that_the_socket_takes() {
+    let (runtime, session, mut peer) = open(WebSockets::new());
+    peer.set_writable(false);
+    runtime.block_on(session.send(vec![7; 500_000])).unwrap();
+    peer.set_writable(true);
+    drop(session);
+    let frames: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
+    let (close, message) = frames.split_last().unwrap();
+    assert_eq!(message.iter().map(|frame| frame.payload.len()).sum::<usize>(), 500_000);
+    assert_eq!(*close, close_frame(1001));
+}
+
+/// A peer whose fragments are always there already keeps neither the thread nor the lock.
+#[test]
+fn a_message_in_many_fragments_lets_others_run() {
+    let (_runtime, mut session, mut peer) = open(WebSockets::new());
+    for i in 0..100 {
+        let opcode = if i == 0 { OpCode::Binary } else { OpCode::Continuation };
+        peer.send(RawFrame::new(opcode, vec![7; 64 << 10]).not_final());
+    }
+    let outgoing = session.outgoing();
+    let mut receive = pin!(session.receive());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(receive.as_mut().poll(&mut cx).is_pending());
+    let frames = outgoing.stats().received.frames;
+    assert!(frames <= 8, "{frames} in one poll");
+}

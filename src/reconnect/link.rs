@@ -198,9 +198,10 @@ impl Link {
                 Phase::Down(_) | Phase::Ended => None,
             }
         };
-        match &open {
-            Some(outgoing) => outgoing.start_close(reason)?,
-            None => drop(self.end()),
+        // It may have opened in between: then this is its end too, and nobody else closes it.
+        let open = open.or_else(|| self.end());
+        if let Some(outgoing) = &open {
+            outgoing.start_close(reason)?;
         }
         Ok(open)
     }

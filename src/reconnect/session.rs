@@ -218,7 +218,8 @@ impl ReconnectingSession {
                 Stage::Open { session, .. } => {
                     match ready!(Pin::new(session.incoming()).poll_next(cx)) {
                         Some(Ok(frame)) => Some(Event::Message(frame)),
-                        Some(Err(_)) | None => self.disconnected(),
+                        Some(Err(error)) => self.disconnected(Some(error)),
+                        None => self.disconnected(None),
                     }
                 }
                 Stage::Lost(error) => {
@@ -237,12 +238,16 @@ impl ReconnectingSession {
         }
     }
 
-    /// The connection has ended: what it leaves.
-    fn disconnected(&mut self) -> Option<Event> {
+    /// The connection has ended, with an error or not: what it leaves.
+    fn disconnected(&mut self, error: Option<Error>) -> Option<Event> {
         let stage = mem::replace(&mut self.stage, Stage::Ended { error: None, told: false });
         let Stage::Open { session, since } = stage else { return None };
+        let mut outcome = session.outcome();
+        if outcome.error.is_none() {
+            outcome.error = error; // a panic has left the session without an outcome
+        }
         let lost = Disconnected {
-            outcome: session.outcome(),
+            outcome,
             unconfirmed: session.take_unconfirmed(),
             stats: session.stats(),
         };

@@ -228,6 +228,11 @@ impl Extensions {
         !self.ready.is_empty()
     }
 
+    /// How many messages end in what is to be sent next.
+    pub(super) fn messages_ready(&self) -> u64 {
+        self.ready.iter().filter(|frame| frame.fin).count() as u64
+    }
+
     /// Nothing more can be sent.
     pub(super) fn clear_ready(&mut self) {
         self.ready.clear();

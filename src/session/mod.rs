@@ -335,7 +335,7 @@ impl Session {
     /// What was accepted since [`keep_journal`](Self::keep_journal) and is not known to have arrived. Only
     /// after the end, and once.
     pub(crate) fn take_unconfirmed(&self) -> Unconfirmed {
-        self.shared().with(|state| state.take_unconfirmed()).unwrap_or_default()
+        self.shared().take_unconfirmed()
     }
 
     /// Whether this end closed, and before a Close of the peer's came in.

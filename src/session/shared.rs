@@ -22,6 +22,7 @@ use super::{
     config::SessionConfig,
     extensions::Extensions,
     inbox::Arrival,
+    journal::Unconfirmed,
     keepalive::Stagger,
     state::State,
     stats::SessionStats,
@@ -318,6 +319,15 @@ impl Shared {
     /// What was carried so far; nothing if a panic has left the session unusable.
     pub(super) fn stats(&self) -> SessionStats {
         self.with(|state| state.stats()).unwrap_or_default()
+    }
+
+    /// What was accepted and is not known to have arrived. After a panic nobody knows how far it got: all of
+    /// it may have.
+    pub(super) fn take_unconfirmed(&self) -> Unconfirmed {
+        match self.state.lock() {
+            Ok(mut state) => state.take_unconfirmed(),
+            Err(poisoned) => poisoned.into_inner().take_doubtful(),
+        }
     }
 
     /// Sends a ping and has the keeper look out for its pong.

@@ -178,7 +178,8 @@ impl State {
 
     /// Keeps what is accepted from now on until it is known to have arrived.
     pub(super) fn keep_journal(&mut self, capacity: usize) {
-        let accepted = self.counted_out.traffic().messages + self.outbox.messages();
+        let ready = self.extensions.as_ref().map_or(0, |extensions| extensions.messages_ready());
+        let accepted = self.counted_out.traffic().messages + ready + self.outbox.messages();
         self.journal = Some(Box::new(Journal::new(capacity, accepted)));
     }
 
@@ -194,6 +195,11 @@ impl State {
     pub(super) fn take_unconfirmed(&mut self) -> Unconfirmed {
         let Some(journal) = self.journal.take() else { return Unconfirmed::default() };
         journal.report(self.counted_out.traffic().messages, self.end.as_ref())
+    }
+
+    /// The same if nothing is certain.
+    pub(super) fn take_doubtful(&mut self) -> Unconfirmed {
+        self.journal.take().map(|journal| journal.report(u64::MAX, None)).unwrap_or_default()
     }
 
     /// Whether this end closed, and before a Close of the peer's came in.

@@ -1,9 +1,13 @@
 //! What becomes of messages in flight: case by case, and at random.
 
-use std::pin::pin;
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex},
+};
 
 use drivetrain::{
-    Error, ErrorKind, Frame, MessageKind, OpCode, RawFrame,
+    Bytes, Error, ErrorKind, Frame, MessageKind, NegotiatedExtension, OpCode, RawFrame, Result,
+    extension::{Extension, MessagePart, Role, Transform},
     reconnect::{Backoff, Event, ReconnectingSession, Unconfirmed},
     testing::Peer,
 };
@@ -84,6 +88,99 @@ fn a_pong_for_what_the_hook_sent_confirms_nothing_else() {
     drop(ping);
     peer.end();
     assert_eq!(texts(&server.disconnected(&mut session).unconfirmed.doubtful), ["mine"]);
+}
+
+/// Goes through as it is, but in fragments of the session's making.
+#[derive(Debug)]
+struct Plain;
+
+impl Extension for Plain {
+    fn name(&self) -> &str {
+        "x-plain"
+    }
+
+    fn accept(&self, _: &NegotiatedExtension, _: Role) -> Result<Box<dyn Transform>> {
+        Ok(Box::new(Plain))
+    }
+}
+
+impl Transform for Plain {
+    fn incoming(&mut self, part: &mut MessagePart, room: usize) -> Result<Bytes> {
+        Ok(part.payload.split_to(part.payload.len().min(room)))
+    }
+
+    fn outgoing(&mut self, _: &mut MessagePart) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The end of what the hook has sent waits behind its extension, and is not the journal's first.
+#[test]
+fn what_the_hook_sent_is_not_in_it_wherever_it_waits() {
+    let server = Server::new([]);
+    let (kept, hooked) = (Arc::new(Mutex::new(None)), server.clone());
+    let peer = Arc::clone(&kept);
+    let request = server.request_with(Backoff::new(), Plain).on_open(move |session| {
+        let mut peer = hooked.peer();
+        peer.set_writable(false);
+        *kept.lock().unwrap() = Some(peer);
+        Box::pin(async move { session.send(vec![7; 70_000]).await })
+    });
+    let mut session = server.runtime.block_on(request.connect()).unwrap();
+    let mut peer = peer.lock().unwrap().take().unwrap();
+    peer.set_writable(true);
+    server.runtime.settle();
+    let mut ping = Box::pin(session.connection().unwrap().ping());
+    assert!(server.runtime.poll_now(ping.as_mut()).is_none());
+    send(&server, &session, "mine");
+    let mut frames = std::iter::from_fn(|| peer.receive());
+    let payload = frames.find(|frame| frame.opcode == OpCode::Ping).unwrap().payload;
+    peer.send(RawFrame::new(OpCode::Pong, payload));
+    server.runtime.settle();
+    server.runtime.poll_now(ping.as_mut()).expect("answered").unwrap();
+    drop(ping);
+    peer.end();
+    assert_eq!(texts(&server.disconnected(&mut session).unconfirmed.doubtful), ["mine"]);
+}
+
+/// Panics at a message of this payload.
+#[derive(Debug)]
+struct Fragile;
+
+impl Extension for Fragile {
+    fn name(&self) -> &str {
+        "x-fragile"
+    }
+
+    fn accept(&self, _: &NegotiatedExtension, _: Role) -> Result<Box<dyn Transform>> {
+        Ok(Box::new(Fragile))
+    }
+}
+
+impl Transform for Fragile {
+    fn incoming(&mut self, part: &mut MessagePart, room: usize) -> Result<Bytes> {
+        Plain.incoming(part, room)
+    }
+
+    fn outgoing(&mut self, part: &mut MessagePart) -> Result<()> {
+        assert_ne!(part.payload, "panic");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_panic_is_no_clean_end_and_leaves_everything_in_doubt() {
+    let server = Server::new([]);
+    let request = server.request_with(Backoff::new(), Fragile);
+    let mut session = server.runtime.block_on(request.connect()).unwrap();
+    send(&server, &session, "one");
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| send(&server, &session, "panic")))
+        .unwrap_err();
+    let lost = server.disconnected(&mut session);
+    assert_eq!(lost.outcome.error.unwrap().kind(), ErrorKind::Io);
+    assert_eq!(texts(&lost.unconfirmed.doubtful), ["one", "panic"]);
+    server.retrying(&mut session);
+    server.connected(&mut session);
 }
 
 /// A ping passes what waits in the queue, and so its pong does not confirm it.

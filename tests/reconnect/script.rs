@@ -9,9 +9,10 @@ use std::{
 };
 
 use drivetrain::{
-    Body, Bytes, Capability, CloseReason, Error, ErrorKind, Frame, HttpClient, OpCode, RawFrame,
-    Result, Support,
+    Body, Bytes, Capability, CloseReason, Error, ErrorKind, Frame, HttpClient, NegotiatedExtension,
+    OpCode, RawFrame, Result, Support,
     engine::{Answer, Engine, Handshake, Instant, Runtime, async_trait},
+    extension::Extension,
     http::{HeaderMap, Request, Response, Uri},
     reconnect::{Backoff, Disconnected, Event, ReconnectRequest, ReconnectingSession, Retrying},
     testing::{Peer, TestRuntime, pipe},
@@ -62,6 +63,11 @@ impl Server {
 
     pub(crate) fn request(&self, backoff: Backoff) -> ReconnectRequest {
         HttpClient::new(self.clone()).web_socket("ws://a.example/feed").reconnect(backoff)
+    }
+
+    pub(crate) fn request_with(&self, backoff: Backoff, with: impl Extension) -> ReconnectRequest {
+        let request = HttpClient::new(self.clone()).web_socket("ws://a.example/feed");
+        request.extension(with).reconnect(backoff)
     }
 
     pub(crate) fn open(&self, backoff: Backoff) -> ReconnectingSession {
@@ -180,7 +186,10 @@ impl Engine for Server {
             Reply::Opens => {
                 let (connection, peer) = pipe();
                 self.peers.lock().unwrap().push(peer);
-                Ok(Answer::Open(connection))
+                // What is offered is agreed to, as it stands.
+                let offers = handshake.offered_extensions().iter();
+                let agreed = offers.map(|offer| NegotiatedExtension::new(offer, [])).collect();
+                Ok(Answer::Open(connection.with_extensions(agreed)))
             }
             Reply::Refuses(status, headers) => {
                 let mut response = Response::builder().status(status);

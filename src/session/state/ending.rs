@@ -29,7 +29,8 @@ impl State {
             self.closing.close(&reason, self.runtime.now());
             self.outbox.close(reason);
         }
-        self.pump(true);
+        // There is no other time, and nobody left who could want the lock.
+        self.pump_share(true, usize::MAX);
         if self.end.is_none() {
             self.finish(self.closing.report(None));
         }

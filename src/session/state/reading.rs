@@ -13,7 +13,7 @@ use super::{
         inbox::Arrival,
         kind::MessageKind,
     },
-    State,
+    FRAGMENT, State,
 };
 use bytes::Bytes;
 
@@ -78,7 +78,14 @@ impl State {
         }
         match ready!(self.poll_arrival(self.gathered.held())) {
             Some(Arrival::Message(frame)) => Poll::Ready(Some(frame)),
-            Some(Arrival::Part(part)) => Poll::Ready(self.gather(part)),
+            Some(Arrival::Part(part)) => {
+                let size = part.payload.len();
+                let whole = self.gather(part);
+                if whole.is_none() {
+                    self.received.count(size); // a message is counted by whoever hands it on
+                }
+                Poll::Ready(whole)
+            }
             None => Poll::Ready(None),
         }
     }
@@ -150,7 +157,7 @@ impl State {
             Err(error) => return self.act_on(Err(error)),
         };
         if self.has_more() {
-            self.received.count(frame.payload.len()); // nothing waited for it
+            self.received.count(FRAGMENT); // nothing waited for it, and little may come of much work
         }
         self.assemble(frame, held)
     }
@@ -210,6 +217,7 @@ impl State {
         if self.closing.delivers() && !self.skips {
             return Some(Arrival::Part(part));
         }
+        self.received.count(part.payload.len());
         if part.last {
             self.skips = false;
             self.discarded += 1;

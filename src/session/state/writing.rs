@@ -14,6 +14,11 @@ const SHARE: usize = 128 << 10;
 impl State {
     /// Gives the transport what it takes, and has it written if `write` or if enough has come together.
     pub(in super::super) fn pump(&mut self, write: bool) {
+        self.pump_share(write, SHARE);
+    }
+
+    /// The same with another share.
+    pub(super) fn pump_share(&mut self, write: bool, share: usize) {
         let Some(transport) = &mut self.transport else { return };
         if !self.closing.is_writable() || (!waits(&self.outbox, &self.extensions) && !self.dirty) {
             return;
@@ -24,7 +29,7 @@ impl State {
         // Who waits is woken by progress only: two that wait would wake each other for ever.
         let mut progress = false;
         while waits(&self.outbox, &self.extensions) {
-            if given >= SHARE {
+            if given >= share {
                 // A peer that reads as fast as this end writes would keep the lock for a whole message.
                 self.after.wake_keeper = true;
                 break;
