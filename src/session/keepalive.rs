@@ -16,6 +16,8 @@ pub(super) struct Keepalive {
     stagger: Stagger,
     next_ping: Instant,
     answer_due: Option<Instant>,
+    /// The reading was looked at shortly before an answer is due.
+    looked: bool,
     life: bool,
 }
 
@@ -34,6 +36,9 @@ impl Stagger {
         interval - interval / (2 << 16) * u32::from(self.0)
     }
 }
+
+/// For how long at least the reading is looked at again before a peer is dead, at most a quarter of the timeout.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +65,7 @@ impl Keepalive {
             stagger,
             next_ping: now,
             answer_due: None,
+            looked: false,
             life: false,
         };
         keepalive.set_interval(interval, now);
@@ -71,6 +77,7 @@ impl Keepalive {
     pub(super) fn set_interval(&mut self, interval: Option<Duration>, now: Instant) {
         self.interval = interval;
         self.answer_due = None;
+        self.looked = false;
         self.next_ping = now + self.stagger.first(interval.unwrap_or_default());
     }
 
@@ -81,27 +88,52 @@ impl Keepalive {
 
     /// When [`step`](Self::step) is to be called next.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.interval?;
-        Some(self.answer_due.map_or(self.next_ping, |due| due.min(self.next_ping)))
+        let interval = self.interval?;
+        let Some(due) = self.answer_due.filter(|_| !self.life) else { return Some(self.next_ping) };
+        let answer = if self.looked { due } else { earlier(due, self.look(interval)) };
+        Some(answer.min(self.next_ping))
     }
 
     /// What is to be done at `now`.
+    ///
+    /// A peer is judged only by the second look at what came in. The first one is on time, shortly before the
+    /// answer is due, unless everything stood still here: then the answer may lie in a socket of which the
+    /// reactor does not know yet, and there is time for it after the first look.
     pub(super) fn step(&mut self, now: Instant) -> Step {
         let Some(interval) = self.interval else { return Step::Wait };
         if std::mem::take(&mut self.life) {
             self.answer_due = None;
+            self.looked = false;
         }
-        if self.answer_due.is_some_and(|due| now >= due) {
-            return Step::Dead;
+        if let Some(due) = self.answer_due {
+            let look = self.look(interval);
+            if self.looked && now >= due {
+                return Step::Dead;
+            }
+            if !self.looked && now >= earlier(due, look) {
+                self.looked = true;
+                self.answer_due = Some(due.max(now + look));
+            }
         }
         if now < self.next_ping {
             return Step::Wait;
         }
         self.next_ping = now + interval;
-        let timeout = self.timeout.unwrap_or(interval.saturating_mul(2));
-        self.answer_due.get_or_insert(now + timeout);
+        self.answer_due.get_or_insert(now + self.timeout(interval));
         Step::Ping
     }
+
+    fn timeout(&self, interval: Duration) -> Duration {
+        self.timeout.unwrap_or(interval.saturating_mul(2))
+    }
+
+    fn look(&self, interval: Duration) -> Duration {
+        (self.timeout(interval) / 4).min(LONGEST_LOOK)
+    }
+}
+
+fn earlier(at: Instant, by: Duration) -> Instant {
+    Instant::from_origin(at.since_origin().saturating_sub(by))
 }
 
 /// The pings that wait for their pongs, and the latest round trip.
@@ -240,13 +272,27 @@ mod tests {
     }
 
     #[test]
+    fn who_stood_still_looks_twice_before_a_peer_is_dead() {
+        let mut keepalive = every(20, 10);
+        assert_eq!(keepalive.step(at(20)), Step::Ping);
+        assert_eq!(keepalive.step(at(35)), Step::Wait, "the answer may lie there unread");
+        assert_eq!(keepalive.deadline(), Some(at(36)));
+        keepalive.saw_life();
+        assert_eq!(keepalive.deadline(), Some(at(40)));
+        assert_eq!(keepalive.step(at(40)), Step::Ping);
+        assert_eq!(keepalive.step(at(55)), Step::Wait);
+        assert_eq!(keepalive.step(at(56)), Step::Dead, "but not a third time");
+    }
+
+    #[test]
     fn a_silent_peer_is_dead_after_interval_and_timeout() {
         let mut keepalive = every(20, 10);
         assert_eq!(keepalive.deadline(), Some(at(20)));
         assert_eq!(keepalive.step(at(19)), Step::Wait);
         assert_eq!(keepalive.step(at(20)), Step::Ping);
-        assert_eq!(keepalive.deadline(), Some(at(30)));
+        assert_eq!(keepalive.deadline(), Some(at(29)), "a first look");
         assert_eq!(keepalive.step(at(29)), Step::Wait);
+        assert_eq!(keepalive.deadline(), Some(at(30)));
         assert_eq!(keepalive.step(at(30)), Step::Dead);
     }
 
@@ -266,6 +312,8 @@ mod tests {
         for tick in [10, 20, 30] {
             assert_eq!(keepalive.step(at(tick)), Step::Ping);
         }
+        assert_eq!(keepalive.deadline(), Some(at(34)), "a first look");
+        assert_eq!(keepalive.step(at(34)), Step::Wait);
         assert_eq!(keepalive.deadline(), Some(at(35)));
         assert_eq!(keepalive.step(at(35)), Step::Dead);
     }
