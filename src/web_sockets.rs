@@ -34,7 +34,7 @@ impl WebSockets {
         Self::default()
     }
 
-    /// How often to ping the peer, from opening on. The first ping comes up to half an interval early,
+    /// How often to ping the peer, from opening on. The first ping comes up to seven eighths of the interval early,
     /// by chance, so that sessions which were opened together do not ping in step. A peer that gives no sign of
     /// life within the interval and the [`ping_timeout`](Self::ping_timeout) is dead: the session ends with
     /// [`Timeout`](crate::ErrorKind::Timeout), whatever the application does meanwhile. If this process stood

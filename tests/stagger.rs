@@ -68,13 +68,13 @@ fn sessions_opened_together_do_not_ping_together() {
         let received = peers.iter_mut().flat_map(|peer| std::iter::from_fn(|| peer.receive()));
         received.filter(|frame| frame.opcode == OpCode::Ping).count()
     };
-    let seconds: Vec<usize> = (0..48).map(|_| pings()).collect();
-    assert_eq!(seconds[..15], [0; 15], "none comes before half of the interval");
-    for (whole, of) in [(&seconds[15..32], "the first"), (&seconds[32..48], "the second")] {
+    let seconds: Vec<usize> = (0..64).map(|_| pings()).collect();
+    assert_eq!(seconds[..3], [0; 3], "none comes at once");
+    for (whole, of) in [(&seconds[3..32], "the first"), (&seconds[32..64], "the second")] {
         let most = whole.iter().max().unwrap();
-        assert!(*most < SESSIONS / 4, "{of} interval: {seconds:?}");
+        assert!(*most < SESSIONS / 8, "{of} interval: {seconds:?}");
+        assert_eq!(whole.iter().sum::<usize>(), SESSIONS, "{of} interval: {seconds:?}");
     }
-    assert_eq!(seconds[..32].iter().sum::<usize>(), SESSIONS, "no first ping is late: {seconds:?}");
     drop(sessions);
 }
 

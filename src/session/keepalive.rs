@@ -27,15 +27,31 @@ pub(super) struct Keepalive {
 pub(crate) struct Stagger(u16);
 
 impl Stagger {
-    /// Up to half of the interval, as far as the runtime's random number goes.
+    /// Up to seven eighths of the interval, as far as the runtime's random number goes.
     pub(crate) fn random(runtime: &dyn Runtime) -> Self {
         Self((runtime.random() >> 16) as u16)
     }
 
     fn first(self, interval: Duration) -> Duration {
-        interval - interval / (2 << 16) * u32::from(self.0)
+        interval - interval / (8 << 16) * (7 * u32::from(self.0))
+    }
+
+    /// When that is, counted from `now`. Sessions of one runtime share the moments at which they wake up, some
+    /// 256 of them per interval: a wake-up costs more than a ping.
+    fn first_at(self, interval: Duration, now: Instant) -> Instant {
+        let first = now + self.first(interval);
+        let slot = (interval / 256).min(LONGEST_SLOT).as_nanos();
+        if self.0 == 0 || slot == 0 {
+            return first;
+        }
+        let since = first.since_origin();
+        let over = u64::try_from(since.as_nanos() % slot).unwrap_or_default();
+        Instant::from_origin(since - Duration::from_nanos(over))
     }
 }
+
+/// The longest that a ping goes out early to share a wake-up with others.
+const LONGEST_SLOT: Duration = Duration::from_millis(100);
 
 /// For how long at least the reading is looked at again before a peer is dead, at most a quarter of the timeout.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
@@ -78,7 +94,7 @@ impl Keepalive {
         self.interval = interval;
         self.answer_due = None;
         self.looked = false;
-        self.next_ping = now + self.stagger.first(interval.unwrap_or_default());
+        self.next_ping = self.stagger.first_at(interval.unwrap_or_default(), now);
     }
 
     /// The peer gave a sign of life since the last step: any frame is one.
@@ -118,7 +134,9 @@ impl Keepalive {
         if now < self.next_ping {
             return Step::Wait;
         }
-        self.next_ping = now + interval;
+        // From when it was due, so that those that go out together stay together.
+        let next = self.next_ping + interval;
+        self.next_ping = if next > now { next } else { now + interval };
         self.answer_due.get_or_insert(now + self.timeout(interval));
         Step::Ping
     }
@@ -253,22 +271,32 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_ping_comes_early_and_by_less_than_half_of_the_interval() {
+    fn only_the_first_ping_comes_early_and_not_at_once() {
         for interval in [Duration::from_nanos(1), Duration::from_secs(20), Duration::MAX] {
             for part in [0, 1, 1 << 15, u16::MAX] {
                 let first = Stagger(part).first(interval);
-                assert!(first <= interval && first > interval / 2, "{part} of {interval:?}");
+                assert!(first <= interval && first > interval / 8, "{part} of {interval:?}");
             }
         }
         let (interval, stagger) = (Duration::from_secs(20), Stagger(1 << 15));
         let mut keepalive = Keepalive::new(Some(interval), None, stagger, at(0));
-        let first = at(0) + stagger.first(interval);
-        assert_eq!(first.since_origin().as_secs(), 15);
+        let first = stagger.first_at(interval, at(0));
+        assert_eq!(first.since_origin().as_millis(), 11_250);
         assert_eq!(keepalive.deadline(), Some(first));
         assert_eq!(keepalive.step(first), Step::Ping);
         keepalive.saw_life();
-        assert_eq!(keepalive.step(at(35)), Step::Wait);
+        assert_eq!(keepalive.step(at(31)), Step::Wait);
         assert_eq!(keepalive.step(first + interval), Step::Ping);
+    }
+
+    #[test]
+    fn first_pings_share_their_wake_ups_and_are_never_late() {
+        let interval = Duration::from_secs(20);
+        let firsts =
+            |now: Instant| (1..=u16::MAX).map(move |part| Stagger(part).first_at(interval, now));
+        let moments: std::collections::BTreeSet<_> = firsts(at(0)).chain(firsts(at(1))).collect();
+        assert!(moments.len() < 256 + 20, "{}", moments.len());
+        assert!(firsts(at(7)).all(|first| first > at(9) && first <= at(27)));
     }
 
     #[test]
