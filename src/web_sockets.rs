@@ -34,11 +34,12 @@ impl WebSockets {
         Self::default()
     }
 
-    /// How often to ping the peer, from opening on; the first ping comes up to half an interval early, by
-    /// chance, so that sessions which were opened together do not ping in step. A peer that gives no sign of life within the interval
-    /// and the [`ping_timeout`](Self::ping_timeout) is dead: the session ends with
-    /// [`Timeout`](crate::ErrorKind::Timeout), whatever the application does meanwhile. `None` switches
-    /// pings off. Default: off.
+    /// How often to ping the peer, from opening on. The first ping comes up to seven eighths of the interval early,
+    /// by chance, so that sessions which were opened together do not ping in step. A peer that gives no sign of
+    /// life within the interval and the [`ping_timeout`](Self::ping_timeout) is dead: the session ends with
+    /// [`Timeout`](crate::ErrorKind::Timeout), whatever the application does meanwhile. If this process stood
+    /// still when that is found, what came in meanwhile has up to a second to be read first. `None` switches pings
+    /// off. Default: off.
     #[must_use]
     pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.options.ping_interval = Some(interval.into());

@@ -16,6 +16,8 @@ pub(super) struct Keepalive {
     stagger: Stagger,
     next_ping: Instant,
     answer_due: Option<Instant>,
+    /// The reading was looked at shortly before an answer is due.
+    looked: bool,
     life: bool,
 }
 
@@ -25,15 +27,34 @@ pub(super) struct Keepalive {
 pub(crate) struct Stagger(u16);
 
 impl Stagger {
-    /// Up to half of the interval, as far as the runtime's random number goes.
+    /// Up to seven eighths of the interval, as far as the runtime's random number goes.
     pub(crate) fn random(runtime: &dyn Runtime) -> Self {
         Self((runtime.random() >> 16) as u16)
     }
 
     fn first(self, interval: Duration) -> Duration {
-        interval - interval / (2 << 16) * u32::from(self.0)
+        interval - interval / (8 << 16) * (7 * u32::from(self.0))
+    }
+
+    /// When that is, counted from `now`. Sessions of one runtime share the moments at which they wake up, some
+    /// 256 of them per interval: a wake-up costs more than a ping.
+    fn first_at(self, interval: Duration, now: Instant) -> Instant {
+        let first = now + self.first(interval);
+        let slot = (interval / 256).min(LONGEST_SLOT).as_nanos();
+        if self.0 == 0 || slot == 0 {
+            return first;
+        }
+        let since = first.since_origin();
+        let over = u64::try_from(since.as_nanos() % slot).unwrap_or_default();
+        Instant::from_origin(since - Duration::from_nanos(over))
     }
 }
+
+/// The longest that a ping goes out early to share a wake-up with others.
+const LONGEST_SLOT: Duration = Duration::from_millis(100);
+
+/// For how long at least the reading is looked at again before a peer is dead, at most a quarter of the timeout.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +81,7 @@ impl Keepalive {
             stagger,
             next_ping: now,
             answer_due: None,
+            looked: false,
             life: false,
         };
         keepalive.set_interval(interval, now);
@@ -71,7 +93,8 @@ impl Keepalive {
     pub(super) fn set_interval(&mut self, interval: Option<Duration>, now: Instant) {
         self.interval = interval;
         self.answer_due = None;
-        self.next_ping = now + self.stagger.first(interval.unwrap_or_default());
+        self.looked = false;
+        self.next_ping = self.stagger.first_at(interval.unwrap_or_default(), now);
     }
 
     /// The peer gave a sign of life since the last step: any frame is one.
@@ -81,27 +104,54 @@ impl Keepalive {
 
     /// When [`step`](Self::step) is to be called next.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.interval?;
-        Some(self.answer_due.map_or(self.next_ping, |due| due.min(self.next_ping)))
+        let interval = self.interval?;
+        let Some(due) = self.answer_due.filter(|_| !self.life) else { return Some(self.next_ping) };
+        let answer = if self.looked { due } else { earlier(due, self.look(interval)) };
+        Some(answer.min(self.next_ping))
     }
 
     /// What is to be done at `now`.
+    ///
+    /// A peer is judged only by the second look at what came in. The first one is on time, shortly before the
+    /// answer is due, unless everything stood still here: then the answer may lie in a socket of which the
+    /// reactor does not know yet, and there is time for it after the first look.
     pub(super) fn step(&mut self, now: Instant) -> Step {
         let Some(interval) = self.interval else { return Step::Wait };
         if std::mem::take(&mut self.life) {
             self.answer_due = None;
+            self.looked = false;
         }
-        if self.answer_due.is_some_and(|due| now >= due) {
-            return Step::Dead;
+        if let Some(due) = self.answer_due {
+            let look = self.look(interval);
+            if self.looked && now >= due {
+                return Step::Dead;
+            }
+            if !self.looked && now >= earlier(due, look) {
+                self.looked = true;
+                self.answer_due = Some(due.max(now + look));
+            }
         }
         if now < self.next_ping {
             return Step::Wait;
         }
-        self.next_ping = now + interval;
-        let timeout = self.timeout.unwrap_or(interval.saturating_mul(2));
-        self.answer_due.get_or_insert(now + timeout);
+        // From when it was due, so that those that go out together stay together.
+        let next = self.next_ping + interval;
+        self.next_ping = if next > now { next } else { now + interval };
+        self.answer_due.get_or_insert(now + self.timeout(interval));
         Step::Ping
     }
+
+    fn timeout(&self, interval: Duration) -> Duration {
+        self.timeout.unwrap_or(interval.saturating_mul(2))
+    }
+
+    fn look(&self, interval: Duration) -> Duration {
+        (self.timeout(interval) / 4).min(LONGEST_LOOK)
+    }
+}
+
+fn earlier(at: Instant, by: Duration) -> Instant {
+    Instant::from_origin(at.since_origin().saturating_sub(by))
 }
 
 /// The pings that wait for their pongs, and the latest round trip.
@@ -221,22 +271,45 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_ping_comes_early_and_by_less_than_half_of_the_interval() {
+    fn only_the_first_ping_comes_early_and_not_at_once() {
         for interval in [Duration::from_nanos(1), Duration::from_secs(20), Duration::MAX] {
             for part in [0, 1, 1 << 15, u16::MAX] {
                 let first = Stagger(part).first(interval);
-                assert!(first <= interval && first > interval / 2, "{part} of {interval:?}");
+                assert!(first <= interval && first > interval / 8, "{part} of {interval:?}");
             }
         }
         let (interval, stagger) = (Duration::from_secs(20), Stagger(1 << 15));
         let mut keepalive = Keepalive::new(Some(interval), None, stagger, at(0));
-        let first = at(0) + stagger.first(interval);
-        assert_eq!(first.since_origin().as_secs(), 15);
+        let first = stagger.first_at(interval, at(0));
+        assert_eq!(first.since_origin().as_millis(), 11_250);
         assert_eq!(keepalive.deadline(), Some(first));
         assert_eq!(keepalive.step(first), Step::Ping);
         keepalive.saw_life();
-        assert_eq!(keepalive.step(at(35)), Step::Wait);
+        assert_eq!(keepalive.step(at(31)), Step::Wait);
         assert_eq!(keepalive.step(first + interval), Step::Ping);
+    }
+
+    #[test]
+    fn first_pings_share_their_wake_ups_and_are_never_late() {
+        let interval = Duration::from_secs(20);
+        let firsts =
+            |now: Instant| (1..=u16::MAX).map(move |part| Stagger(part).first_at(interval, now));
+        let moments: std::collections::BTreeSet<_> = firsts(at(0)).chain(firsts(at(1))).collect();
+        assert!(moments.len() < 256 + 20, "{}", moments.len());
+        assert!(firsts(at(7)).all(|first| first > at(9) && first <= at(27)));
+    }
+
+    #[test]
+    fn who_stood_still_looks_twice_before_a_peer_is_dead() {
+        let mut keepalive = every(20, 10);
+        assert_eq!(keepalive.step(at(20)), Step::Ping);
+        assert_eq!(keepalive.step(at(35)), Step::Wait, "the answer may lie there unread");
+        assert_eq!(keepalive.deadline(), Some(at(36)));
+        keepalive.saw_life();
+        assert_eq!(keepalive.deadline(), Some(at(40)));
+        assert_eq!(keepalive.step(at(40)), Step::Ping);
+        assert_eq!(keepalive.step(at(55)), Step::Wait);
+        assert_eq!(keepalive.step(at(56)), Step::Dead, "but not a third time");
     }
 
     #[test]
@@ -245,8 +318,9 @@ mod tests {
         assert_eq!(keepalive.deadline(), Some(at(20)));
         assert_eq!(keepalive.step(at(19)), Step::Wait);
         assert_eq!(keepalive.step(at(20)), Step::Ping);
-        assert_eq!(keepalive.deadline(), Some(at(30)));
+        assert_eq!(keepalive.deadline(), Some(at(29)), "a first look");
         assert_eq!(keepalive.step(at(29)), Step::Wait);
+        assert_eq!(keepalive.deadline(), Some(at(30)));
         assert_eq!(keepalive.step(at(30)), Step::Dead);
     }
 
@@ -266,6 +340,8 @@ mod tests {
         for tick in [10, 20, 30] {
             assert_eq!(keepalive.step(at(tick)), Step::Ping);
         }
+        assert_eq!(keepalive.deadline(), Some(at(34)), "a first look");
+        assert_eq!(keepalive.step(at(34)), Step::Wait);
         assert_eq!(keepalive.deadline(), Some(at(35)));
         assert_eq!(keepalive.step(at(35)), Step::Dead);
     }
