@@ -20,6 +20,8 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 /// The limit for messages.
 const LIMIT: usize = MIB;
+/// The limit for streams, which is well above what may be held.
+const STREAMED: usize = 32 * MIB;
 /// What a session may hold beyond the frame that it received and the message that it makes of it.
 const SLACK: usize = MIB / 2;
 
@@ -51,7 +53,10 @@ fn a_gibibyte_of_one_mebibyte_costs_no_more_than_the_limit() {
             continue;
         }
         let name = engine.name().to_owned();
-        let plugin = WebSockets::new().extension(PermessageDeflate::new()).max_message_size(LIMIT);
+        let plugin = WebSockets::new()
+            .extension(PermessageDeflate::new())
+            .max_message_size(LIMIT)
+            .max_stream_size(STREAMED as u64);
         let client = HttpClient::builder(engine).install(plugin).build().unwrap();
         // Once with little, for what is made at first use.
         growth(&tokio, &client, &small);
@@ -61,13 +66,54 @@ fn a_gibibyte_of_one_mebibyte_costs_no_more_than_the_limit() {
         // And so is the message, when it grows.
         let most = 2 * large.len() + 2 * LIMIT + SLACK;
         assert!(grown <= most, "{name}: {} KiB, more than {} KiB", grown / KIB, most / KIB);
+        let grown = streamed(&tokio, &client, &large);
+        println!("{name}: {} MiB of it as a stream cost {} KiB", STREAMED / MIB, grown / KIB);
+        // The frame, as often as the peer and a buffer that grows have it, and nothing of what was read.
+        let most = 4 * large.len() + SLACK;
+        assert!(grown <= most, "{name}: {} KiB, more than {} KiB", grown / KIB, most / KIB);
     }
 }
 
 /// By how much the process grows at the most while a session receives this and refuses it.
 fn growth(tokio: &tokio::runtime::Runtime, client: &HttpClient, bomb: &Arc<Vec<u8>>) -> usize {
+    let server = dropping(bomb);
+    tokio.block_on(async {
+        let mut session = client.web_socket(server.ws_url("/")).connect().await.unwrap();
+        fs::write("/proc/self/clear_refs", "5").unwrap(); // the peak is what is now
+        let before = status("VmHWM:");
+        session.send("now").await.unwrap();
+        let error = session.receive().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooBig, "{error}");
+        status("VmHWM:").saturating_sub(before)
+    })
+}
+
+/// The same while it is read as a stream, up to the limit for those.
+fn streamed(tokio: &tokio::runtime::Runtime, client: &HttpClient, bomb: &Arc<Vec<u8>>) -> usize {
+    let server = dropping(bomb);
+    tokio.block_on(async {
+        let mut session = client.web_socket(server.ws_url("/")).connect().await.unwrap();
+        fs::write("/proc/self/clear_refs", "5").unwrap();
+        let before = status("VmHWM:");
+        session.send("now").await.unwrap();
+        let mut reader = session.receive_stream().await.unwrap().unwrap();
+        let mut size = 0;
+        let error = loop {
+            match reader.chunk().await {
+                Ok(chunk) => size += chunk.unwrap().len(),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::TooBig, "{error}");
+        assert!(size > STREAMED - MIB && size <= STREAMED, "{size} bytes");
+        status("VmHWM:").saturating_sub(before)
+    })
+}
+
+/// A server that sends this when it is told to.
+fn dropping(bomb: &Arc<Vec<u8>>) -> Server {
     let payload = Arc::clone(bomb);
-    let server = Server::start(move |conn| {
+    Server::start(move |conn| {
         let request = conn.read_request()?.ok_or(io::ErrorKind::UnexpectedEof)?;
         conn.accept(&request, &[("sec-websocket-extensions", "permessage-deflate")])?;
         conn.receive()?; // it is measured from here on
@@ -79,14 +125,5 @@ fn growth(tokio: &tokio::runtime::Runtime, client: &HttpClient, bomb: &Arc<Vec<u
             }
         }
         Ok(())
-    });
-    tokio.block_on(async {
-        let mut session = client.web_socket(server.ws_url("/")).connect().await.unwrap();
-        fs::write("/proc/self/clear_refs", "5").unwrap(); // the peak is what is now
-        let before = status("VmHWM:");
-        session.send("now").await.unwrap();
-        let error = session.receive().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::TooBig, "{error}");
-        status("VmHWM:").saturating_sub(before)
     })
 }

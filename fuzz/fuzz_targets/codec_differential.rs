@@ -54,10 +54,10 @@ fn run(input: &Input) {
         assert_eq!(ours.messages, theirs.messages);
         return;
     }
-    if theirs.refuses {
-        assert_eq!(ours.messages, theirs.messages);
+    if theirs.refuses && ours.messages == theirs.messages {
         return;
     }
+    // It takes more of the wire, if only to refuse what comes behind.
     assert!(theirs.messages.starts_with(&ours.messages));
     if let Some(difference) = difference(input, &ours) {
         let more = &theirs.messages[ours.messages.len()..];

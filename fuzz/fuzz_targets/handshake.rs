@@ -5,6 +5,8 @@
 //! the key.
 #![no_main]
 
+use std::collections::HashSet;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use drivetrain_engine::{ErrorKind, Handshake};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -172,6 +174,10 @@ fn rule(response: &Response<()>, accept: &str, protocols: &[String], offered: &[
     let offered = names(offered);
     if !extensions.iter().all(|name| offered.contains(name)) {
         return Rule::Invalid("an extension was not offered");
+    }
+    let chosen = extensions.iter().collect::<HashSet<_>>();
+    if chosen.len() < extensions.len() {
+        return Rule::Invalid("an extension was chosen twice");
     }
     if lenient { Rule::Lenient } else { Rule::Valid { protocol, extensions } }
 }

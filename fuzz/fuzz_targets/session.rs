@@ -379,7 +379,8 @@ impl World {
         let Some((writer, text, written)) = &mut self.writer else { return };
         match operation {
             b'M' => {
-                if let Some(Ok(())) = poll_once(&mut Box::pin(writer.write_chunk(payload.clone()))) {
+                if let Some(Ok(())) = poll_once(&mut Box::pin(writer.write_chunk(payload.clone())))
+                {
                     written.extend_from_slice(&payload);
                 }
             }

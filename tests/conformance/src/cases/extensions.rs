@@ -39,14 +39,14 @@ pub(super) fn cases() -> Vec<Case> {
     cases.into_iter().chain([over_http2]).map(|case| case.needs(&needs)).collect()
 }
 
-const NAME: &str = "permessage-deflate";
+pub(super) const NAME: &str = "permessage-deflate";
 
-fn deflate() -> PermessageDeflate {
+pub(super) fn deflate() -> PermessageDeflate {
     PermessageDeflate::new().min_size(0)
 }
 
 /// An echo that takes compressed messages only.
-fn deflating(
+pub(super) fn deflating(
     cx: &Context,
     answer: &'static str,
     client_takeover: bool,
@@ -80,7 +80,7 @@ fn deflating(
 }
 
 /// A server that answers with these extensions, sends these frames, and answers the Close.
-fn sending(cx: &Context, answer: &'static str, frames: Vec<WireFrame>) -> Arc<Server> {
+pub(super) fn sending(cx: &Context, answer: &'static str, frames: Vec<WireFrame>) -> Arc<Server> {
     cx.server(move |conn| {
         accept(conn, answer)?;
         for frame in &frames {
@@ -97,7 +97,7 @@ fn sending(cx: &Context, answer: &'static str, frames: Vec<WireFrame>) -> Arc<Se
     })
 }
 
-fn accept(conn: &mut Conn, answer: &str) -> io::Result<()> {
+pub(super) fn accept(conn: &mut Conn, answer: &str) -> io::Result<()> {
     let request = conn.read_request()?.ok_or(io::ErrorKind::UnexpectedEof)?;
     match answer {
         "" => conn.accept(&request, &[]),
@@ -105,7 +105,11 @@ fn accept(conn: &mut Conn, answer: &str) -> io::Result<()> {
     }
 }
 
-async fn connect(cx: &Context, server: &Server, extension: impl Extension) -> Verdict<Session> {
+pub(super) async fn connect(
+    cx: &Context,
+    server: &Server,
+    extension: impl Extension,
+) -> Verdict<Session> {
     let client = cx.client_with(WebSockets::new().extension(extension))?;
     Ok(client.web_socket(server.ws_url("/")).connect().await?)
 }
@@ -426,7 +430,7 @@ async fn over_http_2_it_is_the_same(cx: Context) -> Verdict {
 }
 
 /// What hardly compresses.
-fn noise(size: usize) -> Vec<u8> {
+pub(super) fn noise(size: usize) -> Vec<u8> {
     let mut seed = 0x9E37_79B9_u32;
     let mut next = || {
         seed ^= seed << 13;
@@ -439,7 +443,7 @@ fn noise(size: usize) -> Vec<u8> {
 
 /// An extension that puts its letter before a message, and takes it away.
 #[derive(Clone, Debug)]
-struct Letter(&'static str, u8, Rsv);
+pub(super) struct Letter(pub(super) &'static str, pub(super) u8, pub(super) Rsv);
 
 impl Extension for Letter {
     fn name(&self) -> &str {

@@ -6,6 +6,7 @@ mod cancel;
 mod closing;
 mod control;
 mod cookies;
+mod deflated;
 mod ending;
 mod extensions;
 mod forms;
@@ -86,6 +87,7 @@ pub(crate) fn all() -> Vec<Case> {
         cancel::cases(),
         raw::cases(),
         extensions::cases(),
+        deflated::cases(),
         reconnect::cases(),
         in_flight::cases(),
         raw_closing::cases(),
