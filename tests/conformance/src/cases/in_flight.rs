@@ -190,7 +190,7 @@ async fn nothing_is_lost_silently_or_sent_twice_by_many_tasks(cx: Context) -> Ve
         let (times, reports) = (times.get(&number).copied(), reports.get(&number).copied());
         let is_told = matches!((times, reports), (Some(1), None | Some(1)) | (None, Some(1)));
         if !is_told || (times.is_some() && unsent.contains(&number)) {
-            let what = format_args!("{number} arrived {times:?} times, reported {reports:?}");
+            let what = format!("{number} arrived {times:?} times, reported {reports:?}");
             return Err(Failure::new(what));
         }
     }
