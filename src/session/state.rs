@@ -208,7 +208,10 @@ impl State {
     }
 
     /// What `receive` says once the session has ended: `None` after a clean end.
-    pub(super) fn last_word<T>(&self) -> Result<Option<T>> {
+    ///
+    /// What was gathered of a message that can never be whole is nobody's from then on: the end comes last.
+    pub(super) fn last_word<T>(&mut self) -> Result<Option<T>> {
+        self.gathered.clear();
         let Some(end) = &self.end else { return Ok(None) };
         match &end.error {
             None => Ok(None),

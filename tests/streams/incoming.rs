@@ -257,3 +257,17 @@ fn a_reader_may_be_copied_into_a_writer() {
     let size: usize = seen(&mut peer).iter().map(|(_, size, _)| size).sum();
     assert_eq!(size, 300_000);
 }
+
+/// A `receive` that has told the end was the last that anybody hears: what it had gathered of a message that was
+/// cut is no beginning of another.
+#[test]
+fn nothing_begins_after_the_end_was_told() {
+    let (runtime, mut session, mut peer) = open(WebSockets::new());
+    peer.send(fragment(OpCode::Text, "cut", false));
+    assert!(runtime.poll_now(pin!(session.receive())).is_none());
+    peer.end();
+    let told = runtime.block_on(session.receive()).unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::Io);
+    let again = runtime.block_on(session.receive_stream()).map(|_| ()).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Io);
+}
