@@ -430,6 +430,10 @@ impl World {
                 }
             }
         }
+        // All of it was read, and only the word that it was all was not waited for.
+        if self.sent.messages.iter().any(|(_, sent)| *sent == bytes) {
+            self.delivered.push((text, bytes.into()));
+        }
     }
 
     /// Each future is polled as long as it is woken, and then dropped.

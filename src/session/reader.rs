@@ -169,8 +169,9 @@ impl AsyncBufRead for MessageReader<'_> {
 
 impl Drop for MessageReader<'_> {
     fn drop(&mut self) {
+        let is_unread = self.is_last && !self.chunk.is_empty();
         // A poisoned session has nothing that could be thrown away.
-        let _ = self.incoming.shared().with(|state| state.drop_reader());
+        let _ = self.incoming.shared().with(|state| state.drop_reader(is_unread));
     }
 }
 

@@ -271,3 +271,20 @@ fn nothing_begins_after_the_end_was_told() {
     let again = runtime.block_on(session.receive_stream()).map(|_| ()).unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Io);
 }
+
+/// Also of a message in one frame, which the reader has from the start.
+#[test]
+fn a_reader_that_is_dropped_unread_has_thrown_its_message_away() {
+    let (runtime, mut session, mut peer) = open(WebSockets::new());
+    peer.send(RawFrame::new(OpCode::Text, "unread"));
+    peer.send(RawFrame::new(OpCode::Text, "read"));
+    runtime.block_on(async {
+        drop(session.receive_stream().await.unwrap().unwrap());
+        let mut reader = session.receive_stream().await.unwrap().unwrap();
+        assert_eq!(chunk(&mut reader).await.unwrap(), "read");
+    });
+    assert_eq!(session.outcome().discarded, 0, "as it stands before the end, it is not told");
+    peer.send(close_frame(1000));
+    assert!(runtime.block_on(session.receive()).unwrap().is_none());
+    assert_eq!(session.outcome().discarded, 1);
+}

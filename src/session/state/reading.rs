@@ -263,22 +263,28 @@ impl State {
         self.after.wake_keeper = true;
     }
 
-    /// The reader is gone in the middle of a message: the rest of it is thrown away, and counts as one
-    /// message that was.
-    pub(in super::super) fn drop_reader(&mut self) {
+    /// The reader is gone. In the middle of a message the rest of it is thrown away, and counts as one message that
+    /// was; so does a whole one of whose end, which has come, the reader has not read all.
+    pub(in super::super) fn drop_reader(&mut self, is_unread: bool) {
         if !std::mem::take(&mut self.has_reader) {
+            if is_unread {
+                self.discard_one();
+            }
             return;
         }
         while let Some(arrival) = self.take_arrival() {
             if arrival.is_last() {
-                self.discarded += 1;
-                if let Some(end) = &mut self.end {
-                    end.discarded = self.discarded;
-                }
-                return;
+                return self.discard_one();
             }
         }
         self.skips = self.assembler.is_open();
+    }
+
+    fn discard_one(&mut self) {
+        self.discarded += 1;
+        if let Some(end) = &mut self.end {
+            end.discarded = self.discarded;
+        }
     }
 
     /// Reads what there is into the inbox, on the application's behalf. Returns whether there may be
