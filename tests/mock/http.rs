@@ -176,6 +176,7 @@ fn cookies_are_kept_and_sent_with_handshakes_too() {
     })
     .unwrap();
     assert_eq!(mock.requests()[1].header("cookie"), Some("id=7"));
+    assert!(!format!("{:?}", mock.requests()).contains("id=7"), "what is printed of it is public");
 }
 
 #[test]

@@ -373,6 +373,24 @@ fn frames_go_as_they_are_said() {
     .unwrap();
 }
 
+/// What was begun with bytes goes on with whatever comes.
+#[test]
+fn a_frame_in_the_middle_of_another_is_its_payload() {
+    let (client, mock) = client();
+    mock.web_socket("/chat").open();
+    on(&mock, async {
+        let mut session = connect(&client).await?;
+        let mut peer = mock.accept().await?;
+        peer.send_raw(&b"\x82\x04he"[..]);
+        peer.send(Frame::Ping("".into()));
+        peer.send("behind it");
+        assert_eq!(session.receive().await?, Some(Frame::from(b"he\x89\x00".to_vec())));
+        assert_eq!(text(session.receive().await?), "behind it");
+        Ok(())
+    })
+    .unwrap();
+}
+
 /// Two futures on one waker, each polled only when that is woken.
 async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
     let (mut a, mut b) = (pin!(a), pin!(b));
