@@ -20,11 +20,16 @@ use super::shared::Shared;
 /// are the longest that a ping waits for its pong.
 const GRACE: Duration = Duration::from_millis(400);
 
+/// How often the keeper looks whether a burst goes on, at most.
+const LOOKS: usize = 32;
+
 /// Keeps a session until it has ended.
 pub(super) struct Driver {
     shared: Arc<Shared>,
     timer: Option<(Instant, Box<dyn Timer>)>,
     grace: Option<Grace>,
+    /// How many messages had been accepted when it last looked.
+    accepted: u64,
 }
 
 /// The keeper watches whether the application comes back.
@@ -42,7 +47,19 @@ enum Next {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, timer: None, grace: None }
+        Self { shared, timer: None, grace: None, accepted: 0 }
+    }
+
+    /// Lets a burst that another thread is sending grow, as it is to be written at once: until it pauses, and for some
+    /// microseconds at most. On one thread nobody sends while the keeper runs, and it goes on at the second look.
+    fn let_burst_grow(&mut self) {
+        for _ in 0..LOOKS {
+            let accepted = self.shared.accepted();
+            if accepted == std::mem::replace(&mut self.accepted, accepted) {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     fn step(&mut self) -> Next {
@@ -118,6 +135,7 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.keeper.register(cx.waker());
+        self.let_burst_grow();
         loop {
             match self.step() {
                 Next::Ended => return Poll::Ready(()),

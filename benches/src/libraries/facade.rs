@@ -189,6 +189,10 @@ impl Receiving for Incoming {
     }
 }
 
+#[inline(always)]
 fn size(frame: Option<Frame>) -> Result<usize> {
-    Ok(frame.ok_or("the session was closed")?.payload().len())
+    match frame {
+        Some(frame) => Ok(frame.payload().len()),
+        None => Err("the session was closed".into()),
+    }
 }

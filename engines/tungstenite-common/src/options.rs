@@ -3,7 +3,7 @@
 use drivetrain_engine::{Capability, Error, ErrorKind, NativeSetting, Support};
 use tungstenite::protocol::WebSocketConfig;
 
-const READ_SIZE: usize = 16 << 10;
+const READ_SIZE: usize = 64 << 10;
 const WRITE_MARK: usize = 32 << 10;
 
 /// The settings that both tungstenite engines take. Of two calls that set the same thing the later wins.
@@ -24,8 +24,8 @@ enum Refused {
 }
 
 impl Options {
-    /// The most bytes that one read takes; a connection starts with 4 KiB and grows to it when reads
-    /// fill what they were offered. Default: 16 KiB.
+    /// The most bytes that one read takes; a connection starts with 2 KiB and grows to it when reads
+    /// fill what they were offered. Default: 64 KiB.
     #[must_use]
     pub fn read_buffer_size(mut self, bytes: usize) -> Self {
         self.read_buffer_size = Some(bytes);
@@ -164,7 +164,7 @@ mod tests {
     fn a_native_field_equal_to_its_default_is_unset() {
         let options = Options::default().preconfigured(native());
         assert_eq!(options, Options::default());
-        assert_eq!((options.read_size(), options.write_mark()), (16 << 10, 32 << 10));
+        assert_eq!((options.read_size(), options.write_mark()), (64 << 10, 32 << 10));
         assert_eq!(options.limits(), (None, None));
     }
 
