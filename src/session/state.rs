@@ -261,7 +261,7 @@ impl State {
 
     /// When [`tick`](Self::tick) is to be called next.
     pub(super) fn due(&self) -> Option<Instant> {
-        if self.closing.is_open() { self.keepalive.deadline() } else { self.closing.deadline() }
+        if self.closing.is_open() { self.keepalive.deadline() } else { self.closing.look_due() }
     }
 
     /// Does what is due at `now`: pings, the dead peer, the end of closing.
@@ -279,6 +279,9 @@ impl State {
                 }
                 Step::Dead => self.die(),
             }
+        } else if self.closing.look_due().is_some_and(|due| now >= due) {
+            self.read_ahead();
+            self.closing.looked(now);
         }
         self.settle();
     }
