@@ -101,8 +101,10 @@ impl WebSockets {
         self
     }
 
-    /// How many bytes of messages are read ahead while the application does not receive; beyond it the
-    /// peer has to wait. Default: 256 KiB.
+    /// How many bytes of messages are read ahead while the application does not receive, or receives more
+    /// slowly than they come; beyond it the peer has to wait. A Ping that comes behind them is answered within a
+    /// second as long as what is before it fits; beyond that, when the application has taken enough.
+    /// Default: 256 KiB.
     #[must_use]
     pub fn incoming_capacity(mut self, bytes: usize) -> Self {
         self.options.incoming_capacity = Some(bytes);

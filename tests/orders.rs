@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
@@ -119,6 +119,32 @@ fn who_stood_still_does_not_wait_for_ever() {
     assert_eq!(outcome.error.unwrap().kind(), ErrorKind::Timeout);
 }
 
+/// Who takes messages as fast as they come is helped with what an inbox holds, and no more.
+#[test]
+fn a_flood_that_is_taken_is_not_the_keepers() {
+    const MESSAGES: usize = 200_000;
+    let (bench, wire) = (Bench::default(), Wire::default());
+    let mut session = bench.open(&wire, WebSockets::new());
+    let flood = (0..MESSAGES).map(|number| RawFrame::new(OpCode::Text, number.to_string()));
+    wire.brings(flood.chain([close()]));
+    bench.spawn(Box::pin(async move {
+        for number in 0..MESSAGES {
+            let received = session.receive().await.unwrap().unwrap();
+            assert_eq!(received.read_text(), Some(&*number.to_string()));
+        }
+        assert!(session.receive().await.unwrap().is_none());
+    }));
+    let (mut random, mut looks) = (Random(1), 0);
+    while bench.run_one(&mut random) {
+        if looks < 5 && random.below(50) == 0 {
+            looks += 1;
+            bench.advance(SECOND / 2);
+        }
+    }
+    let polls = bench.polls_of_keeper();
+    assert!(looks == 5 && (10..450).contains(&polls), "{polls} polls");
+}
+
 fn part(opcode: OpCode, fin: bool) -> RawFrame {
     RawFrame { fin, ..RawFrame::new(opcode, "ten bytes.") }
 }
@@ -150,6 +176,7 @@ struct Inner {
 struct Task {
     future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     woken: AtomicBool,
+    polls: AtomicUsize,
 }
 
 impl Wake for Task {
@@ -190,6 +217,7 @@ impl Bench {
         }
         let task = &woken[random.below(woken.len())];
         task.woken.store(false, Ordering::SeqCst);
+        task.polls.fetch_add(1, Ordering::SeqCst);
         let waker = Waker::from(Arc::clone(task));
         let mut future = task.future.lock().unwrap();
         let Some(running) = future.as_mut() else { return true };
@@ -197,6 +225,11 @@ impl Bench {
             *future = None;
         }
         true
+    }
+
+    /// It is the first task.
+    fn polls_of_keeper(&self) -> usize {
+        self.0.tasks.lock().unwrap()[0].polls.load(Ordering::SeqCst)
     }
 
     fn settle(&self) {
@@ -225,7 +258,11 @@ impl std::fmt::Debug for Bench {
 
 impl Runtime for Bench {
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        let task = Task { future: Mutex::new(Some(future)), woken: AtomicBool::new(true) };
+        let task = Task {
+            future: Mutex::new(Some(future)),
+            woken: AtomicBool::new(true),
+            polls: AtomicUsize::new(0),
+        };
         self.0.tasks.lock().unwrap().push(Arc::new(task));
     }
 

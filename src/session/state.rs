@@ -6,6 +6,8 @@ mod ending;
 mod reading;
 mod writing;
 
+pub(super) use reading::FAIR_SHARE;
+
 use std::{sync::Arc, task::Waker};
 
 use drivetrain_engine::{
