@@ -28,6 +28,8 @@ pub(super) struct Outbox {
     bytes: usize,
     /// A message is being streamed: no other may begin.
     streaming: bool,
+    /// The payload of a Ping to go out behind the messages and before the Close.
+    last_ping: Option<Bytes>,
     close: Option<CloseReason>,
 }
 
@@ -52,6 +54,7 @@ impl Outbox {
             messages: VecDeque::new(),
             bytes: 0,
             streaming: false,
+            last_ping: None,
             close: None,
         }
     }
@@ -121,6 +124,11 @@ impl Outbox {
         self.control.push_back(RawFrame::new(opcode, payload));
     }
 
+    /// Takes a Ping that asks whether everything accepted has arrived: it goes out before the Close.
+    pub(super) fn ping_last(&mut self, payload: Bytes) {
+        self.last_ping = Some(payload);
+    }
+
     /// Takes the Close, to go out after everything accepted.
     pub(super) fn close(&mut self, reason: CloseReason) {
         self.close = Some(reason);
@@ -142,6 +150,7 @@ impl Outbox {
     pub(super) fn keep_only_close(&mut self) {
         self.messages.clear();
         self.control.clear();
+        self.last_ping = None;
         self.bytes = 0;
     }
 
@@ -156,6 +165,10 @@ impl Outbox {
             return Some(frame);
         }
         let Some(message) = self.messages.front_mut() else {
+            self.close.as_ref()?;
+            if let Some(payload) = self.last_ping.take() {
+                return Some(RawFrame::new(OpCode::Ping, payload));
+            }
             let reason = self.close.take()?;
             self.closed = true;
             return Some(RawFrame::new(OpCode::Close, reason.to_payload()));
@@ -216,6 +229,30 @@ mod tests {
             (OpCode::Continuation, 0, true),
         ];
         assert_eq!(drain(&mut outbox), parts);
+    }
+
+    #[test]
+    fn the_last_ping_goes_between_what_was_accepted_and_the_close() {
+        for fails in [false, true] {
+            let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 1 << 20);
+            outbox.push(OpCode::Binary, vec![0; FRAGMENT + 1].into());
+            outbox.ping_last("?".into());
+            outbox.close(CloseReason::normal());
+            outbox.push_control(OpCode::Pong, Bytes::new());
+            if fails {
+                outbox.keep_only_close();
+                assert_eq!(drain(&mut outbox), [(OpCode::Close, 2, true)]);
+                continue;
+            }
+            let all = [
+                (OpCode::Pong, 0, true),
+                (OpCode::Binary, FRAGMENT, false),
+                (OpCode::Continuation, 1, true),
+                (OpCode::Ping, 1, true),
+                (OpCode::Close, 2, true),
+            ];
+            assert_eq!(drain(&mut outbox), all);
+        }
     }
 
     #[test]

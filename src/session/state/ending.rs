@@ -11,8 +11,9 @@ impl State {
     pub(in super::super) fn close(&mut self, reason: CloseReason) {
         if self.end.is_none() && self.closing.close(&reason, self.runtime.now()) {
             self.closed_here = true;
-            if let Some(journal) = &mut self.journal {
-                journal.close(reason.code());
+            if self.journal.is_some() && self.sends_pings {
+                let (_, payload) = self.pings.start(self.runtime.now(), self.accepted());
+                self.outbox.ping_last(payload);
             }
             self.outbox.close(reason);
             self.closing_begins();
