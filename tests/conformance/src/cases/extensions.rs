@@ -313,11 +313,13 @@ pub(super) async fn a_bomb_is_too_big(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Close 1007, for compressed data that is none and for text that is none.
+/// Close 1007, for compressed data that is none or lacks its end, and for text that is none.
 async fn what_is_no_compressed_data_is_refused(cx: Context) -> Verdict {
     let garbage = WireFrame { rsv: 4, ..WireFrame::binary([0xFF; 50]) };
     let not_text = DeflatePeer::new(true, true).compress(opcode::TEXT, &[0xFF; 50]);
-    for frame in [garbage, not_text] {
+    let mut cut_off = DeflatePeer::new(true, true).compress(opcode::BINARY, &noise(5000));
+    cut_off.payload.pop();
+    for frame in [garbage, not_text, cut_off] {
         let server = sending(&cx, NAME, vec![frame]);
         let mut session = connect(&cx, &server, deflate()).await?;
         let outcome = ends_with(&mut session, ErrorKind::Protocol).await?;
