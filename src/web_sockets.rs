@@ -70,7 +70,8 @@ impl WebSockets {
 
     /// The largest message to accept or to send as a whole, in bytes. A larger one that comes ends the session
     /// with [`TooBig`](crate::ErrorKind::TooBig) and Close 1009; one to be sent is refused. A message that
-    /// is streamed may be larger, but none of its frames. Default: 64 MiB.
+    /// is streamed may be larger, but none of its frames. With extensions it is what a message comes to; on the wire
+    /// a frame may be twice as large and 64 KiB, up to [`max_frame_size`](Self::max_frame_size). Default: 64 MiB.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.options.max_message_size = Some(bytes);

@@ -112,6 +112,30 @@ fn what_comes_compressed_is_received_whatever_is_between() {
     assert_eq!((received.messages, received.frames, received.pings), (6, 18, 3));
 }
 
+/// Nothing is inflated of it: it would be held as a whole before that.
+#[test]
+fn a_frame_that_no_message_within_the_limit_needs_is_refused() {
+    let empty_blocks = |size: usize| {
+        let payload: Vec<_> =
+            [0x00, 0x00, 0x00, 0xff, 0xff].into_iter().cycle().take(size).collect();
+        RawFrame { rsv: Rsv::RSV1, ..RawFrame::new(OpCode::Binary, payload) }
+    };
+    let limit = 1000;
+    let largest = 2 * limit + (64 << 10);
+    for (size, is_fine) in [(largest, true), (largest + 5, false)] {
+        let (runtime, mut session, mut peer) = open(deflating().max_message_size(limit));
+        assert_eq!(size % 5, 1, "blocks, and the first byte of another");
+        peer.send(empty_blocks(size));
+        if is_fine {
+            let received = runtime.block_on(session.receive()).unwrap();
+            assert_eq!(received, Some(Frame::Binary("".into())));
+            continue;
+        }
+        assert!(runtime.poll_now(std::pin::pin!(session.receive())).is_none());
+        assert_eq!(close_code(&mut peer), Some(1009));
+    }
+}
+
 #[test]
 fn what_is_sent_goes_out_compressed_and_in_fragments_of_what_it_came_to() {
     let (runtime, session, mut peer) = open(deflating());

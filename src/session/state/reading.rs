@@ -114,7 +114,7 @@ impl State {
             if let Some(rest) = extensions.pull() {
                 return self.take_frame(rest.map(Some), held);
             }
-            max_payload = self.limits.max_frame_size; // what a message comes to is not known before
+            max_payload = extensions.max_wire(); // what a message comes to is not known before
         }
         let buffered = match self.held_back.take() {
             None if self.starved => None,
