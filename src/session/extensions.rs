@@ -1,7 +1,7 @@
 //! The extensions that were agreed on, between the frames of the wire and those that the rest of the session
 //! sees: pure.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use bytes::{Bytes, BytesMut};
 use drivetrain_engine::{
@@ -60,7 +60,6 @@ struct Incoming {
 }
 
 /// The message that goes out.
-#[derive(Debug)]
 struct Outgoing {
     opcode: OpCode,
     rsv: Rsv,
@@ -300,6 +299,13 @@ impl Outgoing {
             false => (self.opcode, self.rsv),
         };
         RawFrame { fin, rsv, ..RawFrame::new(opcode, payload) }
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { opcode, rsv, held, begun } = self;
+        write!(f, "Outgoing({opcode:?}, {rsv:?}, begun: {begun}, {} bytes)", held.len())
     }
 }
 

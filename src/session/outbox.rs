@@ -1,6 +1,6 @@
 //! What was accepted for sending and not yet given to the transport: pure.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use bytes::Bytes;
 use drivetrain_engine::{CloseReason, OpCode, RawFrame, Unit};
@@ -33,7 +33,6 @@ pub(super) struct Outbox {
     close: Option<CloseReason>,
 }
 
-#[derive(Debug)]
 struct Message {
     /// `Continuation` once its first fragment is out.
     opcode: OpCode,
@@ -185,6 +184,13 @@ impl Outbox {
     }
 }
 
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { opcode, rest, last } = self;
+        write!(f, "Message({opcode:?}, last: {last}, {} bytes)", rest.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,6 +276,15 @@ mod tests {
         assert!(outbox.has_room(4) && !outbox.has_room(5));
         outbox.pop();
         assert!(outbox.has_room(5));
+    }
+
+    #[test]
+    fn payloads_are_not_printed() {
+        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 10);
+        outbox.push(OpCode::Text, "secret".into());
+        outbox.push_control(OpCode::Ping, "secret".into());
+        let printed = format!("{outbox:?}");
+        assert!(printed.contains("6 bytes") && !printed.contains("secret"), "{printed}");
     }
 
     #[test]
