@@ -70,7 +70,8 @@ impl WebSockets {
 
     /// The largest message to accept or to send as a whole, in bytes. A larger one that comes ends the session
     /// with [`TooBig`](crate::ErrorKind::TooBig) and Close 1009; one to be sent is refused. A message that
-    /// is streamed may be larger, but none of its frames. Default: 64 MiB.
+    /// is streamed may be larger, but none of its frames. With extensions it is what a message comes to; on the wire
+    /// a frame may be twice as large and 64 KiB, up to [`max_frame_size`](Self::max_frame_size). Default: 64 MiB.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.options.max_message_size = Some(bytes);
@@ -101,8 +102,10 @@ impl WebSockets {
         self
     }
 
-    /// How many bytes of messages are read ahead while the application does not receive; beyond it the
-    /// peer has to wait. Default: 256 KiB.
+    /// How many bytes of messages are read ahead while the application does not receive, or receives more
+    /// slowly than they come; beyond it the peer has to wait. A Ping that comes behind them is answered within a
+    /// second as long as what is before it fits; beyond that, when the application has taken enough.
+    /// Default: 256 KiB.
     #[must_use]
     pub fn incoming_capacity(mut self, bytes: usize) -> Self {
         self.options.incoming_capacity = Some(bytes);

@@ -208,14 +208,45 @@ fn the_keeper_acts_on_it_if_the_application_stays_away() {
 }
 
 #[test]
-fn who_comes_for_each_message_is_there_and_nobody_reads_for_it() {
+fn a_ping_does_not_wait_until_a_slow_consumer_has_taken_what_is_before_it() {
     each(|runtime, mut session, wire| {
-        wire.brings((0..30).map(text));
-        wire.brings((30..40).map(text));
-        for i in 0..30 {
-            assert_eq!(number(runtime.block_on(session.receive()).unwrap()), i);
+        wire.brings((0..500).map(text).chain([ping()]));
+        let mut next = 0;
+        let mut take = |runtime: &TestRuntime| {
+            assert_eq!(number(runtime.block_on(session.receive()).unwrap()), next);
+            next += 1;
+        };
+        for answered in 1..5 {
+            // Messages at all distances from the keeper's look.
+            for _ in 0..3 {
+                take(&runtime);
+                runtime.advance(Duration::from_millis(300));
+            }
+            assert_eq!(wire.sent().len(), answered);
+            wire.brings((answered * 500..(answered + 1) * 500).map(text).chain([ping()]));
+        }
+        (12..2500).for_each(|_| take(&runtime));
+    });
+}
+
+#[test]
+fn a_ping_waits_where_the_inbox_is_full() {
+    each(|runtime, mut session, wire| {
+        // The default, 256 KiB, without what messages count beside their payload.
+        let large = |_| RawFrame::new(OpCode::Binary, vec![0; 50_000]);
+        wire.brings((0..20).map(large).chain([ping()]));
+        for _ in 0..12 {
+            assert_eq!(wire.sent(), []);
+            assert!(runtime.block_on(session.receive()).unwrap().is_some());
             runtime.advance(Duration::from_millis(300));
-            assert_eq!(wire.reads(), 1, "after {i}");
+        }
+        for _ in 12..16 {
+            assert!(runtime.block_on(session.receive()).unwrap().is_some());
+            runtime.advance(Duration::from_millis(300));
+        }
+        assert_eq!(wire.sent(), [OpCode::Pong], "there is room for what is before it");
+        for _ in 16..20 {
+            assert!(runtime.block_on(session.receive()).unwrap().is_some());
         }
     });
 }

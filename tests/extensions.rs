@@ -2,14 +2,18 @@
 #![cfg(all(feature = "testing", feature = "deflate"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
 };
 
 use drivetrain::{
-    Bytes, CloseCode, ErrorKind, Frame, NegotiatedExtension, OpCode, RawFrame, Result, Rsv,
-    Session, WebSockets,
+    Bytes, CloseCode, ErrorKind, Frame, MessageKind, NegotiatedExtension, OpCode, Outgoing,
+    RawFrame, Result, Rsv, Session, WebSockets,
     extension::{Extension, MessagePart, PermessageDeflate, Role, Transform},
     testing::{Peer, TestRuntime, pipe},
 };
@@ -110,6 +114,30 @@ fn what_comes_compressed_is_received_whatever_is_between() {
     }
     let received = session.stats().received;
     assert_eq!((received.messages, received.frames, received.pings), (6, 18, 3));
+}
+
+/// Nothing is inflated of it: it would be held as a whole before that.
+#[test]
+fn a_frame_that_no_message_within_the_limit_needs_is_refused() {
+    let empty_blocks = |size: usize| {
+        let payload: Vec<_> =
+            [0x00, 0x00, 0x00, 0xff, 0xff].into_iter().cycle().take(size).collect();
+        RawFrame { rsv: Rsv::RSV1, ..RawFrame::new(OpCode::Binary, payload) }
+    };
+    let limit = 1000;
+    let largest = 2 * limit + (64 << 10);
+    for (size, is_fine) in [(largest, true), (largest + 5, false)] {
+        let (runtime, mut session, mut peer) = open(deflating().max_message_size(limit));
+        assert_eq!(size % 5, 1, "blocks, and the first byte of another");
+        peer.send(empty_blocks(size));
+        if is_fine {
+            let received = runtime.block_on(session.receive()).unwrap();
+            assert_eq!(received, Some(Frame::Binary("".into())));
+            continue;
+        }
+        assert!(runtime.poll_now(std::pin::pin!(session.receive())).is_none());
+        assert_eq!(close_code(&mut peer), Some(1009));
+    }
 }
 
 #[test]
@@ -318,4 +346,84 @@ fn a_transform_that_fails_ends_the_session_and_is_asked_no_more() {
         assert_eq!(close_code(&mut peer), Some(1011));
         assert_eq!(calls.load(Ordering::Relaxed), 2);
     }
+}
+
+/// A streamed message that is dropped lets go out what was accepted; the transform may fail with that.
+#[test]
+fn a_transform_that_fails_behind_another_failure_is_asked_no_more() {
+    let runtime = TestRuntime::new();
+    let (connection, mut peer) = pipe();
+    let agreed = vec![NegotiatedExtension::new("x-failing", [])];
+    let calls = Arc::new(AtomicUsize::new(0));
+    let plugin = WebSockets::new().extension(Failing(Arc::clone(&calls)));
+    let session = runtime.session(connection.with_extensions(agreed), plugin);
+    peer.set_writable(false);
+    runtime.block_on(session.send(vec![0; 40_000])).unwrap(); // all that goes out for now
+    for text in ["fail", "more"] {
+        runtime.block_on(session.send(text)).unwrap();
+    }
+    let mut writer = runtime.block_on(session.send_stream(MessageKind::Text)).unwrap();
+    runtime.block_on(writer.write_chunk("never ended")).unwrap();
+    assert!(
+        runtime.poll_now(std::pin::pin!(futures_util::AsyncWriteExt::flush(&mut writer))).is_none()
+    );
+    drop(writer);
+    peer.set_writable(true);
+    runtime.settle();
+    assert_eq!(calls.load(Ordering::Relaxed), 2, "the one that fails is the last");
+    assert_eq!(close_code(&mut peer), Some(1011));
+    let error = session.outcome().error.unwrap();
+    assert!(error.to_string().contains("dropped before its end"), "{error}");
+}
+
+/// Tells, when it is dropped, whether another thread could use the session then.
+#[derive(Clone, Debug, Default)]
+struct Farewell(Arc<Mutex<Option<Outgoing>>>, Arc<Mutex<Option<bool>>>);
+
+impl Extension for Farewell {
+    fn name(&self) -> &str {
+        "x-farewell"
+    }
+
+    fn accept(&self, _agreed: &NegotiatedExtension, _role: Role) -> Result<Box<dyn Transform>> {
+        Ok(Box::new(LastWords(self.clone())))
+    }
+}
+
+#[derive(Debug)]
+struct LastWords(Farewell);
+
+impl Transform for LastWords {
+    fn incoming(&mut self, part: &mut MessagePart, _room: usize) -> Result<Bytes> {
+        Ok(std::mem::take(&mut part.payload))
+    }
+
+    fn outgoing(&mut self, _part: &mut MessagePart) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        let Farewell(outgoing, was_free) = &self.0;
+        let outgoing = outgoing.lock().unwrap().clone();
+        let (done, is_done) = mpsc::channel();
+        std::thread::spawn(move || done.send(outgoing.map(|outgoing| outgoing.stats())));
+        *was_free.lock().unwrap() = Some(is_done.recv_timeout(Duration::from_secs(10)).is_ok());
+    }
+}
+
+/// It is the user's code.
+#[test]
+fn a_transform_is_dropped_when_the_lock_is_free() {
+    let runtime = TestRuntime::new();
+    let (connection, mut peer) = pipe();
+    let agreed = vec![NegotiatedExtension::new("x-farewell", [])];
+    let farewell = Farewell::default();
+    let plugin = WebSockets::new().extension(farewell.clone());
+    let mut session = runtime.session(connection.with_extensions(agreed), plugin);
+    *farewell.0.lock().unwrap() = Some(session.outgoing());
+    peer.send(RawFrame::new(OpCode::Close, &b"\x03\xe8"[..]));
+    assert_eq!(runtime.block_on(session.receive()).unwrap(), None);
+    assert_eq!(*farewell.1.lock().unwrap(), Some(true));
 }

@@ -18,9 +18,10 @@ const MIN_SIZE: usize = 1024;
 /// Compresses messages, if the server agrees: permessage-deflate (RFC 7692).
 ///
 /// What comes in is inflated bit by bit: the limit for messages holds for the inflated size, the limit for frames
-/// for what is on the wire. A message that inflates beyond the limit ends the session with
-/// [`TooBig`](ErrorKind::TooBig) and Close 1009, and never takes more memory than the limit; one that is not
-/// compressed data at all ends it with [`Protocol`](ErrorKind::Protocol) and Close 1007.
+/// for what is on the wire, where a frame is besides at most 64 KiB above twice the largest message. A message
+/// that inflates beyond the limit ends the session with [`TooBig`](ErrorKind::TooBig) and Close 1009, and never
+/// takes more memory than the limit; one that is not compressed data, or not all of it, ends it with
+/// [`Protocol`](ErrorKind::Protocol) and Close 1007.
 ///
 /// **Memory.** A session has some 400 KiB more once it has sent a compressed message, and 40 KiB once it has
 /// received one. [`client_no_context_takeover`](Self::client_no_context_takeover) and

@@ -4,10 +4,13 @@ use std::fmt;
 
 use bytes::{Buf as _, Bytes};
 use drivetrain_engine::{CloseCode, Error, ErrorKind, MessagePart, Result};
-use zlib_rs::{Inflate, InflateError, InflateFlush, Status};
+use zlib_rs::{Inflate, InflateFlush, Status};
 
-/// What the sender has cut off the end of a message.
+/// What the sender has cut off the end of a message: the length of an empty block without compression.
 pub(super) const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
+
+/// The same and a byte that belongs to nothing.
+const BEYOND_TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF, 0x00];
 
 /// The most that is read at once, however little comes of it: the lock is held.
 const MOST_INPUT: usize = 64 << 10;
@@ -18,71 +21,85 @@ pub(super) struct Inflater {
     takeover: bool,
     /// A window of 32 KiB, which reads what any smaller one has written.
     state: Option<Inflate>,
-    /// What is left of the tail of this message.
-    tail: &'static [u8],
     /// The last block (BFINAL) was the last that was read: no tail belongs to it.
     ended: bool,
 }
 
 impl Inflater {
     pub(super) fn new(takeover: bool) -> Self {
-        Self { takeover, state: None, tail: TAIL, ended: false }
+        Self { takeover, state: None, ended: false }
     }
 
     /// See [`Transform::incoming`](drivetrain_engine::Transform::incoming).
     pub(super) fn inflate(&mut self, part: &mut MessagePart, room: usize) -> Result<Bytes> {
         if part.first {
-            (self.tail, self.ended) = (TAIL, false);
+            self.ended = false;
         }
         let state = self.state.get_or_insert_with(|| Inflate::new(false, 15));
         let mut budget = MOST_INPUT;
         let mut out = vec![0; (part.payload.len().saturating_mul(4)).max(64).min(room)];
         let mut len = 0;
-        loop {
+        let has_come_to_all = loop {
             if len == out.len() {
                 if len == room {
-                    break;
+                    break false;
                 }
                 out.resize(len.saturating_mul(2).min(room), 0);
             }
-            let in_payload = !part.payload.is_empty();
-            let input = match (in_payload, part.fin) {
-                (true, _) => &part.payload[..part.payload.len().min(budget)],
-                (false, true) if !self.ended => self.tail,
-                (false, _) => &[],
-            };
-            if in_payload && budget == 0 {
-                break;
+            if budget == 0 && !part.payload.is_empty() {
+                break false;
             }
-            let ended = std::mem::take(&mut self.ended);
-            let (before_in, before_out) = (state.total_in(), state.total_out());
-            let status = state.decompress(input, &mut out[len..], InflateFlush::SyncFlush);
-            let status = status.map_err(not_deflate)?;
-            let read = (state.total_in() - before_in) as usize;
-            let written = (state.total_out() - before_out) as usize;
-            len += written;
-            match in_payload {
-                true => {
-                    part.payload.advance(read);
-                    budget -= read;
-                }
-                false => self.tail = self.tail.get(read..).unwrap_or_default(),
-            }
-            self.ended = ended && read == 0;
-            if status == Status::StreamEnd {
+            let input = &part.payload[..part.payload.len().min(budget)];
+            let step = step(state, input, &mut out[len..], InflateFlush::SyncFlush)?;
+            part.payload.advance(step.read);
+            budget -= step.read;
+            len += step.written;
+            self.ended &= step.read == 0;
+            if step.status == Status::StreamEnd {
                 // It ends at a byte, and another may follow, section 7.2.3.4. Who writes such begins anew there; zlib
                 // does.
                 state.reset(false);
                 self.ended = true;
-            } else if read == 0 && written == 0 {
-                break;
+            } else if part.payload.is_empty() && len < out.len() {
+                break true;
             }
-        }
-        if part.fin && part.payload.is_empty() && len < room && !self.takeover {
-            self.state = None;
+        };
+        if has_come_to_all && part.fin {
+            if !self.ended {
+                end_message(state)?;
+            }
+            if !self.takeover {
+                self.state = None;
+            }
         }
         Ok(trimmed(out, len))
     }
+}
+
+/// Reads what the sender has cut off. It must be the rest of an empty block, and nothing else: a message that ends
+/// anywhere else is not whole.
+fn end_message(state: &mut Inflate) -> Result<()> {
+    // `Block` stops behind the block, which is seen as it leaves the byte beyond.
+    let step = step(state, BEYOND_TAIL, &mut [0], InflateFlush::Block)?;
+    match (step.read, step.written) {
+        (read, 0) if read == TAIL.len() => Ok(()),
+        _ => Err(unreadable("it ends before its data does")),
+    }
+}
+
+struct Step {
+    read: usize,
+    written: usize,
+    status: Status,
+}
+
+fn step(state: &mut Inflate, input: &[u8], out: &mut [u8], flush: InflateFlush) -> Result<Step> {
+    let (before_in, before_out) = (state.total_in(), state.total_out());
+    let status = state.decompress(input, out, flush);
+    let status = status.map_err(|error| unreadable(error.as_str()))?;
+    let read = (state.total_in() - before_in) as usize;
+    let written = (state.total_out() - before_out) as usize;
+    Ok(Step { read, written, status })
 }
 
 /// Without what was allocated in vain, if that is much.
@@ -94,9 +111,9 @@ pub(super) fn trimmed(mut bytes: Vec<u8>, len: usize) -> Bytes {
     bytes.into()
 }
 
-fn not_deflate(error: InflateError) -> Error {
-    let message = format!("a compressed message cannot be read: {}", error.as_str());
-    Error::new(ErrorKind::Protocol, message).with_close_code(CloseCode::INVALID_PAYLOAD)
+fn unreadable(why: &str) -> Error {
+    Error::new(ErrorKind::Protocol, format!("a compressed message cannot be read: {why}"))
+        .with_close_code(CloseCode::INVALID_PAYLOAD)
 }
 
 impl fmt::Debug for Inflater {

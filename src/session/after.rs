@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use drivetrain_engine::Transport;
 
-use super::trace::Notes;
+use super::{extensions::Extensions, trace::Notes};
 
 /// What is to be done when the lock is free again.
 #[derive(Default)]
@@ -12,9 +12,11 @@ pub(super) struct AfterUnlock {
     pub(super) wake: Vec<Waker>,
     pub(super) wake_keeper: bool,
     pub(super) notes: Option<Box<Notes>>,
-    /// Dropping it closes the socket.
-    pub(super) dropped: Option<Box<dyn Transport>>,
+    /// What the session leaves at its end, code of others: dropping the transport closes the socket.
+    pub(super) dropped: Option<Dropped>,
 }
+
+type Dropped = (Box<dyn Transport>, Option<Box<Extensions>>);
 
 impl AfterUnlock {
     /// Whether there is nothing, as after most messages.

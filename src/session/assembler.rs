@@ -1,5 +1,7 @@
 //! Frames in, events out: limits for frames, UTF-8 and the rules of RFC 6455 section 5.4: pure.
 
+use std::fmt;
+
 use bytes::Bytes;
 use drivetrain_engine::{
     CloseReason, Duties, Error, ErrorKind, Frame, Limits, OpCode, RawFrame, Result, Unit,
@@ -24,7 +26,7 @@ struct Open {
 }
 
 /// A fragment of a message.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(super) struct Part {
     /// The message's kind, if this is its first fragment.
     pub(super) start: Option<MessageKind>,
@@ -34,7 +36,7 @@ pub(super) struct Part {
 }
 
 /// What a frame came to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(super) enum Event {
     /// A part of a message in several.
     Part(Part),
@@ -197,6 +199,25 @@ fn violation(message: &'static str) -> Error {
     Error::new(ErrorKind::Protocol, message)
 }
 
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { start, payload, last } = self;
+        write!(f, "Part(start: {start:?}, last: {last}, {} bytes)", payload.len())
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Part(part) => part.fmt(f),
+            Self::Message(frame) => frame.fmt(f),
+            Self::Ping(payload) => write!(f, "Ping({} bytes)", payload.len()),
+            Self::Pong(payload) => write!(f, "Pong({} bytes)", payload.len()),
+            Self::Close(reason) => f.debug_tuple("Close").field(reason).finish(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use drivetrain_engine::{CloseCode, Rsv};
@@ -225,6 +246,19 @@ mod tests {
         assert_eq!(take(frame(OpCode::Continuation, b"", false)), part(None, b"", false));
         assert_eq!(take(frame(OpCode::Continuation, b"\xa9!", true)), part(None, b"\xa9!", true));
         assert!(!assembler.is_open());
+    }
+
+    #[test]
+    fn payloads_are_not_printed() {
+        for frame in [
+            frame(OpCode::Text, b"secret", true),
+            frame(OpCode::Text, b"secret", false),
+            frame(OpCode::Ping, b"secret", true),
+            frame(OpCode::Pong, b"secret", true),
+        ] {
+            let printed = format!("{:?}", assembler(100, 100).accept(frame, 0).expect("valid"));
+            assert!(printed.contains("6 bytes") && !printed.contains("secret"), "{printed}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use drivetrain_engine::{CloseCode, CloseReason, Error, ErrorKind, Instant, Outcome};
 
+use super::keepalive::second_look;
+
 /// Where a session is on its way to its end.
 ///
 /// The session tells what happened; [`outcome`](Self::outcome) says when it is over and how it was.
@@ -11,6 +13,8 @@ use drivetrain_engine::{CloseCode, CloseReason, Error, ErrorKind, Instant, Outco
 pub(super) struct Closing {
     timeout: Duration,
     deadline: Option<Instant>,
+    /// What had come in was looked at shortly before the deadline.
+    looked: bool,
     /// The Close that is queued or sent.
     sent: Option<CloseReason>,
     /// Whether that Close, and so everything before it, is written.
@@ -31,6 +35,7 @@ impl Closing {
         Self {
             timeout,
             deadline: None,
+            looked: false,
             sent: None,
             flushed: false,
             received: None,
@@ -66,9 +71,23 @@ impl Closing {
         !self.ended
     }
 
-    /// When it is over at the latest.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    /// When [`looked`](Self::looked) is to be called next.
+    pub(super) fn look_due(&self) -> Option<Instant> {
+        let deadline = self.deadline?.since_origin();
+        let before = if self.looked { Duration::ZERO } else { second_look(self.timeout) };
+        Some(Instant::from_origin(deadline.saturating_sub(before)))
+    }
+
+    /// What had come in by `now` was read.
+    ///
+    /// That nothing came is judged by the second look, as with a [ping](super::keepalive::Keepalive::step). The
+    /// first one is on time, shortly before the deadline, unless everything stood still here: then the answer may
+    /// lie in a socket of which the reactor does not know yet, and there is time for it after the first look.
+    pub(super) fn looked(&mut self, now: Instant) {
+        if !self.looked && self.look_due().is_some_and(|due| now >= due) {
+            self.looked = true;
+            self.deadline = self.deadline.max(Some(now + second_look(self.timeout)));
+        }
     }
 
     /// The error that ends the session, if there is one already.
@@ -138,7 +157,7 @@ impl Closing {
         if nothing_to_come && nothing_to_send {
             return Some(self.report(None));
         }
-        if now < deadline {
+        if now < deadline || !self.looked {
             return None;
         }
         let what = if self.received.is_some() {
@@ -217,11 +236,26 @@ mod tests {
         let mut closing = Closing::new(TIMEOUT);
         closing.close(&reason(1000), at(10));
         closing.close_flushed();
-        assert_eq!(closing.deadline(), Some(at(15)));
+        assert_eq!(closing.look_due(), Some(at(14)), "a first look");
+        closing.looked(at(14));
+        assert_eq!(closing.look_due(), Some(at(15)));
         assert!(closing.outcome(at(14)).is_none());
         let outcome = closing.outcome(at(15)).expect("over");
         assert!(!outcome.clean);
         assert_eq!(outcome.error.expect("an error").kind(), ErrorKind::Timeout);
+    }
+
+    #[test]
+    fn who_stood_still_looks_twice_before_it_is_over() {
+        let mut closing = Closing::new(TIMEOUT);
+        closing.close(&reason(1000), at(10));
+        closing.close_flushed();
+        assert!(closing.outcome(at(17)).is_none(), "the answer may lie there unread");
+        closing.looked(at(17));
+        assert!(closing.outcome(at(17)).is_none());
+        assert_eq!(closing.look_due(), Some(at(18)));
+        closing.looked(at(18));
+        assert!(closing.outcome(at(18)).is_some_and(|end| !end.clean), "but not a third time");
     }
 
     #[test]

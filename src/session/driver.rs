@@ -2,7 +2,7 @@
 //!
 //! While the application receives, it does everything itself, in its own polls, and the keeper sleeps.
 //! The keeper wakes for what needs time or nobody else does: ping ticks, the end of closing, the tail of
-//! a burst, a socket that was full, and reading on behalf of an application that does not.
+//! a burst, a socket that was full, and reading on behalf of an application that does not, or not fast enough.
 
 use std::{
     future::Future,
@@ -14,14 +14,22 @@ use std::{
 
 use drivetrain_engine::{Error, ErrorKind, Instant, Timer};
 
-use super::shared::Shared;
+use super::{
+    inbox::OVERHEAD,
+    shared::Shared,
+    state::{FAIR_SHARE, State},
+};
 
-/// How long the application may stay away from receiving until the keeper reads for it. Two of these
-/// are the longest that a ping waits for its pong.
+/// How long the application may stay away from receiving, or be behind, until the keeper reads for it. Two of
+/// these are the longest that a ping waits for its pong.
 const GRACE: Duration = Duration::from_millis(400);
 
-/// How often the keeper looks whether a burst goes on, at most.
+/// How often the keeper looks whether a burst goes on, at most, and for how long.
 const LOOKS: usize = 32;
+const LOOKING: Duration = Duration::from_micros(50);
+
+/// What one turn of reading brings the inbox at least, if it is not the last.
+const TURN: usize = FAIR_SHARE * OVERHEAD;
 
 /// Keeps a session until it has ended.
 pub(super) struct Driver {
@@ -30,6 +38,8 @@ pub(super) struct Driver {
     grace: Option<Grace>,
     /// How many messages had been accepted when it last looked.
     accepted: u64,
+    /// How many turns of reading are left that an application gets which comes and is behind.
+    turns: usize,
 }
 
 /// The keeper watches whether the application comes back.
@@ -47,15 +57,20 @@ enum Next {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, timer: None, grace: None, accepted: 0 }
+        Self { shared, timer: None, grace: None, accepted: 0, turns: 0 }
     }
 
     /// Lets a burst that another thread is sending grow, as it is to be written at once: until it pauses, and for some
     /// microseconds at most. On one thread nobody sends while the keeper runs, and it goes on at the second look.
     fn let_burst_grow(&mut self) {
+        let mut until = None;
         for _ in 0..LOOKS {
             let accepted = self.shared.accepted();
             if accepted == std::mem::replace(&mut self.accepted, accepted) {
+                return;
+            }
+            let now = self.shared.runtime.now();
+            if now > *until.get_or_insert(now + LOOKING) {
                 return;
             }
             std::thread::yield_now();
@@ -70,7 +85,7 @@ impl Driver {
             state.pump(true);
             state.tick(now);
             let grace = self.look_after(state, now);
-            let more = state.keeper_reads && state.read_ahead();
+            let more = self.read(state);
             state.pump(true);
             let due = state.due();
             if state.end().is_some() {
@@ -85,8 +100,19 @@ impl Driver {
         next.unwrap_or(Next::Ended)
     }
 
+    /// Reads if it is the keeper's turn. Returns whether it goes on.
+    fn read(&mut self, state: &mut State) -> bool {
+        let reads = state.keeper_reads || self.turns > 0;
+        self.turns = self.turns.saturating_sub(1);
+        if reads && state.read_ahead() {
+            return state.keeper_reads || self.turns > 0;
+        }
+        self.turns = 0;
+        false
+    }
+
     /// Decides who reads. Returns when to look again.
-    fn look_after(&mut self, state: &mut super::state::State, now: Instant) -> Option<Instant> {
+    fn look_after(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
         let receiving = &self.shared.receiving;
         let app_comes = self.shared.app_comes(state);
         if state.keeper_must_read() || (state.waits_for_pong() && !receiving.app_waits()) {
@@ -106,6 +132,11 @@ impl Driver {
                     } else {
                         receiving.rearm();
                         state.keeper_reads = !comes;
+                        if comes {
+                            // It may be slow: a ping does not wait until it has taken all that is before. In
+                            // a flood it is as fast as they come: what an inbox holds is enough.
+                            self.turns = self.shared.config.incoming_capacity.div_ceil(TURN);
+                        }
                         self.grace = Some(Grace { until: now + GRACE, app_comes });
                     }
                 }

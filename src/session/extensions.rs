@@ -1,7 +1,7 @@
 //! The extensions that were agreed on, between the frames of the wire and those that the rest of the session
 //! sees: pure.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use bytes::{Bytes, BytesMut};
 use drivetrain_engine::{
@@ -14,12 +14,18 @@ use super::outbox::FRAGMENT;
 /// bounded and does not keep the lock.
 const PIECE: usize = 64 << 10;
 
+/// How much larger a frame may be, beside twice, than the largest message that it may come to: what it comes to is
+/// not known before it is there as a whole. No encoding needs more.
+const WIRE_EXCESS: usize = 64 << 10;
+
 /// The transforms of one session, in the order in which they are applied to what goes out.
 #[derive(Debug)]
 pub(crate) struct Extensions {
     stages: Vec<Stage>,
     /// The reserved bits that they use.
     rsv: Rsv,
+    /// The most bytes of a frame to take.
+    wire: usize,
     /// The most bytes of a frame to hand on.
     room: usize,
     /// The most bytes of a frame to send.
@@ -54,7 +60,6 @@ struct Incoming {
 }
 
 /// The message that goes out.
-#[derive(Debug)]
 struct Outgoing {
     opcode: OpCode,
     rsv: Rsv,
@@ -71,6 +76,7 @@ impl Extensions {
         (!stages.is_empty()).then(|| Self {
             rsv: stages.iter().fold(Rsv::NONE, |all, stage| all | stage.rsv),
             stages,
+            wire: usize::MAX,
             room: PIECE,
             fragment: usize::MAX,
             incoming: Incoming::default(),
@@ -80,14 +86,23 @@ impl Extensions {
         })
     }
 
-    /// Hands on no frame above these limits, and sends none that is larger, nor than a fragment where the transport
+    /// Takes and hands on no frame above these limits, and sends none that is larger, nor than a fragment where the transport
     /// takes them.
     pub(super) fn within(mut self, unit: Unit, limits: Limits) -> Self {
-        self.room = PIECE.min(limits.max_frame_size).min(limits.max_message_size);
+        let Limits { max_frame_size, max_message_size } = limits;
+        let largest = max_message_size.saturating_mul(2).saturating_add(WIRE_EXCESS);
+        self.wire = max_frame_size.min(largest);
+        self.room = PIECE.min(max_frame_size).min(max_message_size);
         if unit == Unit::Frames {
-            self.fragment = FRAGMENT.min(limits.max_frame_size);
+            self.fragment = FRAGMENT.min(max_frame_size);
         }
         self
+    }
+
+    /// The largest frame to take, before it is known what it comes to.
+    #[inline]
+    pub(super) fn max_wire(&self) -> usize {
+        self.wire
     }
 
     /// Whether every message that they transform has a bit that says so.
@@ -284,6 +299,13 @@ impl Outgoing {
             false => (self.opcode, self.rsv),
         };
         RawFrame { fin, rsv, ..RawFrame::new(opcode, payload) }
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { opcode, rsv, held, begun } = self;
+        write!(f, "Outgoing({opcode:?}, {rsv:?}, begun: {begun}, {} bytes)", held.len())
     }
 }
 

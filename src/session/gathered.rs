@@ -1,5 +1,7 @@
 //! A message in fragments, put together for whoever wants it whole: pure.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use drivetrain_engine::{Error, ErrorKind, Frame, Result};
 
@@ -9,7 +11,7 @@ use super::{
 };
 
 /// What is there of the message that the application is to get next.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Gathered {
     /// `None` if there is none.
     kind: Option<MessageKind>,
@@ -61,6 +63,12 @@ impl Gathered {
     }
 }
 
+impl fmt::Debug for Gathered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gathered({:?}, {} bytes)", self.kind, self.payload.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +90,13 @@ mod tests {
         let error = gathered.push(part(None, "cde", true), 4).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooBig);
         assert_eq!(gathered.held(), 0, "nothing is held of it");
+    }
+
+    #[test]
+    fn payloads_are_not_printed() {
+        let mut gathered = Gathered::default();
+        gathered.push(part(Some(MessageKind::Text), "secret", false), 10).unwrap();
+        assert_eq!(format!("{gathered:?}"), "Gathered(Some(Text), 6 bytes)");
     }
 
     #[test]

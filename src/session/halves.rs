@@ -302,12 +302,13 @@ impl Incoming {
     /// # Cancel safety
     /// Safe: a dropped future loses nothing.
     pub async fn receive_deserialized<T: DeserializeOwned>(&mut self) -> Result<T> {
-        converter::installed(self.live.0.config.converter.as_deref())?;
-        if let Some(frame) = poll_fn(|cx| self.poll_receive(cx)).await? {
-            let converter = converter::installed(self.live.0.config.converter.as_deref())?;
+        let Self { live, batch, taken } = self;
+        let shared = live.shared();
+        let converter = converter::installed(shared.config.converter.as_deref())?;
+        if let Some(frame) = poll_fn(|cx| poll_receive(shared, batch, taken, cx)).await? {
             return converter::deserialize(converter, frame);
         }
-        let outcome = self.live.0.with(|state| state.outcome())?;
+        let outcome = shared.with(|state| state.outcome())?;
         Err(Error::new(ErrorKind::Closed, format!("the session is closed: {outcome}"))
             .with_outcome(outcome))
     }
@@ -320,28 +321,12 @@ impl Incoming {
 
     #[inline]
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>>> {
-        if let Some(message) = self.take() {
-            return Poll::Ready(Ok(Some(message)));
-        }
-        let polled = self.live.0.poll_receive(cx, &mut self.batch);
-        if polled.is_pending() {
-            self.batch.release();
-        }
-        polled
-    }
-
-    #[inline]
-    fn take(&mut self) -> Option<Frame> {
-        let message = self.batch.pop()?;
-        // For the keeper, which reads when nobody comes.
-        self.taken = self.taken.wrapping_add(1);
-        self.live.0.taken.store(self.taken, Ordering::Relaxed);
-        Some(message)
+        poll_receive(&self.live.0, &mut self.batch, &mut self.taken, cx)
     }
 
     /// The next message or fragment, for a reader; `None` after a clean end.
     pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrival>>> {
-        match self.take() {
+        match take(&self.live.0, &mut self.batch, &mut self.taken) {
             Some(message) => Poll::Ready(Ok(Some(Arrival::Message(message)))),
             None => self.live.0.poll_part(cx),
         }
@@ -357,6 +342,32 @@ impl Incoming {
     pub(super) fn shared(&self) -> &Shared {
         &self.live.0
     }
+}
+
+#[inline]
+fn poll_receive(
+    shared: &Shared,
+    batch: &mut Batch,
+    taken: &mut u64,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Frame>>> {
+    if let Some(message) = take(shared, batch, taken) {
+        return Poll::Ready(Ok(Some(message)));
+    }
+    let polled = shared.poll_receive(cx, batch);
+    if polled.is_pending() {
+        batch.release();
+    }
+    polled
+}
+
+#[inline]
+fn take(shared: &Shared, batch: &mut Batch, taken: &mut u64) -> Option<Frame> {
+    let message = batch.pop()?;
+    // For the keeper, which reads when nobody comes.
+    *taken = taken.wrapping_add(1);
+    shared.taken.store(*taken, Ordering::Relaxed);
+    Some(message)
 }
 
 impl Stream for Incoming {

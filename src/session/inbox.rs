@@ -1,4 +1,4 @@
-//! What the keeper read while the application did not receive: pure.
+//! What the keeper read while the application did not receive, or not fast enough: pure.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use drivetrain_engine::Frame;
 use super::assembler::Part;
 
 /// What a message or a fragment counts beside its payload, so that empty ones are bounded too.
-const OVERHEAD: usize = 64;
+pub(super) const OVERHEAD: usize = 64;
 
 /// What came in for the application.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, mem};
 
-use drivetrain_engine::{CloseCode, Frame, Outcome};
+use drivetrain_engine::Frame;
 
 /// What keeping a message costs besides its payload, so that empty messages are not free.
 const ENTRY: usize = mem::size_of::<Frame>();
@@ -18,7 +18,7 @@ const ENTRY: usize = mem::size_of::<Frame>();
 /// | [`doubtful`](Self::doubtful) | given to the engine, and so perhaps written to the socket | unknown |
 /// | [`forgotten`](Self::forgotten) | the same, but too long ago to be kept | unknown |
 /// | [`streamed`](Self::streamed) | sent by a [`MessageWriter`](crate::MessageWriter), which nobody keeps | unknown |
-/// | in none of them | before a ping that was answered, or before a Close of this end's that was | yes |
+/// | in none of them | before a ping that was answered; one goes out before this end's Close | yes |
 ///
 /// A WebSocket keeps the order: what arrived is all of what is in none of them, and then, if anything, the
 /// first of the others.
@@ -83,21 +83,12 @@ pub(super) struct Journal {
     /// `None` is a streamed one.
     kept: VecDeque<Option<Frame>>,
     bytes: usize,
-    /// The code of the Close that this end sent before the peer sent one.
-    closed: Option<CloseCode>,
 }
 
 impl Journal {
     /// Begins after so many messages.
     pub(super) fn new(capacity: usize, accepted: u64) -> Self {
-        Self {
-            capacity,
-            first: accepted,
-            confirmed: accepted,
-            kept: VecDeque::new(),
-            bytes: 0,
-            closed: None,
-        }
+        Self { capacity, first: accepted, confirmed: accepted, kept: VecDeque::new(), bytes: 0 }
     }
 
     /// A frame is accepted, when the engine has been given so many messages.
@@ -126,23 +117,9 @@ impl Journal {
         }
     }
 
-    /// This end closes, before a Close of the peer's has come in.
-    pub(super) fn close(&mut self, code: CloseCode) {
-        self.closed.get_or_insert(code);
-    }
-
-    /// What is left when the engine has been given so many messages and the session has ended like this.
-    pub(super) fn report(mut self, given: u64, end: Option<&Outcome>) -> Unconfirmed {
-        // A peer that answers with the same code has read up to it. One with another code may have closed
-        // by itself at the same time.
-        let is_answer = end.is_some_and(|end| {
-            let code = end.received.as_ref().map(|reason| reason.code());
-            end.clean && code.is_some() && code == self.closed
-        });
-        if is_answer {
-            self.confirm(u64::MAX);
-            return Unconfirmed::default();
-        }
+    /// What is left when the engine has been given so many messages and the session has ended. The peer's Close
+    /// says nothing: one that was on its way when this end closed looks like the answer.
+    pub(super) fn report(mut self, given: u64) -> Unconfirmed {
         let doubtful = usize::try_from(given.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let forgotten = self.first.saturating_sub(self.confirmed);
         let kept = self.kept.len();
@@ -167,8 +144,6 @@ fn cost(frame: Option<&Frame>) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use drivetrain_engine::CloseReason;
-
     use super::*;
 
     fn journal(accepted: &[&str], given: u64) -> Journal {
@@ -187,7 +162,7 @@ mod tests {
     fn what_was_given_to_the_engine_is_doubtful_and_the_rest_was_not_sent() {
         let mut journal = journal(&["a", "b", "c", "d"], 0);
         journal.confirm(1);
-        let report = journal.report(3, None);
+        let report = journal.report(3);
         assert_eq!(texts(&report.doubtful), ["b", "c"]);
         assert_eq!(texts(&report.unsent), ["d"]);
         assert_eq!((report.forgotten, report.len()), (0, 3));
@@ -201,7 +176,7 @@ mod tests {
         journal.confirm(7);
         journal.accept(&"a".into(), 10);
         journal.accept(&Frame::Ping("no message".into()), 10);
-        let report = journal.report(11, None);
+        let report = journal.report(11);
         assert_eq!((texts(&report.doubtful), report.len()), (vec!["a"], 1));
     }
 
@@ -211,7 +186,7 @@ mod tests {
         for (given, text) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
             journal.accept(&text.into(), given.min(2) as u64);
         }
-        let report = journal.report(3, None);
+        let report = journal.report(3);
         assert_eq!(report.forgotten, 2, "what was not sent is never forgotten");
         assert_eq!(texts(&report.doubtful), ["c"]);
         assert_eq!(texts(&report.unsent), ["d", "e"]);
@@ -223,7 +198,7 @@ mod tests {
         journal.accept_streamed();
         journal.accept(&"b".into(), 0);
         journal.accept_streamed();
-        let report = journal.report(2, None);
+        let report = journal.report(2);
         assert_eq!((texts(&report.doubtful), texts(&report.unsent)), (vec!["a"], vec!["b"]));
         assert_eq!((report.streamed, report.len()), (2, 4));
     }
@@ -235,29 +210,7 @@ mod tests {
             journal.accept(&"x".into(), given);
         }
         journal.confirm(3);
-        let report = journal.report(5, None);
+        let report = journal.report(5);
         assert_eq!((report.forgotten, report.doubtful.len(), report.unsent.len()), (1, 1, 0));
-    }
-
-    #[test]
-    fn only_the_answer_to_a_close_confirms_what_was_before_it() {
-        let end = |received: u16, clean| {
-            let mut end = Outcome::default();
-            end.received = Some(CloseReason::new(received, "").expect("may travel"));
-            end.clean = clean;
-            end
-        };
-        for (closed, end, confirmed) in [
-            (Some(CloseCode::NORMAL), end(1000, true), true),
-            (Some(CloseCode::NORMAL), end(1001, true), false),
-            (Some(CloseCode::NORMAL), end(1000, false), false),
-            (None, end(1000, true), false),
-        ] {
-            let mut journal = journal(&["a", "b"], 0);
-            if let Some(code) = closed {
-                journal.close(code);
-            }
-            assert_eq!(journal.report(2, Some(&end)).is_empty(), confirmed, "{closed:?} {end:?}");
-        }
     }
 }

@@ -146,8 +146,13 @@ impl Keepalive {
     }
 
     fn look(&self, interval: Duration) -> Duration {
-        (self.timeout(interval) / 4).min(LONGEST_LOOK)
+        second_look(self.timeout(interval))
     }
+}
+
+/// How long after a first look at what came in a peer is judged that has so much time to answer.
+pub(super) fn second_look(timeout: Duration) -> Duration {
+    (timeout / 4).min(LONGEST_LOOK)
 }
 
 fn earlier(at: Instant, by: Duration) -> Instant {

@@ -115,7 +115,15 @@ fn apply(closing: &mut Closing, event: Event, now: Instant) {
         Event::EverythingIsWritten => closing.close_flushed(),
         Event::WritingFails => closing.write_failed(Error::new(ErrorKind::Io, "broken pipe"), now),
         Event::TheStreamEnds => closing.read_ended(None, now),
-        Event::TimePasses(_) => {}
+        // The keeper looks when it is due: before the end, and at it.
+        Event::TimePasses(seconds) => {
+            let now = now + Duration::from_secs(seconds);
+            for _ in 0..2 {
+                if let Some(due) = closing.look_due().filter(|&due| due <= now) {
+                    closing.looked(due);
+                }
+            }
+        }
     }
 }
 

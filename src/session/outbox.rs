@@ -1,6 +1,6 @@
 //! What was accepted for sending and not yet given to the transport: pure.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use bytes::Bytes;
 use drivetrain_engine::{CloseReason, OpCode, RawFrame, Unit};
@@ -28,10 +28,11 @@ pub(super) struct Outbox {
     bytes: usize,
     /// A message is being streamed: no other may begin.
     streaming: bool,
+    /// The payload of a Ping to go out behind the messages and before the Close.
+    last_ping: Option<Bytes>,
     close: Option<CloseReason>,
 }
 
-#[derive(Debug)]
 struct Message {
     /// `Continuation` once its first fragment is out.
     opcode: OpCode,
@@ -55,6 +56,7 @@ impl Outbox {
             messages: VecDeque::new(),
             bytes: 0,
             streaming: false,
+            last_ping: None,
             close: None,
         }
     }
@@ -124,6 +126,11 @@ impl Outbox {
         self.control.push_back(RawFrame::new(opcode, payload));
     }
 
+    /// Takes a Ping that asks whether everything accepted has arrived: it goes out before the Close.
+    pub(super) fn ping_last(&mut self, payload: Bytes) {
+        self.last_ping = Some(payload);
+    }
+
     /// Takes the Close, to go out after everything accepted.
     pub(super) fn close(&mut self, reason: CloseReason) {
         self.close = Some(reason);
@@ -145,6 +152,7 @@ impl Outbox {
     pub(super) fn keep_only_close(&mut self) {
         self.messages.clear();
         self.control.clear();
+        self.last_ping = None;
         self.bytes = 0;
     }
 
@@ -159,6 +167,10 @@ impl Outbox {
             return Some(frame);
         }
         let Some(message) = self.messages.front_mut() else {
+            self.close.as_ref()?;
+            if let Some(payload) = self.last_ping.take() {
+                return Some(RawFrame::new(OpCode::Ping, payload));
+            }
             let reason = self.close.take()?;
             self.closed = true;
             return Some(RawFrame::new(OpCode::Close, reason.to_payload()));
@@ -172,6 +184,13 @@ impl Outbox {
         let Message { opcode, rest, last } = self.messages.pop_front()?;
         self.bytes -= rest.len();
         Some(RawFrame { fin: last, ..RawFrame::new(opcode, rest) })
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { opcode, rest, last } = self;
+        write!(f, "Message({opcode:?}, last: {last}, {} bytes)", rest.len())
     }
 }
 
@@ -222,6 +241,30 @@ mod tests {
     }
 
     #[test]
+    fn the_last_ping_goes_between_what_was_accepted_and_the_close() {
+        for fails in [false, true] {
+            let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 1 << 20);
+            outbox.push(OpCode::Binary, vec![0; FRAGMENT + 1].into());
+            outbox.ping_last("?".into());
+            outbox.close(CloseReason::normal());
+            outbox.push_control(OpCode::Pong, Bytes::new());
+            if fails {
+                outbox.keep_only_close();
+                assert_eq!(drain(&mut outbox), [(OpCode::Close, 2, true)]);
+                continue;
+            }
+            let all = [
+                (OpCode::Pong, 0, true),
+                (OpCode::Binary, FRAGMENT, false),
+                (OpCode::Continuation, 1, true),
+                (OpCode::Ping, 1, true),
+                (OpCode::Close, 2, true),
+            ];
+            assert_eq!(drain(&mut outbox), all);
+        }
+    }
+
+    #[test]
     fn a_transport_of_messages_gets_them_whole() {
         let mut outbox = Outbox::new(Unit::Messages, usize::MAX, 10);
         outbox.push(OpCode::Text, vec![b'x'; 3 * FRAGMENT].into());
@@ -236,6 +279,15 @@ mod tests {
         assert!(outbox.has_room(4) && !outbox.has_room(5));
         outbox.pop();
         assert!(outbox.has_room(5));
+    }
+
+    #[test]
+    fn payloads_are_not_printed() {
+        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 10);
+        outbox.push(OpCode::Text, "secret".into());
+        outbox.push_control(OpCode::Ping, "secret".into());
+        let printed = format!("{outbox:?}");
+        assert!(printed.contains("6 bytes") && !printed.contains("secret"), "{printed}");
     }
 
     #[test]

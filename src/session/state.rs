@@ -6,6 +6,8 @@ mod ending;
 mod reading;
 mod writing;
 
+pub(super) use reading::FAIR_SHARE;
+
 use std::{sync::Arc, task::Waker};
 
 use drivetrain_engine::{
@@ -76,6 +78,8 @@ pub(super) struct State {
     pub(super) received: Fairness,
     pub(super) sent: Fairness,
     closed_here: bool,
+    /// The engine sends Pings.
+    sends_pings: bool,
     end: Option<Outcome>,
     runtime: Arc<dyn Runtime>,
     receiving: Arc<Receiving>,
@@ -131,6 +135,7 @@ impl State {
             received: Fairness::default(),
             sent: Fairness::default(),
             closed_here: false,
+            sends_pings: config.no_pings.is_none(),
             end: None,
             runtime,
             receive_waker: Waker::from(Arc::clone(&receiving)),
@@ -178,9 +183,13 @@ impl State {
 
     /// Keeps what is accepted from now on until it is known to have arrived.
     pub(super) fn keep_journal(&mut self, capacity: usize) {
+        self.journal = Some(Box::new(Journal::new(capacity, self.accepted())));
+    }
+
+    /// How many messages were accepted, with those that wait.
+    fn accepted(&self) -> u64 {
         let ready = self.extensions.as_ref().map_or(0, |extensions| extensions.messages_ready());
-        let accepted = self.counted_out.traffic().messages + ready + self.outbox.messages();
-        self.journal = Some(Box::new(Journal::new(capacity, accepted)));
+        self.counted_out.traffic().messages + ready + self.outbox.messages()
     }
 
     /// Takes this message down, which is accepted now, if there is a journal.
@@ -194,12 +203,12 @@ impl State {
     /// What was accepted and is not known to have arrived; the journal is over.
     pub(super) fn take_unconfirmed(&mut self) -> Unconfirmed {
         let Some(journal) = self.journal.take() else { return Unconfirmed::default() };
-        journal.report(self.counted_out.traffic().messages, self.end.as_ref())
+        journal.report(self.counted_out.traffic().messages)
     }
 
     /// The same if nothing is certain.
     pub(super) fn take_doubtful(&mut self) -> Unconfirmed {
-        self.journal.take().map(|journal| journal.report(u64::MAX, None)).unwrap_or_default()
+        self.journal.take().map(|journal| journal.report(u64::MAX)).unwrap_or_default()
     }
 
     /// Whether this end closed, and before a Close of the peer's came in.
@@ -261,7 +270,7 @@ impl State {
 
     /// When [`tick`](Self::tick) is to be called next.
     pub(super) fn due(&self) -> Option<Instant> {
-        if self.closing.is_open() { self.keepalive.deadline() } else { self.closing.deadline() }
+        if self.closing.is_open() { self.keepalive.deadline() } else { self.closing.look_due() }
     }
 
     /// Does what is due at `now`: pings, the dead peer, the end of closing.
@@ -279,6 +288,9 @@ impl State {
                 }
                 Step::Dead => self.die(),
             }
+        } else if self.closing.look_due().is_some_and(|due| now >= due) {
+            self.read_ahead();
+            self.closing.looked(now);
         }
         self.settle();
     }

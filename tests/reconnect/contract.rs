@@ -6,7 +6,8 @@ use std::{
 };
 
 use drivetrain::{
-    Bytes, Error, ErrorKind, Frame, MessageKind, NegotiatedExtension, OpCode, RawFrame, Result,
+    Bytes, CloseReason, Error, ErrorKind, Frame, MessageKind, NegotiatedExtension, OpCode,
+    RawFrame, Result,
     extension::{Extension, MessagePart, Role, Transform},
     reconnect::{Backoff, Event, ReconnectingSession, Unconfirmed},
     testing::Peer,
@@ -270,6 +271,48 @@ fn a_close_of_the_peer_confirms_nothing() {
         assert!(lost.outcome.clean);
         assert_eq!(texts(&lost.unconfirmed.doubtful), ["one"], "{code}");
     }
+}
+
+/// The peer's Close was on its way: it looks like the answer to this end's, and is none.
+#[test]
+fn a_close_that_crosses_this_ends_confirms_nothing() {
+    for arrives_first in [false, true] {
+        let (server, mut session, mut peer) = open();
+        send(&server, &session, "one");
+        peer.set_writable(!arrives_first);
+        let outgoing = session.sender();
+        let mut closing = pin!(outgoing.close(CloseReason::normal()));
+        assert!(server.runtime.poll_now(closing.as_mut()).is_none());
+        peer.send(close_frame(1000));
+        server.runtime.settle();
+        peer.set_writable(true);
+        assert!(server.runtime.poll_now(closing).unwrap().unwrap().clean);
+        let left = server.disconnected(&mut session).unconfirmed;
+        assert_eq!(texts(&left.doubtful), ["one"]);
+    }
+}
+
+/// The ping before the Close goes out behind everything.
+#[test]
+fn what_waits_when_this_end_closes_is_confirmed_too() {
+    let (server, mut session, mut peer) = open();
+    peer.set_writable(false);
+    let big = "x".repeat(60_000);
+    for text in ["first", &big, &big, "queued"] {
+        send(&server, &session, text);
+    }
+    let sender = session.sender();
+    let mut closing = pin!(sender.close(CloseReason::normal()));
+    assert!(server.runtime.poll_now(closing.as_mut()).is_none());
+    peer.set_writable(true);
+    server.runtime.settle();
+    let frames: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
+    let opcodes: Vec<_> = frames.iter().map(|frame| frame.opcode).collect();
+    assert_eq!(opcodes[opcodes.len() - 2..], [OpCode::Ping, OpCode::Close]);
+    peer.send(RawFrame::new(OpCode::Pong, frames[frames.len() - 2].payload.clone()));
+    peer.send(close_frame(1000));
+    assert!(server.runtime.poll_now(closing).unwrap().unwrap().clean);
+    assert!(server.disconnected(&mut session).unconfirmed.is_empty());
 }
 
 #[test]

@@ -188,6 +188,43 @@ fn the_examples_of_section_7_2_3_are_read() {
     assert_eq!(read(&[0xf2, 0x00, 0x11, 0x00, 0x00]), "Hello");
 }
 
+/// Section 7.2.2: what is appended is not the rest of an empty block then.
+#[test]
+fn a_message_that_is_cut_off_is_refused() {
+    let read = |message: &[u8], cut: usize, size: usize, room: usize| {
+        inflated(&mut *transform("", Role::Client), &message[..cut], size, room)
+    };
+    let refused = |message: &[u8], cut: usize| {
+        for (size, room) in [(usize::MAX, ROOM), (7, 100)] {
+            let error = read(message, cut, size, room);
+            let error = error.expect_err(&format!("{cut} of {} bytes", message.len()));
+            assert_eq!(error.kind(), ErrorKind::Protocol);
+            assert_eq!(error.close_code(), Some(CloseCode::INVALID_PAYLOAD));
+        }
+    };
+    for plain in [&b"Hello"[..], &sample(3000, 1), &b"abc".repeat(99), b""] {
+        for level in [1, 6] {
+            let sender = PermessageDeflate::new().min_size(0).level(level);
+            let mut sender = sender.accept(&agreed(""), Role::Server).expect("it can be");
+            let (_, whole) = deflated(&mut *sender, plain, usize::MAX);
+            (0..whole.len()).for_each(|cut| refused(&whole, cut));
+            assert_eq!(read(&whole, whole.len(), 7, 100).expect("valid"), plain);
+        }
+    }
+    // A block without compression. Where it begins, the message could have ended; and it could lack just as much as
+    // is appended.
+    let stored = [0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00];
+    assert_eq!(read(&stored, 1, 1, 1).expect("valid"), "");
+    [0].into_iter().chain(2..stored.len()).for_each(|cut| refused(&stored, cut));
+}
+
+/// What is left out is not there twice.
+#[test]
+fn a_message_whose_end_was_not_cut_off_is_refused() {
+    let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00, 0x00, 0xff, 0xff];
+    assert!(inflated(&mut *transform("", Role::Client), &hello, usize::MAX, ROOM).is_err());
+}
+
 #[test]
 fn messages_go_on_after_last_blocks() {
     let last = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];

@@ -193,3 +193,14 @@ fn the_result_is_fragmented_with_the_bits_on_the_first_frame() {
     assert_eq!(sent(Unit::Frames, 10, &[9]), [first(10, true)]);
     assert_eq!(sent(Unit::Messages, 10, &[100]), [first(101, true)]);
 }
+
+#[test]
+fn payloads_are_not_printed() {
+    let mut ours = letters();
+    ours.outgoing(RawFrame::new(OpCode::Text, "secret").not_final()).expect("valid");
+    let held = format!("{ours:?}");
+    assert!(held.contains("8 bytes") && !held.contains("secret"), "{held}");
+    ours.outgoing(RawFrame::new(OpCode::Continuation, "secret")).expect("valid");
+    let ready = format!("{ours:?}");
+    assert!(ready.contains("14 bytes") && !ready.contains("secret"), "{ready}");
+}

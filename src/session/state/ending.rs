@@ -11,8 +11,9 @@ impl State {
     pub(in super::super) fn close(&mut self, reason: CloseReason) {
         if self.end.is_none() && self.closing.close(&reason, self.runtime.now()) {
             self.closed_here = true;
-            if let Some(journal) = &mut self.journal {
-                journal.close(reason.code());
+            if self.journal.is_some() && self.sends_pings {
+                let (_, payload) = self.pings.start(self.runtime.now(), self.accepted());
+                self.outbox.ping_last(payload);
             }
             self.outbox.close(reason);
             self.closing_begins();
@@ -79,14 +80,15 @@ impl State {
 
     /// The peer broke a rule: the Close goes out before anything that waits.
     pub(super) fn fail(&mut self, error: Error) {
+        if let Some(extensions) = &mut self.extensions {
+            extensions.stop();
+        }
         if self.closing.error().is_some() {
+            self.outbox.keep_only_close();
             let _ = self.read_ended(Some(error)); // the first error is the one reported
             return;
         }
         self.trace.note(&mut self.after.notes, || Note::Violation(error.clone()));
-        if let Some(extensions) = &mut self.extensions {
-            extensions.stop();
-        }
         let text = error.to_string();
         match self.closing.failed(error, &text, self.runtime.now()) {
             Some(reason) => self.outbox.close_now(reason),
@@ -150,10 +152,9 @@ impl State {
         if let Some(mut transport) = self.transport.take() {
             // Ends the stream in good order if that needs no waiting; dropping it ends it anyway.
             let _ = transport.poll_close(&mut Context::from_waker(Waker::noop()));
-            self.after.dropped = Some(transport);
+            self.after.dropped = Some((transport, self.extensions.take()));
         }
         self.outbox.clear();
-        self.extensions = None;
         self.dirty = false;
         self.wake_watchers();
         self.after.wake.extend(self.receiving.take_app());

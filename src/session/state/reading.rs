@@ -17,6 +17,9 @@ use super::{
 };
 use bytes::Bytes;
 
+/// How many frames the keeper reads before others have their turn.
+pub(in super::super) const FAIR_SHARE: usize = 64;
+
 impl State {
     /// Takes a message that the keeper has read.
     #[inline]
@@ -111,7 +114,7 @@ impl State {
             if let Some(rest) = extensions.pull() {
                 return self.take_frame(rest.map(Some), held);
             }
-            max_payload = self.limits.max_frame_size; // what a message comes to is not known before
+            max_payload = extensions.max_wire(); // what a message comes to is not known before
         }
         let buffered = match self.held_back.take() {
             None if self.starved => None,
@@ -290,7 +293,6 @@ impl State {
     /// Reads what there is into the inbox, on the application's behalf. Returns whether there may be
     /// more, after a fair share.
     pub(in super::super) fn read_ahead(&mut self) -> bool {
-        const FAIR_SHARE: usize = 64;
         for _ in 0..FAIR_SHARE {
             // Of a message that is being read nothing is thrown away: the reader may be slow.
             let waits = self.closing.is_open() || self.has_reader;

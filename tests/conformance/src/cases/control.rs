@@ -29,6 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(a_ping_is_answered_while_the_application_only_sends),
         case(a_ping_is_answered_while_the_application_computes),
         case(a_ping_is_answered_after_the_application_received),
+        case(a_ping_is_answered_behind_what_a_slow_application_has_not_taken),
         case(a_pong_has_the_payload_of_its_ping),
         case(a_pong_nobody_asked_for_is_ignored),
         case(ping_gives_the_round_trip).needs(&[SendPing]),
@@ -92,6 +93,31 @@ async fn a_ping_is_answered_after_the_application_received(cx: Context) -> Verdi
     text(&mut session).await?;
     session.send("busy now").await?;
     cx.within(DUE, "the pong comes", peer.frame_of(opcode::PONG)).await??;
+    Ok(())
+}
+
+/// Within a second, though the application takes one message after the other, and is far behind.
+async fn a_ping_is_answered_behind_what_a_slow_application_has_not_taken(cx: Context) -> Verdict {
+    const MESSAGES: usize = 400;
+    let mut peer = cx.peer(Polite, |conn| {
+        for number in 0..MESSAGES {
+            conn.feed(&WireFrame::text(number.to_string()));
+        }
+        conn.send(&WireFrame::ping("there?"))
+    });
+    let mut session = peer.connect().await?;
+    let mut taken = 0;
+    let slowly = async {
+        loop {
+            assert_eq!(text(&mut session).await?, taken.to_string());
+            taken += 1;
+            cx.sleep(Duration::from_millis(300)).await;
+        }
+    };
+    until_pong(&cx, &mut peer, slowly).await?;
+    for number in taken..MESSAGES {
+        assert_eq!(text(&mut session).await?, number.to_string());
+    }
     Ok(())
 }
 

@@ -28,6 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(an_answer_that_cannot_be_fails_the_handshake),
         case(a_required_extension_that_is_declined_closes_with_1010),
         case(a_bomb_is_too_big),
+        case(a_frame_that_no_message_within_the_limit_needs_is_too_big),
         case(what_is_no_compressed_data_is_refused),
         case(bits_that_nobody_agreed_on_are_a_violation),
         case(two_extensions_are_applied_in_the_servers_order),
@@ -313,11 +314,30 @@ pub(super) async fn a_bomb_is_too_big(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Close 1007, for compressed data that is none and for text that is none.
+/// Close 1009, as of one that needs no extension: it would be held as a whole before it is known to come to nothing.
+async fn a_frame_that_no_message_within_the_limit_needs_is_too_big(cx: Context) -> Verdict {
+    let payload = [&[0x00, 0x00, 0x00, 0xFF, 0xFF].repeat(40_000)[..], &[0x00]].concat();
+    let server = sending(&cx, NAME, vec![WireFrame { rsv: 4, ..WireFrame::binary(payload) }]);
+    for (limit, is_fine) in [(100_000, true), (20_000, false)] {
+        let plugin = WebSockets::new().extension(deflate()).max_message_size(limit);
+        let mut session = cx.client_with(plugin)?.web_socket(server.ws_url("/")).connect().await?;
+        if is_fine {
+            assert_eq!(message(&mut session).await?, Frame::from(Vec::new()));
+            continue;
+        }
+        let outcome = ends_with(&mut session, ErrorKind::TooBig).await?;
+        assert_eq!(outcome.sent.map(|reason| u16::from(reason.code())), Some(1009));
+    }
+    Ok(())
+}
+
+/// Close 1007, for compressed data that is none or lacks its end, and for text that is none.
 async fn what_is_no_compressed_data_is_refused(cx: Context) -> Verdict {
     let garbage = WireFrame { rsv: 4, ..WireFrame::binary([0xFF; 50]) };
     let not_text = DeflatePeer::new(true, true).compress(opcode::TEXT, &[0xFF; 50]);
-    for frame in [garbage, not_text] {
+    let mut cut_off = DeflatePeer::new(true, true).compress(opcode::BINARY, &noise(5000));
+    cut_off.payload.pop();
+    for frame in [garbage, not_text, cut_off] {
         let server = sending(&cx, NAME, vec![frame]);
         let mut session = connect(&cx, &server, deflate()).await?;
         let outcome = ends_with(&mut session, ErrorKind::Protocol).await?;
