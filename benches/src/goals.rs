@@ -61,6 +61,21 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
         goals.extend(ahead_of_every_library(compared));
     }
     if let Some(memory) = &results.memory {
+        let used = |name: &str| {
+            let row = memory.rows.iter().find(|row| row.who.contender == name)?;
+            Some(row.after_a_message as f64)
+        };
+        goals.push(Goal::new(
+            format!("{NATIVE}: bytes a used session, through HTTP"),
+            AtMost(12_288.0),
+            Spread::of(used(NATIVE)),
+        ));
+        let over = used("native, over TCP").and_then(|bytes| Some(bytes - used(LIMIT)?));
+        goals.push(Goal::new(
+            format!("{NATIVE}, over TCP: bytes a used session, above those of {LIMIT}"),
+            AtMost(6_144.0),
+            Spread::of(over),
+        ));
         for row in memory.rows.iter().filter(|row| row.who.is_ours) {
             let name = &row.who.contender;
             let used = Spread::of([row.after_a_message as f64]);

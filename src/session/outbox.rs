@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, fmt};
 
 use bytes::Bytes;
-use drivetrain_engine::{CloseReason, OpCode, RawFrame, Unit};
+use drivetrain_engine::{CloseReason, Limits, OpCode, RawFrame, Unit};
 
 /// A message above this is sent in fragments of this size, so that control frames do not wait for it
 /// and no buffer below grows to its size.
@@ -19,6 +19,8 @@ const MOST_CONTROL: usize = 64;
 pub(super) struct Outbox {
     /// The largest fragment; without a limit where the transport takes whole messages only.
     fragment: usize,
+    /// The largest message that goes out as it is.
+    whole: usize,
     capacity: usize,
     /// The Close is out: nothing may follow it.
     closed: bool,
@@ -42,14 +44,16 @@ struct Message {
 }
 
 impl Outbox {
-    /// A queue of at most `capacity` bytes for a transport of this unit, which sends no frame above
-    /// `max_frame_size` if it can.
-    pub(super) fn new(unit: Unit, max_frame_size: usize, capacity: usize) -> Self {
+    /// A queue of at most `capacity` bytes for a transport of this unit, which sends no frame above the limit for
+    /// frames if it can.
+    pub(super) fn new(unit: Unit, limits: Limits, capacity: usize) -> Self {
+        let fragment = match unit {
+            Unit::Frames => FRAGMENT.min(limits.max_frame_size),
+            _ => usize::MAX,
+        };
         Self {
-            fragment: match unit {
-                Unit::Frames => FRAGMENT.min(max_frame_size),
-                _ => usize::MAX,
-            },
+            fragment,
+            whole: fragment.min(limits.max_message_size),
             capacity,
             closed: false,
             control: VecDeque::new(),
@@ -90,7 +94,7 @@ impl Outbox {
     /// Whether nothing waits, no other message is being streamed, and this one need not be split: it may pass
     /// the queue by.
     pub(super) fn may_pass(&self, size: usize) -> bool {
-        !self.streaming && self.is_empty() && size <= self.fragment
+        !self.streaming && self.is_empty() && size <= self.whole
     }
 
     /// Whether a message is being streamed.
@@ -198,13 +202,18 @@ impl fmt::Debug for Message {
 mod tests {
     use super::*;
 
+    fn outbox(unit: Unit, capacity: usize) -> Outbox {
+        let limits = Limits { max_frame_size: usize::MAX, max_message_size: usize::MAX };
+        Outbox::new(unit, limits, capacity)
+    }
+
     fn drain(outbox: &mut Outbox) -> Vec<(OpCode, usize, bool)> {
         std::iter::from_fn(|| outbox.pop()).map(|f| (f.opcode, f.payload.len(), f.fin)).collect()
     }
 
     #[test]
     fn long_messages_are_split_and_control_frames_go_between() {
-        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 1 << 20);
+        let mut outbox = outbox(Unit::Frames, 1 << 20);
         outbox.push(OpCode::Binary, vec![0; 2 * FRAGMENT + 1].into());
         let first = outbox.pop().expect("a fragment");
         assert_eq!(
@@ -225,7 +234,7 @@ mod tests {
 
     #[test]
     fn parts_are_fragments_of_one_message_and_no_other_begins_between_them() {
-        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 1 << 20);
+        let mut outbox = outbox(Unit::Frames, 1 << 20);
         outbox.set_streaming(true);
         outbox.push_part(OpCode::Text, vec![0; FRAGMENT + 1].into(), false);
         assert!(!outbox.has_room(0) && outbox.has_room_for_part(1));
@@ -243,7 +252,7 @@ mod tests {
     #[test]
     fn the_last_ping_goes_between_what_was_accepted_and_the_close() {
         for fails in [false, true] {
-            let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 1 << 20);
+            let mut outbox = outbox(Unit::Frames, 1 << 20);
             outbox.push(OpCode::Binary, vec![0; FRAGMENT + 1].into());
             outbox.ping_last("?".into());
             outbox.close(CloseReason::normal());
@@ -266,14 +275,14 @@ mod tests {
 
     #[test]
     fn a_transport_of_messages_gets_them_whole() {
-        let mut outbox = Outbox::new(Unit::Messages, usize::MAX, 10);
+        let mut outbox = outbox(Unit::Messages, 10);
         outbox.push(OpCode::Text, vec![b'x'; 3 * FRAGMENT].into());
         assert_eq!(drain(&mut outbox), [(OpCode::Text, 3 * FRAGMENT, true)]);
     }
 
     #[test]
     fn room_is_counted_in_bytes_and_one_message_always_fits() {
-        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 10);
+        let mut outbox = outbox(Unit::Frames, 10);
         assert!(outbox.has_room(1000));
         outbox.push(OpCode::Binary, vec![0; 6].into());
         assert!(outbox.has_room(4) && !outbox.has_room(5));
@@ -283,7 +292,7 @@ mod tests {
 
     #[test]
     fn payloads_are_not_printed() {
-        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 10);
+        let mut outbox = outbox(Unit::Frames, 10);
         outbox.push(OpCode::Text, "secret".into());
         outbox.push_control(OpCode::Ping, "secret".into());
         let printed = format!("{outbox:?}");
@@ -292,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_pings_keeps_only_the_latest_pongs() {
-        let mut outbox = Outbox::new(Unit::Frames, usize::MAX, 10);
+        let mut outbox = outbox(Unit::Frames, 10);
         for i in 0..=u8::MAX {
             outbox.push_control(OpCode::Pong, vec![i].into());
         }

@@ -107,11 +107,7 @@ impl State {
             assembler: Assembler::new(config.limits, duties),
             extensions: None,
             limits: config.limits,
-            outbox: Outbox::new(
-                duties.unit,
-                config.limits.max_frame_size,
-                config.outgoing_capacity,
-            ),
+            outbox: Outbox::new(duties.unit, config.limits, config.outgoing_capacity),
             journal: None,
             closing: Closing::new(config.close_timeout),
             keepalive: Keepalive::new(config.ping_interval, config.ping_timeout, stagger, now),

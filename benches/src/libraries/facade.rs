@@ -127,17 +127,78 @@ impl Library for Facade {
     }
 
     async fn connect_bare(&self, server: SocketAddr) -> Result<Option<Box<dyn Any + Send>>> {
-        let socket = self.client.web_socket(format!("ws://{server}/echo"));
-        let mut connection = socket.connect_raw().await?;
-        connection.send(RawFrame::new(OpCode::Text, vec![b'x'; 32])).await?;
-        connection.receive().await?;
-        Ok(Some(Box::new(connection)))
+        bare(&self.client, server).await
     }
 
     async fn connect_over(&self, wire: Wire, path: &str) -> Result<Session> {
         let client = (self.over)(wire)?;
         Ok(client.web_socket(format!("ws://localhost{path}")).connect().await?)
     }
+}
+
+/// Our own frames on a TCP stream that the caller has dialled, as an engine that knows nothing of it.
+#[cfg(feature = "native")]
+pub(crate) struct OverTcp(Executor);
+
+#[cfg(feature = "native")]
+impl OverTcp {
+    pub(crate) fn new() -> Result<Self> {
+        Executor::tokio().map(Self)
+    }
+
+    async fn client(server: SocketAddr) -> Result<HttpClient> {
+        let stream = tokio::net::TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        client(engine::Native::over(stream))
+    }
+}
+
+#[cfg(feature = "native")]
+impl Library for OverTcp {
+    type Socket = Session;
+    type InMemory = Session;
+
+    fn name(&self) -> &str {
+        "native, over TCP"
+    }
+
+    fn engine(&self) -> &'static str {
+        "native, over TCP"
+    }
+
+    fn is_ours(&self) -> bool {
+        true
+    }
+
+    fn counts(&self) -> bool {
+        false
+    }
+
+    fn executor(&self) -> &Executor {
+        &self.0
+    }
+
+    async fn connect(&self, server: SocketAddr, path: &str) -> Result<Session> {
+        let client = Self::client(server).await?;
+        Ok(client.web_socket(format!("ws://{server}{path}")).connect().await?)
+    }
+
+    async fn connect_bare(&self, server: SocketAddr) -> Result<Option<Box<dyn Any + Send>>> {
+        bare(&Self::client(server).await?, server).await
+    }
+
+    async fn connect_over(&self, wire: Wire, path: &str) -> Result<Session> {
+        native()?.connect_over(wire, path).await
+    }
+}
+
+/// A connection without a session, after a message each way.
+async fn bare(client: &HttpClient, server: SocketAddr) -> Result<Option<Box<dyn Any + Send>>> {
+    let socket = client.web_socket(format!("ws://{server}/echo"));
+    let mut connection = socket.connect_raw().await?;
+    connection.send(RawFrame::new(OpCode::Text, vec![b'x'; 32])).await?;
+    connection.receive().await?;
+    Ok(Some(Box::new(connection)))
 }
 
 impl Sending for Session {

@@ -28,6 +28,8 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
     Ok(vec![
         #[cfg(feature = "native")]
         contender(facade::native()?),
+        #[cfg(feature = "native")]
+        only(facade::OverTcp::new()?, is_ping_pong),
         #[cfg(feature = "tungstenite")]
         contender(facade::tungstenite()?),
         #[cfg(feature = "tungstenite")]

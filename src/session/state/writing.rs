@@ -98,8 +98,7 @@ impl State {
         };
         let bytes = payload.len();
         let Some(transport) = &mut self.transport else { return false };
-        if bytes > self.limits.max_message_size
-            || self.extensions.is_some()
+        if self.extensions.is_some()
             || self.journal.is_some()
             || !self.closing.is_open()
             || !self.outbox.may_pass(bytes)

@@ -23,8 +23,8 @@ use crate::map::{self, Stop};
 /// task to itself.
 const DRAIN_AT_MOST: usize = 256 << 10;
 
-/// Payloads up to this size are copied out, larger ones are slices of the library's buffer. While a slice of it is
-/// alive the library begins another one, of 8 KiB, and reads no more at a time.
+/// Payloads up to this size are copied out where several came together, others are slices of the library's buffer.
+/// While a slice of it is alive the library begins another one, of 8 KiB, and reads no more at a time.
 const COPIED: usize = 1 << 10;
 
 type Library = WebSocket<Gate>;
@@ -128,7 +128,7 @@ impl Reader {
         }
         let limit = self.options.limit(max_payload);
         let frame = self.read_buffered(limit)?;
-        Some(frame.and_then(|frame| self.accept(frame, limit)))
+        Some(frame.and_then(|frame| self.accept_copied(frame, limit)))
     }
 
     /// The payload of that frame, where it lies, if it is a whole Text that is not longer than this; any other waits
@@ -154,7 +154,7 @@ impl Reader {
                 Some(&self.lent)
             }
             frame => {
-                self.parked = Some(self.accept(frame, limit));
+                self.parked = Some(self.accept_copied(frame, limit));
                 None
             }
         }
@@ -191,6 +191,15 @@ impl Reader {
         }
     }
 
+    /// Takes a frame behind the one that a read has brought: a short one as a copy.
+    fn accept_copied(&mut self, frame: Frame<'static>, limit: usize) -> Result<RawFrame, Error> {
+        let mut frame = self.accept(frame, limit)?;
+        if frame.payload.len() <= COPIED {
+            frame.payload = Bytes::copy_from_slice(&frame.payload);
+        }
+        Ok(frame)
+    }
+
     /// Takes the frame that a read has brought.
     #[inline]
     fn accept(&mut self, frame: Frame<'static>, limit: usize) -> Result<RawFrame, Error> {
@@ -208,8 +217,7 @@ impl Reader {
             self.renew();
         }
         let payload = match frame.payload {
-            Payload::Bytes(bytes) if length > COPIED => bytes.freeze(),
-            Payload::Bytes(bytes) => Bytes::copy_from_slice(&bytes),
+            Payload::Bytes(bytes) => bytes.freeze(),
             other => Bytes::from(Vec::from(other)),
         };
         Ok(RawFrame { fin: frame.fin, rsv: Rsv::NONE, opcode, payload })
