@@ -80,10 +80,6 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
             let name = &row.who.contender;
             let used = Spread::of([row.after_a_message as f64]);
             goals.push(Goal::new(format!("{name}: bytes a used session"), AtMost(24_576.0), used));
-            let session =
-                row.without_session.map(|bytes| row.after_a_message as f64 - bytes as f64);
-            let what = format!("{name}: bytes a used session, above the connection's");
-            goals.push(Goal::new(what, AtMost(2_048.0), Spread::of(session)));
         }
     }
     if let Some(sessions) = &results.sessions {

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use crate::Transport;
 
 /// Which end of the connection this is: it decides who masks (RFC 6455 section 5.3).
@@ -209,8 +211,12 @@ impl Connection {
     }
 
     /// The response that accepted the handshake, where the engine can show it. Default: none.
+    ///
+    /// Its headers are copied: as an HTTP library has read them they are slices of its read buffer, which would
+    /// live as long as the connection.
     #[must_use]
-    pub fn with_response(mut self, response: http::Response<()>) -> Self {
+    pub fn with_response(mut self, mut response: http::Response<()>) -> Self {
+        *response.headers_mut() = copied(response.headers());
         self.response = Some(response);
         self
     }
@@ -270,6 +276,18 @@ impl Connection {
     }
 }
 
+/// The same headers in memory of their own.
+fn copied(headers: &HeaderMap) -> HeaderMap {
+    let copy = |(name, value): (&HeaderName, &HeaderValue)| {
+        // What is a name or a value is one when it is copied.
+        let name = HeaderName::from_bytes(name.as_ref()).unwrap_or_else(|_| name.clone());
+        let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
+        copy.set_sensitive(value.is_sensitive());
+        (name, copy)
+    };
+    headers.iter().map(copy).collect()
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
@@ -284,3 +302,28 @@ impl fmt::Debug for Connection {
 
 #[derive(Clone)]
 struct Attached(Arc<Mutex<Option<Connection>>>);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn headers_of_the_response_do_not_keep_what_they_were_read_into() {
+        let read = Bytes::from(vec![b'a'; 8192]);
+        let slice = |length| HeaderValue::from_maybe_shared(read.slice(..length)).expect("a value");
+        let mut headers = HeaderMap::new();
+        for length in [3, 40] {
+            headers.append("set-cookie", slice(length));
+        }
+        let mut secret = HeaderValue::from_bytes(b"\xe9\t\xff").expect("a value");
+        secret.set_sensitive(true);
+        headers.append("x-custom", secret);
+        let copy = copied(&headers);
+        assert_eq!(copy, headers);
+        assert!(copy["x-custom"].is_sensitive());
+        drop(headers);
+        assert!(read.is_unique(), "nothing is left of it");
+    }
+}
