@@ -11,6 +11,8 @@ mod faults;
 mod garbage;
 #[path = "mock/http.rs"]
 mod http;
+#[path = "mock/scripts.rs"]
+mod scripts;
 #[path = "mock/time.rs"]
 mod time;
 #[path = "mock/web_sockets.rs"]
@@ -23,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use drivetrain::{HttpClient, Result, Session, testing::MockEngine};
+use drivetrain::{Frame, HttpClient, Result, Session, testing::MockEngine};
 
 const SECOND: Duration = Duration::from_secs(1);
 const URL: &str = "ws://example.com/chat";
@@ -68,4 +70,8 @@ async fn while_time_passes<T>(
         Poll::Pending => moving.as_mut().poll(cx),
     })
     .await
+}
+
+fn text(frame: Option<Frame>) -> String {
+    frame.unwrap().into_text().unwrap().to_string()
 }

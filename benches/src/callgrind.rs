@@ -94,6 +94,9 @@ fn count_in(folder: &Path, contender: &str, works: &[Work]) -> Result<Vec<Counte
     output(
         Command::new("valgrind")
             .args(["--tool=callgrind", "--dump-before=*callgrind::mark*"])
+            // Counting stops where these begin, until they return: they stand for the system and the peer.
+            .args(["--toggle-collect=*Wire::read*", "--toggle-collect=*Wire::write*"])
+            .arg("--collect-atstart=yes")
             .arg(format!("--callgrind-out-file={profiles}"))
             .arg(std::env::current_exe()?)
             .args(["count", contender])

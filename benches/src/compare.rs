@@ -8,6 +8,7 @@ use crate::{
     Result,
     arguments::Arguments,
     contender::Contender,
+    cores,
     libraries::{self, LIMIT},
     sample::{Latency, Sample},
     server::Server,
@@ -121,8 +122,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Compared> {
     for round in 1..=arguments.rounds {
         eprint!("\rround {round} of {}", arguments.rounds);
         for (worker, row) in &mut runs {
+            let worker = &mut workers[*worker];
+            let processes = [server.process(), worker.process()];
+            let _shared =
+                (row.work == Work::PING_PONG).then(|| cores::Shared::by(&processes)).transpose()?;
             let then = server.busy()?;
-            let sample = workers[*worker].measure(row.work, row.messages)?;
+            let sample = worker.measure(row.work, row.messages)?;
             let server_busy = server.busy_since(&then)?;
             row.samples.push(Sample { server_busy, ..sample });
         }

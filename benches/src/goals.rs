@@ -1,9 +1,12 @@
 //! What the figures have to come to, and what they came to.
 
+use std::cmp::Ordering;
+
 use serde::Serialize;
 
 use crate::{
     compare::{Compared, Row},
+    libraries::LIMIT,
     results::Results,
     sample::Sample,
     spread::Spread,
@@ -14,6 +17,12 @@ use crate::{
 /// What everybody has.
 const PLAIN: &str = "tokio-tungstenite";
 const SPLIT: &str = "tokio-tungstenite, split";
+
+/// Ours.
+const NATIVE: &str = "native";
+
+/// Whom it has to be ahead of.
+const PEERS: [&str; 4] = [PLAIN, "raw fastwebsockets", "tokio-websockets", "yawc"];
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Goal {
@@ -49,6 +58,7 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     if let Some(compared) = &results.work {
         goals.extend(faster_than_natural_use(compared));
         goals.extend(session_overhead(compared));
+        goals.extend(ahead_of_every_library(compared));
     }
     if let Some(memory) = &results.memory {
         for row in memory.rows.iter().filter(|row| row.who.is_ours) {
@@ -76,6 +86,12 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
         }));
     }
     if let Some(instructions) = &results.instructions {
+        for (shape, bound) in [(Shape::Receive, 400.0), (Shape::Send, 350.0)] {
+            let work = Work::new(shape, 32);
+            let counted = instructions.counts.of(NATIVE, &work.to_string());
+            let what = format!("{NATIVE}: instructions of {work}");
+            goals.push(Goal::new(what, AtMost(bound), Spread::of(counted.map(|each| each as f64))));
+        }
         goals.extend(instructions.above_raw(Work::new(Shape::Receive, 32)).into_iter().map(
             |(pair, above)| {
                 let what = format!("{pair}: instructions of receive 32 B above the library's");
@@ -114,6 +130,46 @@ fn faster_than_natural_use(compared: &Compared) -> Vec<Option<Goal>> {
             let what = format!("{name}: rate of {work} / {PLAIN}");
             goals.push(Goal::new(what, AtLeast(bound), raw.by(ours, |sample| Some(sample.wall))));
         }
+    }
+    goals
+}
+
+/// What our own frames have to come to, against the limit and the best of the others.
+fn ahead_of_every_library(compared: &Compared) -> Vec<Option<Goal>> {
+    let by_limit = |work: Work, figure: fn(&Sample) -> Option<f64>| {
+        compared.row(work, NATIVE)?.by(compared.row(work, LIMIT)?, figure)
+    };
+    let rate_by = |work: Work, other: Option<&Row>| {
+        other?.by(compared.row(work, NATIVE)?, |sample| Some(sample.wall))
+    };
+    let ping_pong = Work::PING_PONG;
+    let cpu = by_limit(ping_pong, |sample| Some(sample.cpu));
+    let p50 = by_limit(ping_pong, |sample| Some(sample.latency?.p50));
+    let [small, large] = [32, 1024].map(|size| Work::new(Shape::Receive, size));
+    let mut goals = vec![
+        Goal::new(format!("{NATIVE}: CPU of a ping-pong / {LIMIT}"), AtMost(1.06), cpu),
+        Goal::new(format!("{NATIVE}: p50 of a ping-pong / {LIMIT}"), AtMost(1.1), p50),
+        Goal::new(
+            format!("{NATIVE}: rate of {small} / {PLAIN}"),
+            AtLeast(2.5),
+            rate_by(small, compared.row(small, PLAIN)),
+        ),
+        Goal::new(
+            format!("{NATIVE}: rate of {large} / {LIMIT}"),
+            AtLeast(0.9),
+            rate_by(large, compared.row(large, LIMIT)),
+        ),
+    ];
+    for (window, bound) in [(256, 8.0), (64, 6.0)] {
+        let work = Work::new(Shape::EchoSend(window), 32);
+        let wall = |row: &&Row| row.spread(|sample| sample.wall).map(|wall| wall.median);
+        let best = PEERS
+            .iter()
+            .filter_map(|peer| compared.row(work, peer))
+            .min_by(|one, other| wall(one).partial_cmp(&wall(other)).unwrap_or(Ordering::Equal));
+        let peer = best.map_or("its best peer", |row| &row.who.contender);
+        let what = format!("{NATIVE}: rate of {work} / {peer}, the best of its peers");
+        goals.push(Goal::new(what, AtLeast(bound), rate_by(work, best)));
     }
     goals
 }

@@ -131,7 +131,8 @@ fn growth(before: u64, now: u64) -> f64 {
 }
 
 impl Counts {
-    fn of(&self, contender: &str, work: &str) -> Option<u64> {
+    /// That of this contender for this work.
+    pub(crate) fn of(&self, contender: &str, work: &str) -> Option<u64> {
         self.instructions.get(contender)?.get(work).copied()
     }
 

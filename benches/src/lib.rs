@@ -12,7 +12,7 @@
 //! | `work`, `socket`, `contender`, `libraries` | what is done, by whom |
 //! | `worker`, `partner` | each contender in a process of its own |
 //! | `server`, `service` | the other side, in a process of its own |
-//! | `clock` | time, CPU time and resident memory |
+//! | `clock`, `cores` | time, CPU time and resident memory; where processes run |
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 
 mod arguments;
@@ -20,6 +20,7 @@ mod callgrind;
 mod clock;
 mod compare;
 mod contender;
+mod cores;
 mod fairness;
 mod goals;
 mod idle;

@@ -37,6 +37,11 @@ impl Partner {
         Ok(Self { child, answers })
     }
 
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Writes a line and waits for the answer.
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
         let input = self.child.stdin.as_mut().ok_or("a process has no input")?;

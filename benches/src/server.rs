@@ -167,6 +167,11 @@ impl Server {
         Partner::start(&["serve"]).map(Self)
     }
 
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.0.process()
+    }
+
     pub(crate) fn port(&mut self) -> Result<u16> {
         Ok(self.ask("")?.port)
     }

@@ -68,6 +68,11 @@ impl Worker {
         Ok(Self { contender: contender.to_owned(), partner })
     }
 
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.partner.process()
+    }
+
     /// The same with all tasks on one thread, whatever the runtime.
     pub(crate) fn start_on_one_thread(contender: &str, port: u16) -> Result<Self> {
         let variables = [("ASYNC_STD_THREAD_COUNT", "1"), ("SMOL_THREADS", "1")];

@@ -51,7 +51,7 @@ fn run(input: &Input) {
     let theirs = theirs(input, &input.wire);
     if ours.error.is_none() {
         assert!(!theirs.refuses, "we take what tungstenite refuses");
-        assert_eq!(ours.messages, theirs.messages);
+        assert_eq!(without_bad_gateway(ours.messages), theirs.messages);
         return;
     }
     if theirs.refuses && ours.messages == theirs.messages {
@@ -75,6 +75,18 @@ fn run(input: &Input) {
     let later = self::theirs(input, &longer);
     assert!(later.refuses, "{:?} is refused too early", ours.error);
     assert_eq!(ours.messages, later.messages);
+}
+
+/// The only thing that we take and tungstenite does not: a Close with 1014, which has joined IANA's registry since
+/// and may travel. It reports one with 1002 in its stead, as for a code that must not.
+fn without_bad_gateway(mut messages: Vec<Frame>) -> Vec<Frame> {
+    if let Some(Frame::Close(Some(reason))) = messages.last_mut() {
+        if reason.code() == CloseCode::BAD_GATEWAY {
+            let instead = CloseReason::new(CloseCode::PROTOCOL_ERROR, "Protocol violation");
+            *reason = instead.expect("a code that may travel");
+        }
+    }
+    messages
 }
 
 /// Which of the differences it is, if it is one.

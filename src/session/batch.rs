@@ -51,9 +51,10 @@ impl Batch {
         self.messages.len() >= MOST || self.bytes >= self.capacity
     }
 
+    /// Takes a message of this size.
     #[inline]
-    pub(super) fn push(&mut self, message: Frame) {
-        self.bytes += message.payload().len();
+    pub(super) fn push(&mut self, message: Frame, size: usize) {
+        self.bytes += size;
         self.messages.push_back(message);
     }
 
@@ -73,15 +74,15 @@ mod tests {
     fn it_is_full_by_bytes_and_by_number() {
         let mut batch = Batch::new(1000);
         batch.begin();
-        batch.push(Frame::from(vec![0; 999]));
+        batch.push(Frame::from(vec![0; 999]), 999);
         assert!(!batch.is_full());
-        batch.push(Frame::from("x"));
+        batch.push(Frame::from("x"), 1);
         assert!(batch.is_full());
         assert_eq!(batch.pop().map(|frame| frame.payload().len()), Some(999));
         assert_eq!(batch.pop(), Some(Frame::from("x")));
         batch.begin();
         while !batch.is_full() {
-            batch.push(Frame::from(""));
+            batch.push(Frame::from(""), 0);
         }
         assert_eq!(batch.len(), MOST);
     }
@@ -90,7 +91,7 @@ mod tests {
     fn memory_goes_when_it_is_empty_and_not_before() {
         let mut batch = Batch::new(1000);
         batch.begin();
-        batch.push(Frame::from("x"));
+        batch.push(Frame::from("x"), 1);
         batch.release();
         assert_eq!(batch.pop(), Some(Frame::from("x")));
         batch.release();

@@ -6,7 +6,7 @@
 pub(super) struct Cork {
     is_open: bool,
     /// How many messages the application has received since it last had to go to the socket.
-    batch: u32,
+    batch: usize,
 }
 
 impl Cork {
@@ -28,11 +28,16 @@ impl Cork {
     #[inline]
     pub(super) fn receives(&mut self, from_socket: bool) {
         if !from_socket {
-            self.batch = self.batch.saturating_add(1);
-            return;
+            return self.receives_buffered(1);
         }
         self.is_open |= self.batch <= 1;
         self.batch = 1;
+    }
+
+    /// So many that earlier reads had brought.
+    #[inline]
+    pub(super) fn receives_buffered(&mut self, messages: usize) {
+        self.batch = self.batch.saturating_add(messages);
     }
 
     /// Whether messages come faster than they are received: two in a row needed neither waiting nor the

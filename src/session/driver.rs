@@ -24,6 +24,10 @@ use super::{
 /// these are the longest that a ping waits for its pong.
 const GRACE: Duration = Duration::from_millis(400);
 
+/// How often the keeper looks whether a burst goes on, at most, and for how long.
+const LOOKS: usize = 32;
+const LOOKING: Duration = Duration::from_micros(50);
+
 /// What one turn of reading brings the inbox at least, if it is not the last.
 const TURN: usize = FAIR_SHARE * OVERHEAD;
 
@@ -32,6 +36,8 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     timer: Option<(Instant, Box<dyn Timer>)>,
     grace: Option<Grace>,
+    /// How many messages had been accepted when it last looked.
+    accepted: u64,
     /// How many turns of reading are left that an application gets which comes and is behind.
     turns: usize,
 }
@@ -51,7 +57,24 @@ enum Next {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, timer: None, grace: None, turns: 0 }
+        Self { shared, timer: None, grace: None, accepted: 0, turns: 0 }
+    }
+
+    /// Lets a burst that another thread is sending grow, as it is to be written at once: until it pauses, and for some
+    /// microseconds at most. On one thread nobody sends while the keeper runs, and it goes on at the second look.
+    fn let_burst_grow(&mut self) {
+        let mut until = None;
+        for _ in 0..LOOKS {
+            let accepted = self.shared.accepted();
+            if accepted == std::mem::replace(&mut self.accepted, accepted) {
+                return;
+            }
+            let now = self.shared.runtime.now();
+            if now > *until.get_or_insert(now + LOOKING) {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     fn step(&mut self) -> Next {
@@ -143,6 +166,7 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.keeper.register(cx.waker());
+        self.let_burst_grow();
         loop {
             match self.step() {
                 Next::Ended => return Poll::Ready(()),

@@ -20,6 +20,12 @@ impl Fairness {
         self.spent = self.spent.saturating_add(size.max(LEAST));
     }
 
+    /// Counts so many messages that are short.
+    #[inline]
+    pub(super) fn count_short(&mut self, messages: usize) {
+        self.spent = self.spent.saturating_add(messages.saturating_mul(LEAST));
+    }
+
     /// Whether the task may go on without letting others run.
     #[inline]
     pub(super) fn goes_on(&self) -> bool {
@@ -56,5 +62,14 @@ mod tests {
             assert!(!fairness.goes_on() && fairness.is_exhausted(), "{size}");
             assert!(fairness.goes_on(), "anew");
         }
+    }
+
+    #[test]
+    fn short_messages_count_the_same_together_and_one_by_one() {
+        let mut fairness = Fairness::default();
+        fairness.count_short(255);
+        assert!(fairness.goes_on());
+        fairness.count_short(1);
+        assert!(!fairness.goes_on());
     }
 }

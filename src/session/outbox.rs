@@ -17,8 +17,8 @@ const MOST_CONTROL: usize = 64;
 /// fragments too; then messages; the Close last of all.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    /// The largest fragment; `None` where the transport takes whole messages only.
-    fragment: Option<usize>,
+    /// The largest fragment; without a limit where the transport takes whole messages only.
+    fragment: usize,
     capacity: usize,
     /// The Close is out: nothing may follow it.
     closed: bool,
@@ -46,7 +46,10 @@ impl Outbox {
     /// `max_frame_size` if it can.
     pub(super) fn new(unit: Unit, max_frame_size: usize, capacity: usize) -> Self {
         Self {
-            fragment: (unit == Unit::Frames).then_some(FRAGMENT.min(max_frame_size)),
+            fragment: match unit {
+                Unit::Frames => FRAGMENT.min(max_frame_size),
+                _ => usize::MAX,
+            },
             capacity,
             closed: false,
             control: VecDeque::new(),
@@ -87,7 +90,7 @@ impl Outbox {
     /// Whether nothing waits, no other message is being streamed, and this one need not be split: it may pass
     /// the queue by.
     pub(super) fn may_pass(&self, size: usize) -> bool {
-        !self.streaming && self.is_empty() && self.fragment.is_none_or(|fragment| size <= fragment)
+        !self.streaming && self.is_empty() && size <= self.fragment
     }
 
     /// Whether a message is being streamed.
@@ -172,10 +175,10 @@ impl Outbox {
             self.closed = true;
             return Some(RawFrame::new(OpCode::Close, reason.to_payload()));
         };
-        if let Some(size) = self.fragment.filter(|&size| message.rest.len() > size) {
-            let fragment = RawFrame::new(message.opcode, message.rest.split_to(size));
+        if message.rest.len() > self.fragment {
+            let fragment = RawFrame::new(message.opcode, message.rest.split_to(self.fragment));
             message.opcode = OpCode::Continuation;
-            self.bytes -= size;
+            self.bytes -= self.fragment;
             return Some(fragment.not_final());
         }
         let Message { opcode, rest, last } = self.messages.pop_front()?;

@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) facts: Facts,
     /// Counts what the application took of its batches, without the lock.
     pub(super) taken: AtomicU64,
+    /// Counts the messages that were accepted, under the lock, to be looked at without it.
+    accepted: AtomicU64,
 }
 
 /// What was agreed on when the connection was opened.
@@ -99,6 +101,7 @@ impl Shared {
             config,
             facts,
             taken: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
         })
     }
 
@@ -227,6 +230,7 @@ impl Shared {
             if !state.pass(slot) {
                 ready!(state.poll_accept(cx, slot, &self.config))?;
             }
+            self.accepted.store(self.accepted() + 1, Ordering::Relaxed);
             if urgency == Urgency::Send && state.cork.lets_pass() {
                 state.pump(true);
             } else {
@@ -234,6 +238,12 @@ impl Shared {
             }
             Poll::Ready(Ok(()))
         })?
+    }
+
+    /// How many messages were accepted.
+    #[inline]
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Ready when no other message is streamed and one may be begun, which it then is.

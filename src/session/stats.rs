@@ -66,7 +66,13 @@ impl Counter {
     /// otherwise.
     #[inline]
     pub(super) fn frame(&mut self, bytes: usize) {
-        self.frames += 1;
+        self.frames(1, bytes);
+    }
+
+    /// The same for so many frames, with so many bytes in all.
+    #[inline]
+    pub(super) fn frames(&mut self, frames: usize, bytes: usize) {
+        self.frames += frames as u64;
         self.bytes += bytes as u64;
     }
 

@@ -80,7 +80,7 @@ impl TestRuntime {
     /// # Panics
     /// If the connection has extensions that the plugin does not offer, or lacks one that is required.
     pub fn session(&self, connection: Connection, plugin: WebSockets) -> Session {
-        let engine = super::pipe::PipeEngine(self.clone());
+        let engine = super::pipe_engine::PipeEngine(self.clone());
         let effective = Effective::new(&engine, &plugin, &SessionOptions::default(), None);
         let extensions = effective.extensions.negotiated(&connection);
         let extensions =
@@ -369,5 +369,5 @@ impl Wake for Flag {
 
 const _: () = {
     const fn engine<E: Engine>() {}
-    engine::<super::pipe::PipeEngine>();
+    engine::<super::pipe_engine::PipeEngine>();
 };

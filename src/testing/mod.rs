@@ -28,6 +28,7 @@
 mod clock;
 mod mock;
 mod pipe;
+mod pipe_engine;
 mod virtual_time;
 mod wire;
 mod worker;

@@ -9,12 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use drivetrain_engine::{
-    Answer, Body, Capability, Connection, Engine, Error, ErrorKind, Handshake, OpCode, Protocol,
-    RawFrame, Result, Runtime, Support, Transport, async_trait,
+    Connection, Error, ErrorKind, OpCode, Protocol, RawFrame, Result, Transport,
 };
 
 use super::{
-    TestRuntime,
     wire::{Wire, encode},
     worker::lock,
 };
@@ -381,33 +379,6 @@ impl Drop for PipeTransport {
         let waker = pipe.peer_waker.take();
         drop(pipe);
         wake(waker);
-    }
-}
-
-/// What the options of a session on a pipe are worked out against: everything is offered.
-#[derive(Debug)]
-pub(super) struct PipeEngine(pub(super) TestRuntime);
-
-#[async_trait]
-impl Engine for PipeEngine {
-    fn name(&self) -> &str {
-        "pipe"
-    }
-
-    fn support(&self, _: Capability) -> Support {
-        Support::Offered
-    }
-
-    fn runtime(&self) -> Result<Arc<dyn Runtime>> {
-        Ok(Arc::new(self.0.clone()))
-    }
-
-    async fn execute(&self, _: http::Request<Body>) -> Result<http::Response<Body>> {
-        Err(Error::new(ErrorKind::Connect, "a pipe has no HTTP"))
-    }
-
-    async fn connect(&self, _: Handshake) -> Result<Answer> {
-        Err(Error::new(ErrorKind::Connect, "a pipe is open already"))
     }
 }
 

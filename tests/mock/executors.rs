@@ -99,6 +99,26 @@ fn its_own() {
     test.join().unwrap();
 }
 
+/// Between two of its requests a program's tasks take turns that the mock knows nothing of.
+#[tokio::test]
+async fn what_a_program_does_in_between_is_waited_for() {
+    use drivetrain::http::Method;
+    let mock = MockEngine::new();
+    mock.on(Method::GET, "/").times(2).respond("");
+    let client = HttpClient::new(mock.clone());
+    let task = tokio::spawn(async move {
+        for _ in 0..2 {
+            client.get("http://example.com/").send().await.unwrap();
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    mock.clock().settle().await;
+    assert!(task.is_finished());
+    mock.assert_done();
+}
+
 /// Joined futures are polled as often as spawned ones.
 #[tokio::test]
 async fn joined_with_the_clock() {

@@ -101,3 +101,21 @@ fn what_is_too_big_is_refused_by_its_head() {
         assert_eq!(violated(script, plugin()), (ErrorKind::TooBig, Some(CloseCode::TOO_BIG)));
     }
 }
+
+/// There, nothing above the mock looks at it.
+#[test]
+fn what_is_too_big_for_a_raw_session_is_refused_too() {
+    for payload in [1000, 1001] {
+        let mock = MockEngine::new();
+        let plugin = WebSockets::new().max_frame_size(1000);
+        let client = HttpClient::builder(mock.clone()).install(plugin).build().unwrap();
+        mock.web_socket("/chat").script(Script::new().send(vec![0; payload]));
+        let received = mock.clock().block_on(async {
+            let mut raw = client.web_socket("ws://example.com/chat").connect_raw().await.unwrap();
+            raw.receive().await
+        });
+        let received = received.map(|frame| frame.unwrap().payload.len());
+        let expected = if payload > 1000 { Err(ErrorKind::TooBig) } else { Ok(payload) };
+        assert_eq!(received.map_err(|error| error.kind()), expected);
+    }
+}

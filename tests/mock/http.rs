@@ -15,7 +15,8 @@ fn a_request_is_answered_and_written_down() {
     let (client, mock) = client();
     mock.on(Method::GET, "/users").respond("ann");
     let text = on(&mock, async {
-        let response = client.get(API).query(&[("page", "2")]).header("x-a", "b").send().await?;
+        let request = client.get(API).query(&[("page", "2")]).header("x-a", "b");
+        let response = request.header("authorization", "Token secret").send().await?;
         assert_eq!(response.status(), 200);
         response.text().await
     });
@@ -23,6 +24,8 @@ fn a_request_is_answered_and_written_down() {
     let request = &mock.requests()[0];
     assert_eq!((request.path(), request.query()), ("/users", Some("page=2")));
     assert_eq!(request.header("x-a"), Some("b"));
+    assert_eq!(request.header("authorization"), Some("Token secret"));
+    assert!(!format!("{request:?}").contains("secret"), "what is printed of it is public");
     assert_eq!(request.to_string(), format!("GET {API}?page=2"));
     mock.assert_done();
 }

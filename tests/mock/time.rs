@@ -82,6 +82,20 @@ fn a_script_waits_and_expects_pings() {
 }
 
 #[test]
+fn pings_between_its_steps_are_none_of_a_scripts_business() {
+    let mock = MockEngine::new().ping_interval(20 * SECOND);
+    let client = HttpClient::new(mock.clone());
+    mock.web_socket("/chat").script(Script::new().expect("at last"));
+    mock.clock().block_on(async {
+        let session = connect(&client).await.unwrap();
+        mock.clock().advance(60 * SECOND).await;
+        assert_eq!(session.stats().sent.pings, 3);
+        session.send("at last").await.unwrap();
+    });
+    mock.assert_done();
+}
+
+#[test]
 fn an_event_stream_connects_again_after_its_delay() {
     let (client, mock) = client();
     let events = |text: &'static str| Reply::event_stream().body(text);

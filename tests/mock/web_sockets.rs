@@ -1,4 +1,4 @@
-//! Peers: scripted, served, by hand; and scripts that are not kept to.
+//! Handshakes, and peers by hand and served.
 
 use std::{
     future::poll_fn,
@@ -13,151 +13,7 @@ use drivetrain::{
     testing::{MockEngine, Reply, Script},
 };
 
-use super::{SECOND, URL, client, connect, on, problems};
-
-fn text(frame: Option<Frame>) -> String {
-    frame.unwrap().into_text().unwrap().to_string()
-}
-
-#[test]
-fn a_script_is_played_for_each_connection() {
-    let (client, mock) = client();
-    let script = Script::new()
-        .expect("hi")
-        .send("ho")
-        .ping("there?")
-        .expect_pong("there?")
-        .send(vec![1, 2, 3])
-        .expect_matching("a long binary message", |frame| frame.read_bytes().len() == 100_000)
-        .close(CloseReason::new(4001, "moved").unwrap())
-        .expect_close_code(CloseCode::try_from(4001).unwrap());
-    mock.web_socket("/chat").times(2).script(script);
-    for _ in 0..2 {
-        let outcome = on(&mock, async {
-            let mut session = connect(&client).await?;
-            session.send("hi").await?;
-            assert_eq!(text(session.receive().await?), "ho");
-            assert_eq!(session.receive().await?, Some(Frame::from(vec![1, 2, 3])));
-            session.send(vec![7; 100_000]).await?;
-            assert_eq!(session.receive().await?, None, "a clean end");
-            session.closed().await
-        })
-        .unwrap();
-        assert!(outcome.clean);
-        assert_eq!(outcome.received.unwrap().text(), "moved");
-    }
-    mock.assert_done();
-    assert_eq!(mock.clock().tasks(), 0);
-}
-
-#[test]
-fn a_mismatch_fails_the_session_and_the_test() {
-    let wrong: [(Script, Frame, &str); 5] = [
-        (
-            Script::new().expect("hi"),
-            "ho".into(),
-            "step 1 of 1: expected text \"hi\", but text \"ho\" came",
-        ),
-        (
-            Script::new().send("a").expect(vec![1]),
-            "\u{1}".into(),
-            "step 2 of 2: expected 1 binary bytes b\"\\x01\", but text \"\\u{1}\" came",
-        ),
-        (
-            Script::new().expect_any(),
-            CloseReason::normal().into(),
-            "step 1 of 1: expected a message, but a close 1000 came",
-        ),
-        (
-            Script::new().expect_close_code(CloseCode::GOING_AWAY),
-            CloseReason::normal().into(),
-            "step 1 of 1: expected a close with code 1001, but a close 1000 came",
-        ),
-        (Script::new(), "more".into(), "its 0 steps were done, but text \"more\" came"),
-    ];
-    for (script, frame, says) in wrong {
-        let (client, mock) = client();
-        mock.web_socket("/chat").silent().script(script);
-        on(&mock, async {
-            let session = connect(&client).await?;
-            session.send(frame).await?;
-            let mut incoming = session.split().1;
-            let error = loop {
-                match incoming.receive().await {
-                    Ok(Some(_)) => {}
-                    Ok(None) => panic!("the session ended well"),
-                    Err(error) => break error,
-                }
-            };
-            assert_eq!(error.kind(), ErrorKind::Other);
-            assert!(error.to_string().contains(says), "{error}");
-            Ok(())
-        })
-        .unwrap();
-        let told = problems(&mock);
-        assert_eq!(told, format!("the script of WebSocket http://example.com/chat, {says}"));
-        assert_eq!(mock.clock().tasks(), 0, "nothing goes on after it");
-    }
-}
-
-#[test]
-fn sending_fails_after_a_mismatch_too() {
-    let (client, mock) = client();
-    mock.web_socket("/chat").script(Script::new().expect("hi"));
-    let error = on(&mock, async {
-        let session = connect(&client).await?;
-        loop {
-            session.send("ho").await?;
-            session.flush().await?;
-            mock.clock().settle().await;
-        }
-        #[allow(unreachable_code)]
-        Ok(())
-    })
-    .unwrap_err();
-    assert!(error.to_string().contains("expected text \"hi\", but text \"ho\" came"), "{error}");
-}
-
-#[test]
-fn a_script_that_waits_for_a_client_that_is_gone_has_failed() {
-    let (client, mock) = client();
-    mock.web_socket("/chat").script(Script::new().send("hello").expect("hi"));
-    on(&mock, async { connect(&client).await.map(drop) }).unwrap();
-    let told = problems(&mock);
-    assert!(told.ends_with("step 2 of 2: expected text \"hi\", but a close 1001 came"), "{told}");
-
-    let (client, mock) = super::client();
-    mock.web_socket("/chat").script(Script::new().expect("hi"));
-    on(&mock, async {
-        let mut raw = client.web_socket(URL).connect_raw().await?;
-        raw.shutdown().await?;
-        let error = raw.receive().await.unwrap_err();
-        assert!(error.to_string().contains("but the client ended the connection"), "{error}");
-        Ok(())
-    })
-    .unwrap();
-    assert!(problems(&mock).ends_with("but the client ended the connection"));
-}
-
-#[test]
-fn a_script_that_still_waits_is_named() {
-    let (client, mock) = client();
-    mock.web_socket("/chat").script(Script::new().expect("hi").pause(SECOND).expect("ho"));
-    let session = on(&mock, connect(&client)).unwrap();
-    assert!(problems(&mock).ends_with("it is at step 1 of 3, expected text \"hi\""));
-    on(&mock, session.send("hi")).unwrap();
-    assert!(
-        problems(&mock).ends_with("it is at step 2 of 3, pauses for 1s"),
-        "{}",
-        problems(&mock)
-    );
-    on(&mock, async {
-        mock.clock().advance(SECOND).await;
-        session.send("ho").await
-    })
-    .unwrap();
-    mock.assert_done();
-}
+use super::{URL, client, connect, on, problems, text};
 
 #[test]
 fn the_handshake_is_real() {
@@ -285,6 +141,23 @@ fn a_handler_serves_each_connection() {
 }
 
 #[test]
+fn a_connection_ends_with_its_handler() {
+    let (client, mock) = client();
+    mock.web_socket("/chat").serve(|mut peer| async move {
+        peer.send("that is all");
+        Ok(())
+    });
+    on(&mock, async {
+        let mut session = connect(&client).await?;
+        assert_eq!(text(session.receive().await?), "that is all");
+        assert_eq!(session.receive().await.unwrap_err().kind(), ErrorKind::Io);
+        Ok(())
+    })
+    .unwrap();
+    mock.assert_done();
+}
+
+#[test]
 fn a_handler_that_fails_or_panics_fails_the_session_and_the_test() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     let (client, mock) = client();
@@ -368,6 +241,24 @@ fn frames_go_as_they_are_said() {
         }
         let first = peer.receive_frame().await.unwrap();
         assert!(!first.fin, "a long message goes in fragments");
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// What was begun with bytes goes on with whatever comes.
+#[test]
+fn a_frame_in_the_middle_of_another_is_its_payload() {
+    let (client, mock) = client();
+    mock.web_socket("/chat").open();
+    on(&mock, async {
+        let mut session = connect(&client).await?;
+        let mut peer = mock.accept().await?;
+        peer.send_raw(&b"\x82\x04he"[..]);
+        peer.send(Frame::Ping("".into()));
+        peer.send("behind it");
+        assert_eq!(session.receive().await?, Some(Frame::from(b"he\x89\x00".to_vec())));
+        assert_eq!(text(session.receive().await?), "behind it");
         Ok(())
     })
     .unwrap();

@@ -39,6 +39,26 @@ fn confirm(server: &Server, session: &ReconnectingSession, peer: &mut Peer) -> V
     messages.map(|frame| String::from_utf8(frame.payload.to_vec()).unwrap()).collect()
 }
 
+/// What is in doubt at the end, when "mine" was sent between a ping and its pong.
+fn in_doubt_behind_a_pong(
+    server: &Server,
+    session: &mut ReconnectingSession,
+    peer: &mut Peer,
+) -> Vec<String> {
+    let mut ping = Box::pin(session.connection().unwrap().ping());
+    assert!(server.runtime.poll_now(ping.as_mut()).is_none());
+    send(server, session, "mine");
+    let mut frames = std::iter::from_fn(|| peer.receive());
+    let payload = frames.find(|frame| frame.opcode == OpCode::Ping).unwrap().payload;
+    peer.send(RawFrame::new(OpCode::Pong, payload));
+    server.runtime.settle();
+    server.runtime.poll_now(ping.as_mut()).expect("answered").unwrap();
+    drop(ping);
+    peer.end();
+    let doubtful = server.disconnected(session).unconfirmed.doubtful;
+    texts(&doubtful).into_iter().map(String::from).collect()
+}
+
 #[test]
 fn what_is_written_may_or_may_not_have_arrived() {
     let (server, mut session, mut peer) = open();
@@ -78,17 +98,7 @@ fn a_pong_for_what_the_hook_sent_confirms_nothing_else() {
     });
     let mut session = server.runtime.block_on(request.connect()).unwrap();
     let mut peer = server.peer();
-    let mut ping = Box::pin(session.connection().unwrap().ping());
-    assert!(server.runtime.poll_now(ping.as_mut()).is_none());
-    send(&server, &session, "mine");
-    let mut frames = std::iter::from_fn(|| peer.receive());
-    let payload = frames.find(|frame| frame.opcode == OpCode::Ping).unwrap().payload;
-    peer.send(RawFrame::new(OpCode::Pong, payload));
-    server.runtime.settle();
-    server.runtime.poll_now(ping.as_mut()).expect("answered").unwrap();
-    drop(ping);
-    peer.end();
-    assert_eq!(texts(&server.disconnected(&mut session).unconfirmed.doubtful), ["mine"]);
+    assert_eq!(in_doubt_behind_a_pong(&server, &mut session, &mut peer), ["mine"]);
 }
 
 /// Goes through as it is, but in fragments of the session's making.
@@ -131,17 +141,7 @@ fn what_the_hook_sent_is_not_in_it_wherever_it_waits() {
     let mut peer = peer.lock().unwrap().take().unwrap();
     peer.set_writable(true);
     server.runtime.settle();
-    let mut ping = Box::pin(session.connection().unwrap().ping());
-    assert!(server.runtime.poll_now(ping.as_mut()).is_none());
-    send(&server, &session, "mine");
-    let mut frames = std::iter::from_fn(|| peer.receive());
-    let payload = frames.find(|frame| frame.opcode == OpCode::Ping).unwrap().payload;
-    peer.send(RawFrame::new(OpCode::Pong, payload));
-    server.runtime.settle();
-    server.runtime.poll_now(ping.as_mut()).expect("answered").unwrap();
-    drop(ping);
-    peer.end();
-    assert_eq!(texts(&server.disconnected(&mut session).unconfirmed.doubtful), ["mine"]);
+    assert_eq!(in_doubt_behind_a_pong(&server, &mut session, &mut peer), ["mine"]);
 }
 
 /// Panics at a message of this payload.

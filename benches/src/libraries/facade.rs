@@ -24,7 +24,21 @@ pub(crate) struct Facade {
     name: &'static str,
     executor: Executor,
     client: HttpClient,
-    over: fn(Wire) -> Result<HttpClient>,
+    over: Box<dyn Fn(Wire) -> Result<HttpClient>>,
+}
+
+fn facade<E: Engine>(
+    name: &'static str,
+    executor: Executor,
+    engine: E,
+    over: impl Fn(Wire) -> E + 'static,
+) -> Result<Facade> {
+    Ok(Facade {
+        name,
+        executor,
+        client: client(engine)?,
+        over: Box::new(move |wire| client(over(wire))),
+    })
 }
 
 fn client(engine: impl Engine) -> Result<HttpClient> {
@@ -33,22 +47,12 @@ fn client(engine: impl Engine) -> Result<HttpClient> {
 
 #[cfg(feature = "native")]
 pub(crate) fn native() -> Result<Facade> {
-    Ok(Facade {
-        name: "native",
-        executor: Executor::tokio()?,
-        client: client(engine::Native::new())?,
-        over: |wire| client(engine::Native::over(wire)),
-    })
+    facade("native", Executor::tokio()?, engine::Native::new(), engine::Native::over)
 }
 
 #[cfg(feature = "tungstenite")]
 pub(crate) fn tungstenite() -> Result<Facade> {
-    Ok(Facade {
-        name: "tungstenite",
-        executor: Executor::tokio()?,
-        client: client(engine::Tungstenite::new())?,
-        over: |wire| client(engine::Tungstenite::over(wire)),
-    })
+    facade("tungstenite", Executor::tokio()?, engine::Tungstenite::new(), engine::Tungstenite::over)
 }
 
 /// On a runtime with threads.
@@ -60,52 +64,37 @@ pub(crate) fn tungstenite_on_threads() -> Result<Facade> {
 
 #[cfg(feature = "fastwebsockets")]
 pub(crate) fn fastwebsockets() -> Result<Facade> {
-    Ok(Facade {
-        name: "fastwebsockets",
-        executor: Executor::tokio()?,
-        client: client(engine::FastWebSockets::new())?,
-        over: |wire| client(engine::FastWebSockets::over(wire)),
-    })
+    facade(
+        "fastwebsockets",
+        Executor::tokio()?,
+        engine::FastWebSockets::new(),
+        engine::FastWebSockets::over,
+    )
 }
 
 #[cfg(feature = "async-std")]
 pub(crate) fn async_std() -> Result<Facade> {
-    Ok(Facade {
-        name: "async-std",
-        executor: Executor::AsyncStd,
-        client: client(engine::AsyncStd::new())?,
-        over: |wire| client(engine::AsyncStd::over(wire)),
-    })
+    facade("async-std", Executor::AsyncStd, engine::AsyncStd::new(), engine::AsyncStd::over)
 }
 
 #[cfg(feature = "smol")]
 pub(crate) fn smol() -> Result<Facade> {
-    Ok(Facade {
-        name: "smol",
-        executor: Executor::Smol,
-        client: client(engine::Smol::new())?,
-        over: |wire| client(engine::Smol::over(wire)),
-    })
+    facade("smol", Executor::Smol, engine::Smol::new(), engine::Smol::over)
 }
 
 #[cfg(feature = "native-async-std")]
 pub(crate) fn native_async_std() -> Result<Facade> {
-    Ok(Facade {
-        name: "native-async-std",
-        executor: Executor::AsyncStd,
-        client: client(engine::NativeAsyncStd::new())?,
-        over: |wire| client(engine::NativeAsyncStd::over(wire)),
-    })
+    facade(
+        "native-async-std",
+        Executor::AsyncStd,
+        engine::NativeAsyncStd::new(),
+        engine::NativeAsyncStd::over,
+    )
 }
 
 #[cfg(feature = "native-smol")]
 pub(crate) fn native_smol() -> Result<Facade> {
-    Ok(Facade {
-        name: "native-smol",
-        executor: Executor::Smol,
-        client: client(engine::NativeSmol::new())?,
-        over: |wire| client(engine::NativeSmol::over(wire)),
-    })
+    facade("native-smol", Executor::Smol, engine::NativeSmol::new(), engine::NativeSmol::over)
 }
 
 impl Library for Facade {
@@ -200,6 +189,10 @@ impl Receiving for Incoming {
     }
 }
 
+#[inline(always)]
 fn size(frame: Option<Frame>) -> Result<usize> {
-    Ok(frame.ok_or("the session was closed")?.payload().len())
+    match frame {
+        Some(frame) => Ok(frame.payload().len()),
+        None => Err("the session was closed".into()),
+    }
 }

@@ -215,22 +215,7 @@ impl<R: Flavour> Engine for FuturesIo<R> {
             | Capability::Proxies
             | Capability::SocksProxies
             | Capability::WebSocketOverHttp2 => self.hop.support(capability),
-            Capability::WebSockets
-            | Capability::HandshakeHeaders
-            | Capability::HandshakeResponse
-            | Capability::Subprotocols
-            | Capability::MaxFrameSize
-            | Capability::MaxMessageSize
-            | Capability::PluginPing
-            | Capability::EnginePing
-            | Capability::SendPing
-            | Capability::SendFragments
-            | Capability::RawSessions
-            | Capability::RsvBits
-            | Capability::Extensions
-            | Capability::CallerStream
-            | Capability::BatchedWrites => Support::Offered,
-            _ => Support::missing("this version of the engine does not know it"),
+            _ => self.framing.support(capability),
         }
     }
 

@@ -1,11 +1,12 @@
 //! Bytes in, frames out.
 
-use std::{fmt, ops::Range};
+use std::fmt;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role, Rsv};
 
 use crate::{
+    ReadBuffer,
     head::{self, Head},
     mask,
 };
@@ -16,17 +17,8 @@ mod tests;
 
 use early::Early;
 
-/// What the first read is offered; the offer doubles whenever a read fills it.
-const FIRST_READ: usize = 2 << 10;
-
 /// What a read is offered at most, unless something else is asked for.
 const MAX_READ: usize = 64 << 10;
-
-/// How much memory is prepared for a large frame beyond what has arrived of it.
-const STEP: usize = 64 << 10;
-
-/// A quiet decoder keeps at most this beyond what it has received.
-const KEPT: usize = 4 << 10;
 
 /// The head of most frames: a server's, with a payload below 126 bytes.
 const SHORT_HEAD: usize = 2;
@@ -34,8 +26,13 @@ const SHORT_HEAD: usize = 2;
 /// Payloads up to this size are copied out, larger ones are slices of the buffer.
 const COPIED: usize = 1 << 10;
 
-/// Short payloads that came together share a block of at most so many bytes.
+/// Short payloads that came together share a block of at most so many bytes, or of so many times their own.
 const SHARED: usize = 1 << 10;
+const SHARERS: usize = 8;
+
+/// The first byte of a whole message in one frame.
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
 
 /// In a block each payload begins at a multiple of this: the standard library checks a text by words only from
 /// such an address on, and else byte by byte.
@@ -50,8 +47,8 @@ const ALIGNED: usize = align_of::<usize>();
 /// session.
 ///
 /// It holds what was received and not yet decoded, and at most 128 KiB beyond that, whatever a frame announces.
-/// A payload that the caller keeps keeps at most 1 KiB alive if it is short, and up to a read's buffer if
-/// it is longer than 1 KiB.
+/// A payload that the caller keeps keeps at most 1 KiB alive, or eight times its own size, if it is of at most 1 KiB,
+/// and up to a read's buffer if it is longer.
 ///
 /// ```
 /// use drivetrain_codec::Decoder;
@@ -71,27 +68,14 @@ pub struct Decoder {
     role: Role,
     /// The peer broke a rule: what it sends from then on is thrown away.
     failed: bool,
-    /// Initialised over its whole length, so that reading is safe code and yet zero-fills only when the
-    /// buffer is new or moves. `buffer[start..end]` was received and not yet decoded; behind it is room.
-    buffer: BytesMut,
-    start: usize,
-    end: usize,
-    /// What the incomplete frame at `start` takes as a whole; 0 if its head is incomplete too.
+    buffer: ReadBuffer,
+    /// What the next frame takes as a whole, if it is incomplete; 0 if its head is incomplete too.
     needed: usize,
     /// A copy of the payloads of short frames that are still in the buffer: that of the next one is at
-    /// `shared_from` here and at `shared_at` in the buffer.
+    /// `shared_from` here, and is the next frame if so much was taken from the buffer.
     shared: Bytes,
     shared_from: usize,
     shared_at: usize,
-    /// What an empty buffer offers to a read.
-    size: usize,
-    max_size: usize,
-    /// What was received since it was last quiet.
-    since_quiet: usize,
-    /// Bytes in front of `buffer` that were split off, in the same allocation.
-    offset: usize,
-    /// The most that was ever initialised in this allocation, hence is resident.
-    held: usize,
     /// Texts are checked as they come.
     early: Option<Early>,
 }
@@ -105,22 +89,14 @@ impl Decoder {
     /// The same, with the most that [`room`](Self::room) offers to one read. Default: 64 KiB. Zero counts as
     /// one.
     pub fn with_max_read(role: Role, bytes: usize) -> Self {
-        let max_size = bytes.max(1);
         Self {
             role,
             failed: false,
-            buffer: BytesMut::new(),
-            start: 0,
-            end: 0,
+            buffer: ReadBuffer::new(bytes),
             needed: 0,
             shared: Bytes::new(),
             shared_from: 0,
             shared_at: 0,
-            size: FIRST_READ.min(max_size),
-            max_size,
-            since_quiet: 0,
-            offset: 0,
-            held: 0,
             early: None,
         }
     }
@@ -135,7 +111,7 @@ impl Decoder {
     /// Whether everything that was received has been decoded.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.buffer.is_empty()
     }
 
     /// The next frame, unmasked, if all of it was received.
@@ -159,38 +135,39 @@ impl Decoder {
     /// checked for UTF-8.
     #[inline]
     pub fn decode_text_in_place(&mut self, max_payload: usize) -> Option<&[u8]> {
-        let payload = self.short(0x81, max_payload)?;
-        self.start = payload.end;
+        let frame = self.short_text(max_payload)?;
         self.needed = 0;
-        Some(&self.buffer[payload])
+        Some(self.buffer.take(SHORT_HEAD, frame))
     }
 
-    /// Decodes the frame at `start` if it is what most are: a server's message in one frame with a head of two
-    /// bytes, all of it here at once, and nothing wrong with it.
+    /// Decodes the next frame if it is what most are: a server's [plain](plain) message that is short, all of it here
+    /// at once.
     #[inline]
     fn decode_short(&mut self, max_payload: usize) -> Option<RawFrame> {
-        let (opcode, first) = match self.buffer.get(self.start)? {
-            0x81 => (OpCode::Text, 0x81),
-            0x82 => (OpCode::Binary, 0x82),
-            _ => return None,
-        };
-        let payload = self.short(first, max_payload)?;
-        let payload = self.take_short(payload);
+        let received = self.buffer.bytes();
+        let (head, frame) = plain(received)?;
+        let opcode = if received[0] == TEXT { OpCode::Text } else { OpCode::Binary };
+        if frame - head > max_payload || !self.takes_plain() {
+            return None;
+        }
+        let payload = self.take_short(head, frame);
         Some(RawFrame { fin: true, rsv: Rsv::NONE, opcode, payload })
     }
 
-    /// Where the payload of the frame at `start` is, if it begins with this byte and is as above.
+    /// How long the next frame is, if it is a whole Text with a head of two bytes.
     #[inline]
-    fn short(&self, first: u8, max_payload: usize) -> Option<Range<usize>> {
-        let &[begins, length @ 0..126, ..] = self.buffer.get(self.start..self.end)? else {
-            return None;
-        };
+    fn short_text(&self, max_payload: usize) -> Option<usize> {
+        let received = self.buffer.bytes();
+        let &[TEXT, length @ 0..126, ..] = received else { return None };
         let length = usize::from(length);
-        let from = self.start + SHORT_HEAD;
-        let to = from + length;
-        let is_whole = begins == first && to <= self.end && length <= max_payload;
-        (is_whole && self.needed == 0 && self.role == Role::Client && !self.failed)
-            .then_some(from..to)
+        let size = SHORT_HEAD + length;
+        (size <= received.len() && length <= max_payload && self.takes_plain()).then_some(size)
+    }
+
+    /// Whether the next frame may be a server's of which nothing was looked at yet.
+    #[inline]
+    fn takes_plain(&self) -> bool {
+        self.needed == 0 && self.role == Role::Client && !self.failed
     }
 
     fn decode_any(&mut self, max_payload: usize) -> Result<Option<RawFrame>, Error> {
@@ -204,7 +181,7 @@ impl Decoder {
     }
 
     fn decode_frame(&mut self, max_payload: usize) -> Result<Option<RawFrame>, Error> {
-        let received = &self.buffer[self.start..self.end];
+        let received = self.buffer.bytes();
         let Some(head) = head::read(received, self.role)? else {
             self.needed = 0;
             return Ok(None);
@@ -222,191 +199,148 @@ impl Decoder {
         if received.len() < self.needed {
             return Ok(None);
         }
-        let range = self.start + size..self.start + self.needed;
+        let frame = self.needed;
         if let Some(mask) = mask {
-            mask::apply(&mut self.buffer[range.clone()], mask);
+            mask::apply(&mut self.buffer.bytes_mut()[size..frame], mask);
         }
         let payload = match length {
             // Behind it may be what is still masked: nothing to share.
-            0..=COPIED if mask.is_some() => self.copy(range),
-            0..=COPIED => self.take_short(range),
-            _ => self.split(range),
+            0..=COPIED if mask.is_some() => self.copy(size, frame),
+            0..=COPIED => self.take_short(size, frame),
+            _ => {
+                self.needed = 0;
+                self.buffer.split(size, frame)
+            }
         };
         Ok(Some(RawFrame { fin, rsv, opcode, payload }))
     }
 
-    /// Takes a short payload, and everything before it.
+    /// Takes the next frame, of so many bytes of which so many are its head, for its payload, which is short.
     ///
     /// It is copied: the buffer is never given away and so never zero-filled again, and who keeps 32 bytes does
     /// not keep a buffer of 64 KiB. Those that came together are slices of one block, which costs a third of an
     /// allocation for each.
     #[inline]
-    fn take_short(&mut self, range: Range<usize>) -> Bytes {
+    fn take_short(&mut self, head: usize, frame: usize) -> Bytes {
         let from = self.shared_from;
-        let until = from + range.len();
-        if range.start != self.shared_at || until > self.shared.len() {
-            return self.share(range);
+        let until = from + frame - head;
+        if self.buffer.position() != self.shared_at || until > self.shared.len() {
+            return self.share(head, frame);
         }
         self.needed = 0;
-        self.start = range.end;
-        self.shared_at = range.end + SHORT_HEAD;
-        self.shared_from = until.next_multiple_of(ALIGNED);
+        self.buffer.skip(frame);
+        self.next_shared(until);
         self.shared.slice(from..until)
+    }
+
+    /// Notes that the payload of the next frame was copied with those before it, behind `until`.
+    #[inline]
+    fn next_shared(&mut self, until: usize) {
+        self.shared_at = self.buffer.position();
+        self.shared_from = aligned(until);
     }
 
     /// Takes a short payload that was not copied with an earlier one.
     #[inline(never)]
-    fn share(&mut self, range: Range<usize>) -> Bytes {
-        self.unshare();
-        let mut next = self.after(range.end);
-        if next.is_empty() || range.len() > SHARED / 2 {
-            return self.copy(range);
-        }
-        let mut block = Vec::with_capacity(SHARED);
-        block.extend_from_slice(&self.buffer[range.clone()]);
-        while !next.is_empty() {
-            block.resize(block.len().next_multiple_of(ALIGNED), 0);
-            if block.len() + next.len() > SHARED {
-                break;
-            }
-            block.extend_from_slice(&self.buffer[next.clone()]);
-            next = self.after(next.end);
-        }
-        self.needed = 0;
-        self.start = range.end;
-        self.shared = block.into();
-        self.shared_at = range.end + SHORT_HEAD;
-        self.shared_from = range.len().next_multiple_of(ALIGNED);
-        self.shared.slice(..range.len())
-    }
-
-    /// Where the payload of the next frame is, if that is a short one; else nowhere.
-    #[inline]
-    fn after(&self, at: usize) -> Range<usize> {
-        let from = at + SHORT_HEAD;
-        match self.buffer.get(at..self.end) {
-            Some(&[0x81 | 0x82, length @ 1..126, ..]) if from + usize::from(length) <= self.end => {
-                from..from + usize::from(length)
-            }
-            _ => from..from,
-        }
-    }
-
-    fn copy(&mut self, range: Range<usize>) -> Bytes {
-        self.needed = 0;
-        self.start = range.end;
-        Bytes::copy_from_slice(&self.buffer[range])
-    }
-
-    /// Takes a payload out of the buffer, with everything before it.
-    fn split(&mut self, range: Range<usize>) -> Bytes {
-        self.needed = 0;
-        self.unshare();
-        let mut payload = self.buffer.split_to(range.end).freeze();
-        payload.advance(range.start);
-        self.offset += range.end;
-        self.start = 0;
-        self.end -= range.end;
-        payload
-    }
-
-    /// The buffer moves, or is new: nothing in it is where it was copied from.
-    fn unshare(&mut self) {
+    fn share(&mut self, head: usize, frame: usize) -> Bytes {
         self.shared = Bytes::new();
-        self.shared_from = usize::MAX - u16::MAX as usize;
+        let received = self.buffer.bytes();
+        let (payload, mut rest) = (&received[head..frame], &received[frame..]);
+        let length = payload.len();
+        let size = may_keep(length);
+        if joins(rest, length, size).is_none() {
+            return self.copy(head, frame);
+        }
+        let mut block = Vec::with_capacity(size);
+        block.extend_from_slice(payload);
+        while let Some((payload, frame)) = joins(rest, block.len(), size) {
+            block.resize(aligned(block.len()), 0);
+            block.extend_from_slice(payload);
+            rest = &rest[frame..];
+        }
+        self.needed = 0;
+        self.buffer.skip(frame);
+        self.shared = block.into();
+        self.next_shared(length);
+        self.shared.slice(..length)
+    }
+
+    fn copy(&mut self, head: usize, frame: usize) -> Bytes {
+        self.needed = 0;
+        Bytes::copy_from_slice(self.buffer.take(head, frame))
     }
 
     /// Throws away what was received and not yet decoded.
     pub fn discard(&mut self) {
-        self.unshare();
-        (self.start, self.end, self.needed) = (0, 0, 0);
+        self.shared = Bytes::new();
+        self.buffer.clear();
+        self.needed = 0;
     }
 
     /// Takes bytes that were read elsewhere.
-    pub fn feed(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let room = self.room();
-            let (taken, rest) = bytes.split_at(bytes.len().min(room.len()));
-            room[..taken.len()].copy_from_slice(taken);
-            self.received(taken.len());
-            bytes = rest;
-        }
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.feed(bytes, self.needed);
     }
 
     /// Room for the next read; never empty. Say how much came with [`received`](Self::received).
     pub fn room(&mut self) -> &mut [u8] {
-        let pending = self.end - self.start;
-        if pending == 0 && self.end > 0 {
-            self.unshare();
-            (self.start, self.end) = (0, 0);
-        }
-        let missing = self.needed.saturating_sub(pending).min(STEP);
-        // A quarter: less would make reads short, more would move and zero-fill more often.
-        let least = missing.max(self.size / 4).max(1);
-        if self.buffer.len() - self.end < least {
-            self.make_room(pending, least);
-        }
-        &mut self.buffer[self.end..]
-    }
-
-    fn make_room(&mut self, pending: usize, least: usize) {
-        self.unshare();
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, pending);
-        }
-        if self.buffer.len() - self.end < least {
-            let len = self.size.max(self.end + least);
-            if len > self.buffer.capacity() {
-                // It moves: to the front of its allocation if no slice of that is alive, or to another.
-                self.offset = 0;
-            }
-            self.buffer.resize(len, 0);
-            self.held = self.held.max(self.offset + len);
-        }
+        self.buffer.room(self.needed)
     }
 
     /// Notes that a read put `count` bytes into the [`room`](Self::room).
     pub fn received(&mut self, count: usize) {
-        let room = self.buffer.len() - self.end;
-        if count >= room {
-            self.size = self.size.saturating_mul(2).min(self.max_size);
-        }
-        // A stream that lies about its count gets no panic out of us.
-        let count = count.min(room);
-        self.end += count;
-        self.since_quiet = self.since_quiet.saturating_add(count);
+        self.buffer.received(count);
     }
 
     /// Gives back memory that is not needed while nothing comes: call it when a read has to wait. A quiet
     /// connection keeps 4 KiB at most, and what it has received of a frame.
     pub fn quiet(&mut self) {
-        if self.since_quiet < self.size / 4 {
-            self.size = (self.size / 2).max(FIRST_READ.min(self.max_size));
-        }
-        self.since_quiet = 0;
-        self.unshare();
-        let pending = self.end - self.start;
-        let missing = self.needed.saturating_sub(pending).min(STEP);
-        let allowed = if pending == 0 { KEPT } else { pending + missing + KEPT };
-        if self.held > allowed {
-            self.buffer = BytesMut::from(&self.buffer[self.start..self.end]);
-            (self.start, self.end) = (0, pending);
-            (self.offset, self.held) = (0, pending);
-        }
+        self.shared = Bytes::new();
+        self.buffer.quiet(self.needed);
     }
+}
 
-    /// The bytes that are initialised, and those that are allocated.
-    #[cfg(test)]
-    fn sizes(&self) -> (usize, usize) {
-        (self.buffer.len(), self.buffer.capacity())
-    }
+/// How long the head of the frame at the beginning of `bytes` is, and how long all of it, if it is what most are: a
+/// server's whole message in one frame without reserved bits, all of it here, its payload short enough to be copied,
+/// and nothing wrong with it.
+#[inline]
+fn plain(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (head, length) = match *bytes {
+        [TEXT | BINARY, length @ 0..126, ..] => (SHORT_HEAD, usize::from(length)),
+        [TEXT | BINARY, 126, high, low, ..] => match u16::from_be_bytes([high, low]) {
+            0..126 => return None, // not the shortest encoding
+            length => (SHORT_HEAD + 2, usize::from(length)),
+        },
+        _ => return None,
+    };
+    let frame = head + length;
+    (length <= COPIED && frame <= bytes.len()).then_some((head, frame))
+}
+
+/// The payload of the frame at the beginning of `bytes`, and the length of the frame, if it may lie in a block of this
+/// size that is filled up to `end`: no payload keeps more alive than it may.
+fn joins(bytes: &[u8], end: usize, size: usize) -> Option<(&[u8], usize)> {
+    let (head, frame) = plain(bytes).filter(|(head, frame)| frame > head)?;
+    let payload = &bytes[head..frame];
+    let fits = aligned(end) + payload.len() <= size && size <= may_keep(payload.len());
+    fits.then_some((payload, frame))
+}
+
+/// Where a payload behind `end` begins in a block.
+#[inline]
+fn aligned(end: usize) -> usize {
+    end.next_multiple_of(ALIGNED)
+}
+
+/// How much memory a copied payload may keep alive.
+fn may_keep(length: usize) -> usize {
+    SHARED.max(length * SHARERS)
 }
 
 impl fmt::Debug for Decoder {
     /// Lengths only: payloads do not belong into logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Decoder({} bytes received)", self.end - self.start)
+        write!(f, "Decoder({:?})", self.buffer)
     }
 }
 

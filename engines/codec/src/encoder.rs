@@ -7,16 +7,14 @@ use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role};
 use crate::{
     head::{self, LARGEST_CONTROL},
     mask::{self, Masks},
+    write_buffer::WriteBuffer,
 };
 
 #[cfg(test)]
 mod tests;
 
-/// An empty buffer that has grown beyond this is given back.
-const KEPT: usize = 256 << 10;
-
-/// A buffer beyond this is given back when its owner is quiet.
-const KEPT_QUIET: usize = 4 << 10;
+/// The head of a client's frame with a payload of at most 125 bytes.
+const SHORT_HEAD: usize = 6;
 
 /// Writes frames as bytes: head, copy and mask in one pass, into one buffer that its owner writes out.
 ///
@@ -37,38 +35,32 @@ const KEPT_QUIET: usize = 4 << 10;
 pub struct Encoder {
     /// What frames are masked with; `None` for a server.
     masks: Option<Masks>,
-    /// Initialised over its whole length, so that a frame that fits is not zero-filled first.
-    /// `buffer[start..end]` waits to be written.
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Something was written since it was last quiet.
-    used: bool,
+    buffer: WriteBuffer,
 }
 
 impl Encoder {
     /// Of what this end sends.
     pub fn new(role: Role) -> Self {
         let masks = matches!(role, Role::Client).then(Masks::new);
-        Self { masks, buffer: Vec::new(), start: 0, end: 0, used: false }
+        Self { masks, buffer: WriteBuffer::default() }
     }
 
     /// Whether nothing waits to be written.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.buffer.len() == 0
     }
 
     /// How many bytes wait to be written.
     #[inline]
     pub fn len(&self) -> usize {
-        self.end - self.start
+        self.buffer.len()
     }
 
     /// The bytes that wait to be written. Say how many were with [`written`](Self::written).
     #[inline]
     pub fn waiting(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+        self.buffer.waiting()
     }
 
     /// Encodes a frame behind those that wait.
@@ -102,93 +94,102 @@ impl Encoder {
     /// A client's frame with a head of six bytes.
     #[inline]
     fn encode_short(&mut self, first: u8, payload: &[u8]) -> bool {
-        const HEAD: usize = 6;
-        let Some(masks) = &mut self.masks else { return false };
-        let mask = masks.draw();
-        let size = HEAD + payload.len();
-        if self.buffer.len() - self.end < size {
-            self.make_room(size);
-        }
-        let until = self.end + size;
-        if let Some((head, body)) =
-            self.buffer.get_mut(self.end..until).and_then(<[u8]>::split_first_chunk_mut::<HEAD>)
-        {
-            head[0] = first;
-            head[1] = 0x80 | payload.len() as u8;
-            head[2..].copy_from_slice(&mask);
-            mask::copy(payload, body, mask);
-            self.end = until;
-        }
+        self.try_encode_short(first, payload) || self.prepare_and_encode_short(first, payload)
+    }
+
+    /// The same, if a mask is drawn and there is room: most often, and so without a call.
+    #[inline(always)]
+    fn try_encode_short(&mut self, first: u8, payload: &[u8]) -> bool {
+        let size = SHORT_HEAD + payload.len();
+        let Some(mask) = self.masks.as_mut().and_then(Masks::drawn) else { return false };
+        let Some((head, body)) =
+            self.buffer.take_room(size).and_then(<[u8]>::split_first_chunk_mut::<SHORT_HEAD>)
+        else {
+            return false;
+        };
+        head[0] = first;
+        head[1] = 0x80 | payload.len() as u8;
+        head[2..].copy_from_slice(&mask);
+        mask::copy(payload, body, mask);
         true
+    }
+
+    /// Draws masks, and makes room; a server has no masks.
+    #[cold]
+    #[inline(never)]
+    fn prepare_and_encode_short(&mut self, first: u8, payload: &[u8]) -> bool {
+        let Some(masks) = &mut self.masks else { return false };
+        masks.refill();
+        self.buffer.make_room(SHORT_HEAD + payload.len());
+        self.try_encode_short(first, payload)
     }
 
     /// Encodes any frame.
     fn encode_any(&mut self, frame: &RawFrame) -> Result<(), Error> {
-        let payload = &frame.payload;
-        if frame.opcode.is_control() && (!frame.fin || payload.len() > LARGEST_CONTROL) {
-            let message = "a control frame has at most 125 bytes and is never fragmented";
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        }
+        check(frame)?;
+        let size = head::size(frame.payload.len(), self.masks.is_some());
+        self.encode_behind(size, &frame.payload, |to, mask| {
+            head::write(to, frame, mask);
+            Ok(())
+        })
+    }
+
+    /// Encodes a frame behind those that wait, with a head that somebody else writes into so many bytes: it is
+    /// given the mask that the payload gets, which is `None` for a server.
+    ///
+    /// # Errors
+    /// Those of `write`; then nothing is encoded.
+    pub fn encode_behind(
+        &mut self,
+        head: usize,
+        payload: &[u8],
+        write: impl FnOnce(&mut [u8], Option<[u8; 4]>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mask = self.masks.as_mut().map(Masks::draw);
-        let size = head::size(payload.len(), mask.is_some()) + payload.len();
-        if self.end + size > self.buffer.len() {
-            self.make_room(size);
-        }
-        let until = self.end + size;
-        let body = head::write(&mut self.buffer[self.end..until], frame, mask);
+        let size = head + payload.len();
+        let (head, body) = self.buffer.make_room(size).split_at_mut(head);
+        write(head, mask)?;
         match mask {
             Some(mask) => mask::copy(payload, body, mask),
             None => body.copy_from_slice(payload),
         }
-        self.end = until;
+        self.buffer.filled(size);
         Ok(())
     }
 
-    /// Sees to it that so many bytes fit behind `end`.
-    #[cold]
-    fn make_room(&mut self, size: usize) {
-        let waiting = self.len();
-        if self.start > waiting {
-            // Moves no more than was written since the last time, so it is paid for.
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, waiting);
-        }
-        let until = self.end + size;
-        if self.buffer.len() < until {
-            // All that is allocated is initialised at once, not again for each frame.
-            self.buffer.reserve(until - self.buffer.len());
-            self.buffer.resize(self.buffer.capacity(), 0);
-        }
+    /// Whether frames are masked, as a client's are.
+    pub fn is_masking(&self) -> bool {
+        self.masks.is_some()
     }
 
     /// Notes that `count` of the [waiting](Self::waiting) bytes were written.
     #[inline]
     pub fn written(&mut self, count: usize) {
-        // A stream that lies about its count gets no panic out of us.
-        self.start += count.min(self.len());
-        if self.is_empty() {
-            (self.start, self.end) = (0, 0);
-            self.used = true;
-            if self.buffer.len() > KEPT {
-                self.buffer = Vec::new();
-            }
-        }
+        self.buffer.written(count);
     }
 
     /// Gives back memory that is not needed while nothing is sent: call it now and then. If nothing was written
     /// since the last call, 4 KiB are kept at most, and what waits.
     pub fn quiet(&mut self) {
-        let was_used = std::mem::take(&mut self.used);
-        if !was_used && self.is_empty() && self.buffer.len() > KEPT_QUIET {
-            self.buffer = Vec::new();
-        }
+        self.buffer.quiet();
     }
 
-    /// The bytes that are allocated.
-    #[cfg(test)]
-    fn capacity(&self) -> usize {
+    /// How much memory is held.
+    pub fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
+}
+
+/// Refuses what no frame may be (RFC 6455 section 5.5).
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] for a control frame that is fragmented or above 125 bytes.
+fn check(frame: &RawFrame) -> Result<(), Error> {
+    if frame.opcode.is_control() && (!frame.fin || frame.payload.len() > LARGEST_CONTROL) {
+        let message = "a control frame has at most 125 bytes and is never fragmented";
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Encoder {

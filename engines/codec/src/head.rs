@@ -128,8 +128,8 @@ pub(crate) fn size(payload: usize, is_masked: bool) -> usize {
     2 + extended + if is_masked { 4 } else { 0 }
 }
 
-/// Writes a head of [`size`] bytes to the beginning of `to`, in the shortest encoding. Returns what is behind it.
-pub(crate) fn write<'a>(to: &'a mut [u8], frame: &RawFrame, mask: Option<[u8; 4]>) -> &'a mut [u8] {
+/// Writes a head of [`size`] bytes to the beginning of `to`, in the shortest encoding.
+pub(crate) fn write(to: &mut [u8], frame: &RawFrame, mask: Option<[u8; 4]>) {
     let length = frame.payload.len();
     let mut head = [0; LONGEST];
     head[0] = first(frame);
@@ -152,9 +152,7 @@ pub(crate) fn write<'a>(to: &'a mut [u8], frame: &RawFrame, mask: Option<[u8; 4]
         head[at..at + 4].copy_from_slice(&mask);
         at += 4;
     }
-    let (place, rest) = to.split_at_mut(at);
-    place.copy_from_slice(&head[..at]);
-    rest
+    to[..at].copy_from_slice(&head[..at]);
 }
 
 #[cold]

@@ -24,9 +24,12 @@ mod encoder;
 mod head;
 pub mod mask;
 mod message;
+mod read_buffer;
 #[cfg(test)]
 mod testing;
+mod write_buffer;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use message::MessageDecoder;
+pub use read_buffer::ReadBuffer;

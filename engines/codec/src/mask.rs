@@ -23,16 +23,29 @@ impl Masks {
     /// The mask of the next frame.
     #[inline]
     pub fn draw(&mut self) -> [u8; 4] {
-        let Some(&mask) = self.pool.get(self.next) else { return self.refill() };
-        self.next += 1;
-        mask
+        match self.drawn() {
+            Some(mask) => mask,
+            None => {
+                self.refill();
+                self.next = 1;
+                self.pool[0]
+            }
+        }
     }
 
+    /// The same, if one was drawn already.
+    #[inline]
+    pub(crate) fn drawn(&mut self) -> Option<[u8; 4]> {
+        let mask = *self.pool.get(self.next)?;
+        self.next += 1;
+        Some(mask)
+    }
+
+    /// Draws as many as are kept.
     #[cold]
-    fn refill(&mut self) -> [u8; 4] {
+    pub(crate) fn refill(&mut self) {
         rand::rng().fill_bytes(self.pool.as_flattened_mut());
-        self.next = 1;
-        self.pool[0]
+        self.next = 0;
     }
 }
 
@@ -57,21 +70,59 @@ const WORD: usize = 16;
 #[inline]
 pub fn copy(from: &[u8], to: &mut [u8], mask: [u8; 4]) {
     let length = from.len().min(to.len());
-    let (from, from_tail) = from[..length].split_at(length & !(WORD - 1));
-    let (to, to_tail) = to[..length].split_at_mut(length & !(WORD - 1));
-    let word = repeat(mask);
+    let (from, to) = (&from[..length], &mut to[..length]);
+    if length <= 2 * WORD {
+        copy_short(from, to, mask);
+    } else {
+        copy_long(from, to, mask);
+    }
+}
+
+/// Most messages: without a loop, by numbers from both ends, which may overlap.
+#[inline]
+fn copy_short(from: &[u8], to: &mut [u8], mask: [u8; 4]) {
+    let word = u32::from_le_bytes(mask);
+    macro_rules! ends {
+        ($number:ty) => {
+            if let (Some(first), Some(last)) = (from.first_chunk(), from.last_chunk()) {
+                // The first of the last ones may be any byte of the mask.
+                let turned = word.rotate_right((from.len() as u32 % 4) * 8);
+                let first = <$number>::from_le_bytes(*first) ^ (repeat(word) as $number);
+                let last = <$number>::from_le_bytes(*last) ^ (repeat(turned) as $number);
+                if let Some(to) = to.first_chunk_mut() {
+                    *to = first.to_le_bytes();
+                }
+                if let Some(to) = to.last_chunk_mut() {
+                    *to = last.to_le_bytes();
+                }
+                return;
+            }
+        };
+    }
+    ends!(u128);
+    ends!(u64);
+    ends!(u32);
+    for ((to, from), mask) in to.iter_mut().zip(from).zip(mask) {
+        *to = from ^ mask;
+    }
+}
+
+#[inline(never)]
+fn copy_long(from: &[u8], to: &mut [u8], mask: [u8; 4]) {
+    let words = from.len() & !(WORD - 1);
+    let (from, from_tail) = from.split_at(words);
+    let (to, to_tail) = to.split_at_mut(words);
+    let word = repeat(u32::from_ne_bytes(mask));
     for (from, to) in from.chunks_exact(WORD).zip(to.chunks_exact_mut(WORD)) {
         to.copy_from_slice(&xor(from, word));
     }
-    for (at, (from, to)) in from_tail.iter().zip(to_tail).enumerate() {
-        *to = from ^ mask[at % 4];
-    }
+    copy_short(from_tail, to_tail, mask);
 }
 
 /// Masks or unmasks in place, a word at a time.
 #[inline]
 pub fn apply(bytes: &mut [u8], mask: [u8; 4]) {
-    let word = repeat(mask);
+    let word = repeat(u32::from_ne_bytes(mask));
     let mut words = bytes.chunks_exact_mut(WORD);
     for bytes in &mut words {
         let masked = xor(bytes, word);
@@ -83,8 +134,9 @@ pub fn apply(bytes: &mut [u8], mask: [u8; 4]) {
 }
 
 #[inline]
-fn repeat(mask: [u8; 4]) -> u128 {
-    u128::from(u32::from_ne_bytes(mask)) * 0x1_0000_0001_0000_0001_0000_0001
+fn repeat(word: u32) -> u128 {
+    let two = u128::from(word) | u128::from(word) << 32;
+    two | two << 64
 }
 
 #[inline]

@@ -93,6 +93,10 @@ impl Transport for Framer {
         self.reader.buffered_frame(max_payload)
     }
 
+    fn try_receive_short_text(&mut self, max_payload: usize) -> Option<&[u8]> {
+        self.reader.buffered_text(max_payload)
+    }
+
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.writer.poll_ready(cx)
     }

@@ -4,10 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use drivetrain_engine::{
-    Accepted, Answer, Body, Capability, ConnectTimeout, Duties, Engine as _, Error, ErrorKind,
-    Handshake, NativeSetting, Proxy, ProxyScheme, Result, Runtime, Support, Transport,
+    Accepted, Answer, Body, Capability, Duties, Engine as _, Error, ErrorKind, Handshake,
+    NativeSetting, Proxy, Result, Runtime, Support, Transport,
 };
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,6 +22,7 @@ use crate::{
     map::{self, During},
     opened::{Opened, Upgrade},
     proxied,
+    request::{self, is_http, is_secure, timeout},
     runtime::{self, Tokio, Within},
 };
 
@@ -142,7 +143,7 @@ impl Hop {
             let reason = Brought::ONE_STREAM;
             return Err(Error::unsupported(self.engine, Capability::Http1, reason));
         }
-        execute(self.engine, &self.http, request).await
+        request::execute(self.engine, &self.http, request).await
     }
 
     /// Sends a handshake, over the stream that was brought or over a connection of its own, and frames
@@ -324,73 +325,6 @@ impl fmt::Debug for Hop {
             .field("over", &self.brought.as_ref().map(|_| "a stream of the caller's"))
             .finish()
     }
-}
-
-/// [`Hop::execute`], for the engine of this name.
-pub(crate) async fn execute(
-    engine: &'static str,
-    http: &Reqwest,
-    request: Request<Body>,
-) -> Result<Response<Body>> {
-    let handle = runtime::current(engine)?;
-    let exchange = async {
-        let uri = request.uri().clone();
-        let secure = is_secure(engine, http, &uri)?;
-        let connect_timeout = timeout(request.extensions());
-        let proxy = request.extensions().get::<Proxy>().cloned();
-        let client = match http.preconfigured_client() {
-            Some(client) => {
-                for (capability, is_asked_for) in [
-                    (Capability::ConnectTimeout, connect_timeout.is_some()),
-                    (Capability::Proxies, proxy.as_ref().is_some_and(is_http)),
-                    (Capability::SocksProxies, proxy.is_some()),
-                ] {
-                    if let (true, Support::Missing(reason)) =
-                        (is_asked_for, http.support(capability))
-                    {
-                        return Err(Error::unsupported(engine, capability, &reason));
-                    }
-                }
-                client.clone()
-            }
-            None => {
-                let proxy = proxy.clone();
-                http.client(engine, Purpose { handshake: false, secure, connect_timeout, proxy })?
-            }
-        };
-        let by = proxy.as_ref();
-        let failed = |error| map::failed(engine, During::Request, Some(&uri), by, error);
-        let request = reqwest::Request::try_from(request.map(map::request_body)).map_err(failed)?;
-        let response = client.execute(request).await.map_err(failed)?;
-        Ok(map::response(engine, &handle, response.into()))
-    };
-    Within::new(handle.clone(), exchange).await
-}
-
-/// Whether the URI is one for TLS; refuses what cannot be reached before anything is dialled.
-fn is_secure(engine: &'static str, http: &Reqwest, uri: &Uri) -> Result<bool> {
-    let invalid =
-        |message: String| Err(Error::new(ErrorKind::InvalidInput, message).with_engine(engine));
-    if uri.host().is_none_or(str::is_empty) {
-        return invalid("the URL has no host".into());
-    }
-    match uri.scheme_str() {
-        Some("http") => Ok(false),
-        Some("https") => match http.support(Capability::Tls) {
-            Support::Offered => Ok(true),
-            Support::Missing(why) => Err(Error::unsupported(engine, Capability::Tls, &why)),
-        },
-        Some(other) => invalid(format!("scheme `{other}` is not one for HTTP: use http or https")),
-        None => invalid("the URL has no scheme: use http:// or https://".into()),
-    }
-}
-
-fn is_http(proxy: &Proxy) -> bool {
-    proxy.scheme() == ProxyScheme::Http
-}
-
-fn timeout(extensions: &http::Extensions) -> Option<Duration> {
-    extensions.get::<ConnectTimeout>().map(|limit| limit.0)
 }
 
 /// The request as it stands on the wire: a path for a target, and a `Host`.

@@ -24,6 +24,7 @@ mod options;
 #[cfg(feature = "rustls")]
 mod over_http2;
 mod proxied;
+mod request;
 mod runtime;
 mod tls;
 
@@ -327,7 +328,7 @@ impl Engine for Reqwest {
     }
 
     async fn execute(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
-        connect::execute(Self::NAME, self, request).await
+        request::execute(Self::NAME, self, request).await
     }
 
     async fn connect(&self, _: Handshake) -> Result<Answer> {

@@ -104,7 +104,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Framer<S> {
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
-                    self.input.release();
+                    self.input.quiet();
+                    self.output.quiet();
                     return Poll::Pending;
                 }
             }

@@ -2,65 +2,37 @@
 
 use std::{fmt, io::Cursor};
 
-use bytes::{Buf, Bytes, BytesMut};
-use drivetrain_codec::mask;
+use bytes::Bytes;
+use drivetrain_codec::{ReadBuffer, mask};
 use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role, Rsv};
 use tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Control, Data, OpCode as NativeOpCode},
 };
 
-/// What the first read is offered; the offer doubles whenever a read fills it.
-const FIRST_READ: usize = 4 << 10;
-
-/// How much memory is prepared for a large frame beyond what has arrived of it.
-const STEP: usize = 64 << 10;
-
-/// An idle connection keeps at most this, or the read buffer that was asked for.
-const KEPT: usize = 64 << 10;
-
-/// What may be held beyond the bytes received ([`Transport`](drivetrain_engine::Transport)).
-const SLACK: usize = 128 << 10;
-
 /// Payloads up to this size are copied out, larger ones are slices of the buffer.
 pub(crate) const COPIED: usize = 512;
 
-/// A buffer that is always initialised over its whole length, so that reading is safe code and yet
-/// zero-fills only when the buffer is new or moves, not on each read. `buffer[start..end]` was received
-/// and not yet delivered; behind `end` is room.
+/// The head of most frames: a server's, with a payload below 126 bytes.
+const SHORT_HEAD: usize = 2;
+
+/// Finds frames in what a stream has brought.
 pub(crate) struct Input {
     role: Role,
-    buffer: BytesMut,
-    start: usize,
-    end: usize,
-    /// What the incomplete frame at `start` takes as a whole; 0 if its header is incomplete too.
+    buffer: ReadBuffer,
+    /// What the next frame takes as a whole, if it is incomplete; 0 if its header is incomplete too.
     needed: usize,
-    /// What an empty buffer offers to a read.
-    size: usize,
-    max_size: usize,
-    /// Bytes in front of `buffer` that were split off, in the same allocation.
-    offset: usize,
-    /// The most that was ever initialised in this allocation, hence is resident.
-    held: usize,
 }
 
 impl Input {
-    pub(crate) fn new(role: Role, leftover: &[u8], max_size: usize) -> Self {
-        Self {
-            role,
-            buffer: BytesMut::from(leftover),
-            start: 0,
-            end: leftover.len(),
-            needed: 0,
-            size: FIRST_READ.min(max_size),
-            max_size,
-            offset: 0,
-            held: leftover.len(),
-        }
+    pub(crate) fn new(role: Role, leftover: &[u8], max_read: usize) -> Self {
+        let mut buffer = ReadBuffer::new(max_read);
+        buffer.feed(leftover, 0);
+        Self { role, buffer, needed: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.buffer.is_empty()
     }
 
     /// Takes the next frame if all of it is here. What its header tells is checked as soon as the
@@ -72,7 +44,7 @@ impl Input {
         if let Some(frame) = self.take_short(max_payload) {
             return Ok(Some(frame));
         }
-        let received = &self.buffer[self.start..self.end];
+        let received = self.buffer.bytes();
         let mut cursor = Cursor::new(received);
         let parsed = FrameHeader::parse(&mut cursor).map_err(|error| {
             // The only error there is on a slice: a reserved opcode.
@@ -104,8 +76,7 @@ impl Input {
     /// all of it here, and nothing wrong with it. Any other is left to the library's parser, which costs
     /// more than the rest of receiving.
     fn take_short(&mut self, max_payload: usize) -> Option<RawFrame> {
-        let received = self.buffer.get(self.start..self.end)?;
-        let &[first, length @ 0..126, ref rest @ ..] = received else { return None };
+        let &[first, length @ 0..126, ref rest @ ..] = self.buffer.bytes() else { return None };
         let opcode = match first & 0x0f {
             0 => OpCode::Continuation,
             1 => OpCode::Text,
@@ -118,114 +89,71 @@ impl Input {
         }
         let payload = Bytes::copy_from_slice(rest.get(..length)?);
         let rsv = Rsv::new(first & 0x40 != 0, first & 0x20 != 0, first & 0x10 != 0);
-        self.start += 2 + length;
+        self.buffer.skip(SHORT_HEAD + length);
         self.needed = 0;
         Some(RawFrame { fin: first & 0x80 != 0, rsv, opcode, payload })
     }
 
-    /// Takes the frame at `start` if it is a server's whole short Text and nothing is wrong with it. Its payload
+    /// Takes the next frame if it is a server's whole short Text and nothing is wrong with it. Its payload
     /// stays where it is.
+    #[inline]
     pub(crate) fn take_text_in_place(&mut self, max_payload: usize) -> Option<&[u8]> {
-        let received = self.buffer.get(self.start..self.end)?;
-        let &[0x81, length @ 0..126, ref rest @ ..] = received else { return None };
+        let &[0x81, length @ 0..126, ref rest @ ..] = self.buffer.bytes() else { return None };
         let length = usize::from(length);
-        if length > max_payload || self.role != Role::Client {
+        if length > max_payload || length > rest.len() || self.role != Role::Client {
             return None;
         }
-        let payload = rest.get(..length)?;
-        self.start += 2 + length;
         self.needed = 0;
-        Some(payload)
+        Some(self.buffer.take(SHORT_HEAD, SHORT_HEAD + length))
     }
 
-    /// Takes the frame at `start`.
+    /// Takes the next frame.
     ///
     /// Small payloads are copied: it costs what a slice costs (`docs/adr`), the buffer is never given
     /// away and so never zero-filled again, and an application that keeps 32 bytes does not keep the
     /// whole buffer.
     fn take_payload(&mut self, head: usize, length: usize, mask: Option<[u8; 4]>) -> Bytes {
-        let from = self.start + head;
-        let to = from + length;
+        let frame = head + length;
         self.needed = 0;
         if let Some(mask) = mask {
-            mask::apply(&mut self.buffer[from..to], mask);
+            mask::apply(&mut self.buffer.bytes_mut()[head..frame], mask);
         }
-        if length <= COPIED {
-            self.start = to;
-            return Bytes::copy_from_slice(&self.buffer[from..to]);
+        match length {
+            0..=COPIED => Bytes::copy_from_slice(self.buffer.take(head, frame)),
+            _ => self.buffer.split(head, frame),
         }
-        let mut payload = self.buffer.split_to(to).freeze();
-        payload.advance(from);
-        self.offset += to;
-        self.start = 0;
-        self.end -= to;
-        payload
     }
 
     /// Throws away what was received.
     pub(crate) fn discard(&mut self) {
-        (self.start, self.end, self.needed) = (0, 0, 0);
+        self.buffer.clear();
+        self.needed = 0;
     }
 
     /// Room for the next read; never empty.
     pub(crate) fn room(&mut self) -> &mut [u8] {
-        let pending = self.end - self.start;
-        if pending == 0 {
-            (self.start, self.end) = (0, 0);
-        }
-        let missing = self.needed.saturating_sub(pending).min(STEP);
-        // A quarter: less would make reads short, more would move and zero-fill more often.
-        let least = missing.max(self.size / 4).max(1);
-        if self.buffer.len() - self.end < least && self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, pending);
-        }
-        if self.buffer.len() - self.end < least {
-            self.grow(self.size.max(self.end + least));
-        }
-        &mut self.buffer[self.end..]
-    }
-
-    fn grow(&mut self, len: usize) {
-        if len > self.buffer.capacity() {
-            // It moves: to the front of its allocation if no slice of that is alive, or to another.
-            self.offset = 0;
-        }
-        self.buffer.resize(len, 0);
-        self.held = self.held.max(self.offset + len);
+        self.buffer.room(self.needed)
     }
 
     /// Notes that a read put `count` bytes into the room.
     pub(crate) fn received(&mut self, count: usize) {
-        let room = self.buffer.len() - self.end;
-        if count >= room {
-            self.size = self.size.saturating_mul(2).min(self.max_size);
-        }
-        // A stream that lies about its count gets no panic out of us.
-        self.end += count.min(room);
+        self.buffer.received(count);
     }
 
-    /// Gives back memory that earlier frames needed and this one does not; called when the stream has
-    /// nothing more for now.
-    pub(crate) fn release(&mut self) {
-        let pending = self.end - self.start;
-        let allowed = if pending == 0 { KEPT } else { pending.saturating_add(SLACK) };
-        if self.held > allowed.max(self.max_size) {
-            self.buffer = BytesMut::from(&self.buffer[self.start..self.end]);
-            (self.start, self.end) = (0, pending);
-            (self.offset, self.held) = (0, pending);
-        }
+    /// Gives back memory that is not needed while nothing comes.
+    pub(crate) fn quiet(&mut self) {
+        self.buffer.quiet(self.needed);
     }
 
     #[cfg(test)]
     pub(crate) fn sizes(&self) -> (usize, usize) {
-        (self.buffer.len(), self.buffer.capacity())
+        self.buffer.sizes()
     }
 }
 
 impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes received", self.end - self.start)
+        self.buffer.fmt(f)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The settings that both tungstenite engines take.
 
-use drivetrain_engine::{Error, ErrorKind, NativeSetting};
+use drivetrain_engine::{Capability, Error, ErrorKind, NativeSetting, Support};
 use tungstenite::protocol::WebSocketConfig;
 
-const READ_SIZE: usize = 16 << 10;
+const READ_SIZE: usize = 64 << 10;
 const WRITE_MARK: usize = 32 << 10;
 
 /// The settings that both tungstenite engines take. Of two calls that set the same thing the later wins.
@@ -24,8 +24,8 @@ enum Refused {
 }
 
 impl Options {
-    /// The most bytes that one read takes; a connection starts with 4 KiB and grows to it when reads
-    /// fill what they were offered. Default: 16 KiB.
+    /// The most bytes that one read takes; a connection starts with 2 KiB and grows to it when reads
+    /// fill what they were offered. Default: 64 KiB.
     #[must_use]
     pub fn read_buffer_size(mut self, bytes: usize) -> Self {
         self.read_buffer_size = Some(bytes);
@@ -64,6 +64,28 @@ impl Options {
             self.refused = Some(Refused::AcceptUnmaskedFrames);
         }
         self
+    }
+
+    /// What an engine of these frames offers beside the rows of its HTTP side.
+    pub fn support(&self, capability: Capability) -> Support {
+        match capability {
+            Capability::WebSockets
+            | Capability::HandshakeHeaders
+            | Capability::HandshakeResponse
+            | Capability::Subprotocols
+            | Capability::MaxFrameSize
+            | Capability::MaxMessageSize
+            | Capability::PluginPing
+            | Capability::EnginePing
+            | Capability::SendPing
+            | Capability::SendFragments
+            | Capability::RawSessions
+            | Capability::RsvBits
+            | Capability::Extensions
+            | Capability::CallerStream
+            | Capability::BatchedWrites => Support::Offered,
+            _ => Support::missing("this version of the engine does not know it"),
+        }
     }
 
     /// Refuses what cannot be honoured; for an engine to call before any I/O.
@@ -142,7 +164,7 @@ mod tests {
     fn a_native_field_equal_to_its_default_is_unset() {
         let options = Options::default().preconfigured(native());
         assert_eq!(options, Options::default());
-        assert_eq!((options.read_size(), options.write_mark()), (16 << 10, 32 << 10));
+        assert_eq!((options.read_size(), options.write_mark()), (64 << 10, 32 << 10));
         assert_eq!(options.limits(), (None, None));
     }
 

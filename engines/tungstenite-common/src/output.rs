@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use drivetrain_codec::mask::{self, Masks};
+use drivetrain_codec::Encoder;
 use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role, Rsv};
 use futures_io::AsyncWrite;
 use tungstenite::protocol::frame::{
@@ -17,89 +17,46 @@ use tungstenite::protocol::frame::{
 /// The longest payload of a frame whose head gives its length in one byte.
 const SHORT: usize = 125;
 
-/// An empty buffer that has grown beyond this is given back.
-const KEPT: usize = 256 << 10;
-
-/// Frames are encoded behind `end`, with header, copy and mask in one pass, and written from `written`
-/// on. The vector stays initialised over its whole length, so that a frame that fits is not zero-filled.
+/// Encodes frames, and writes them.
 pub(crate) struct Output {
-    /// What frames are masked with; `None` for a server.
-    masks: Option<Masks>,
-    buffer: Vec<u8>,
-    written: usize,
-    end: usize,
+    encoder: Encoder,
     /// From how many waiting bytes on it is full.
     mark: usize,
 }
 
 impl Output {
     pub(crate) fn new(role: Role, mark: usize) -> Self {
-        let masks = matches!(role, Role::Client).then(Masks::new);
-        Self { masks, buffer: Vec::new(), written: 0, end: 0, mark }
+        Self { encoder: Encoder::new(role), mark }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.written == self.end
+        self.encoder.is_empty()
     }
 
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.end - self.written >= self.mark
+        self.encoder.len() >= self.mark
     }
 
-    /// Encodes a frame.
+    /// Encodes a frame: one with a short head by our own codec, as the library would write that head in three
+    /// pieces, for more than the payload costs.
     pub(crate) fn push(&mut self, frame: &RawFrame) -> Result<(), Error> {
-        let RawFrame { fin, rsv, opcode, payload } = frame;
-        if opcode.is_control() && (!fin || payload.len() > 125) {
-            let message = "a control frame has at most 125 bytes and is never fragmented";
-            return Err(Error::new(ErrorKind::InvalidInput, message));
+        match frame.payload.len() {
+            0..=SHORT => self.encoder.encode(frame),
+            _ if frame.opcode.is_control() => self.encoder.encode(frame), // refused
+            _ => self.push_long(frame),
         }
-        if payload.len() > SHORT || self.masks.is_none() {
-            return self.push_any(frame);
-        }
-        let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
-        let first = u8::from(native(*opcode))
-            | flag(*fin, 0x80)
-            | flag(rsv.contains(Rsv::RSV1), 0x40)
-            | flag(rsv.contains(Rsv::RSV2), 0x20)
-            | flag(rsv.contains(Rsv::RSV3), 0x10);
-        self.push_short(first, payload);
-        Ok(())
     }
 
     /// Encodes a whole message if it is short and this is a client. Returns whether it did.
     #[inline]
     pub(crate) fn push_message(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
-        let first = match opcode {
-            OpCode::Text => 0x81,
-            OpCode::Binary => 0x82,
-            _ => return false,
-        };
-        payload.len() <= SHORT && self.push_short(first, payload)
+        self.encoder.encode_message(opcode, payload)
     }
 
-    /// Encodes a client's frame with a head of six bytes, as most are: the library would write that head
-    /// in three pieces, for more than the payload costs. A server masks none (RFC 6455 section 5.1): for it
-    /// nothing is done.
-    #[inline]
-    fn push_short(&mut self, first: u8, payload: &[u8]) -> bool {
-        const HEAD: usize = 6;
-        let Some(masks) = &mut self.masks else { return false };
-        let mask = masks.draw();
-        let size = HEAD + payload.len();
-        let (head, body) = self.room(size).split_at_mut(HEAD);
-        head[0] = first;
-        head[1] = 0x80 | payload.len() as u8;
-        head[2..].copy_from_slice(&mask);
-        mask::copy(payload, body, mask);
-        self.end += size;
-        true
-    }
-
-    fn push_any(&mut self, frame: &RawFrame) -> Result<(), Error> {
+    fn push_long(&mut self, frame: &RawFrame) -> Result<(), Error> {
         let RawFrame { fin, rsv, opcode, payload } = frame;
-        let mask = self.masks.as_mut().map(Masks::draw);
-        let header = FrameHeader {
+        let header = |mask| FrameHeader {
             is_final: *fin,
             rsv1: rsv.contains(Rsv::RSV1),
             rsv2: rsv.contains(Rsv::RSV2),
@@ -108,42 +65,13 @@ impl Output {
             mask,
         };
         let length = payload.len() as u64;
-        let head = header.len(length);
-        let room = self.room(head + payload.len());
-        let (head, body) = room.split_at_mut(head);
-        header.format(length, &mut &mut *head).map_err(|error| {
-            // Cannot happen: the header has the room that it asked for.
-            Error::new(ErrorKind::Other, "a frame header was not encoded").with_source(error)
-        })?;
-        match mask {
-            Some(mask) => mask::copy(payload, body, mask),
-            None => body.copy_from_slice(payload),
-        }
-        self.end += head.len() + payload.len();
-        Ok(())
-    }
-
-    /// Exactly so many bytes behind `end`.
-    #[inline]
-    fn room(&mut self, size: usize) -> &mut [u8] {
-        if self.buffer.len() - self.end < size {
-            self.make_room(size);
-        }
-        &mut self.buffer[self.end..self.end + size]
-    }
-
-    #[cold]
-    fn make_room(&mut self, size: usize) {
-        let waiting = self.end - self.written;
-        if self.written > waiting {
-            // Moves no more than was written since the last time, so it is paid for.
-            self.buffer.copy_within(self.written..self.end, 0);
-            (self.written, self.end) = (0, waiting);
-        }
-        let until = self.end + size;
-        if self.buffer.len() < until {
-            self.buffer.resize(until, 0);
-        }
+        let size = header(self.encoder.is_masking().then_some([0; 4])).len(length);
+        self.encoder.encode_behind(size, payload, |mut to, mask| {
+            header(mask).format(length, &mut to).map_err(|error| {
+                // Cannot happen: the header has the room that it asked for.
+                Error::new(ErrorKind::Other, "a frame header was not encoded").with_source(error)
+            })
+        })
     }
 
     /// Writes once. Call it only if there is something to write.
@@ -152,31 +80,29 @@ impl Output {
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let waiting = &self.buffer[self.written..self.end];
-        match ready!(Pin::new(stream).poll_write(cx, waiting)) {
+        match ready!(Pin::new(stream).poll_write(cx, self.encoder.waiting())) {
             Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            Ok(count) => self.written += count.min(waiting.len()),
+            Ok(count) => self.encoder.written(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Poll::Ready(Err(error)),
-        }
-        if self.is_empty() {
-            (self.written, self.end) = (0, 0);
-            if self.buffer.len() > KEPT {
-                self.buffer = Vec::new();
-            }
         }
         Poll::Ready(Ok(()))
     }
 
+    /// Gives back memory that is not needed while nothing is sent.
+    pub(crate) fn quiet(&mut self) {
+        self.encoder.quiet();
+    }
+
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
-        self.buffer.capacity()
+        self.encoder.capacity()
     }
 }
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes to write", self.end - self.written)
+        self.encoder.fmt(f)
     }
 }
 

@@ -48,14 +48,14 @@ fn model(
             settings: Settings::default(),
         };
         let connection = Connection::new(Pipe(Arc::clone(&wire)));
-        let session =
-            Session::open(
-                connection,
-                runtime.clone(),
-                Arc::new(config),
-                Stagger::default(),
-                tracing::Span::none(),
-            );
+        let session = Session::open(
+            connection,
+            None,
+            runtime.clone(),
+            Arc::new(config),
+            Stagger::default(),
+            tracing::Span::none(),
+        );
         let keeper = runtime.0.lock().unwrap().take().expect("the keeper was spawned");
         let keeper = thread::spawn(|| block_on(keeper));
         let peer = thread::spawn(move || peer(Peer(wire)));

@@ -26,22 +26,28 @@ impl State {
     fn fill_borrowed(&mut self, batch: &mut Batch) -> bool {
         let max_payload = self.assembler.max_payload(0);
         let Some(transport) = &mut self.transport else { return false };
-        let before = batch.len();
+        let (before, mut bytes, mut refused) = (batch.len(), 0, None);
         while !batch.is_full() {
             let Some(payload) = transport.try_receive_short_text(max_payload) else { break };
             let size = payload.len();
-            self.counted_in.frame(size);
+            bytes += size;
             match borrowed_text(payload) {
-                Ok(frame) => batch.push(frame),
+                Ok(frame) => batch.push(frame, size),
                 Err(error) => {
-                    self.refuse_later(error);
+                    refused = Some(error);
                     break;
                 }
             }
-            self.received.count(size);
-            self.cork.receives(false);
         }
-        batch.len() > before && self.held_back.is_none()
+        // All at once: one by one it would cost as much as the messages.
+        let taken = batch.len() - before;
+        self.counted_in.frames(taken + usize::from(refused.is_some()), bytes);
+        self.received.count_short(taken);
+        self.cork.receives_buffered(taken);
+        match refused {
+            Some(error) => self.refuse_later(error),
+            None => taken > 0,
+        }
     }
 
     /// Takes a message that is in memory. Returns whether there may be more.
@@ -65,11 +71,11 @@ impl State {
             Ok(message) => {
                 self.counted_in.frame(size);
                 match message {
-                    Ok(frame) => batch.push(frame),
+                    Ok(frame) => batch.push(frame, size),
                     Err(error) => return self.refuse_later(error),
                 }
                 self.received.count(size);
-                self.cork.receives(false);
+                self.cork.receives_buffered(1);
                 true
             }
             Err(frame) => self.hold_back(Ok(frame)),

@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use drivetrain_engine::{CloseCode, Rsv};
 
 use super::*;
-use crate::testing::{MIB, Random, payload, wire};
+use crate::{
+    read_buffer::FIRST_READ,
+    testing::{MIB, Random, payload, wire},
+};
 
 const ROLES: [(Role, Option<[u8; 4]>); 2] =
     [(Role::Client, None), (Role::Server, Some([9, 8, 7, 6]))];
@@ -164,7 +167,7 @@ fn a_frame_above_the_limit_is_refused_before_memory_is_taken() {
     assert_eq!(error.kind(), ErrorKind::TooBig);
     let said = "the peer announced a frame of 1099511627776 bytes, the limit is 1000";
     assert_eq!(error.to_string(), said);
-    assert!(decoder.sizes().1 <= 4096, "{:?}", decoder.sizes());
+    assert!(decoder.buffer.sizes().1 <= 4096, "{:?}", decoder.buffer.sizes());
 }
 
 #[test]
@@ -195,7 +198,7 @@ fn memory_follows_what_was_received_not_what_was_announced() {
             let mut received = 14;
             for _ in 0..300 {
                 assert!(decoder.decode(usize::MAX).expect("nothing wrong").is_none());
-                let (initialised, capacity) = decoder.sizes();
+                let (initialised, capacity) = decoder.buffer.sizes();
                 assert!(initialised <= received + SLACK, "{initialised} for {received}");
                 assert!(capacity <= 2 * (received + SLACK), "{capacity} for {received}");
                 let count = decoder.room().len().min(10_000);
@@ -218,20 +221,20 @@ fn a_quiet_decoder_gives_memory_back() {
     let mut decoder = fed(Role::Client, &big);
     drop(frame(&mut decoder));
     decoder.quiet();
-    assert_eq!(decoder.sizes().1, 0);
+    assert_eq!(decoder.buffer.sizes().1, 0);
 
     let next = [&[0x82, 127][..], &(1_u64 << 30).to_be_bytes()].concat();
     let mut decoder = fed(Role::Client, &[big, next].concat());
     drop(frame(&mut decoder));
     assert!(decoder.decode(usize::MAX).expect("nothing wrong").is_none());
     decoder.quiet();
-    assert!(decoder.sizes().1 < SLACK, "{:?}", decoder.sizes());
+    assert!(decoder.buffer.sizes().1 < SLACK, "{:?}", decoder.buffer.sizes());
 
     let small = wire(0x82, &payload(32), None);
     let mut decoder = fed(Role::Client, &small);
     frame(&mut decoder);
     decoder.quiet();
-    assert_eq!(decoder.sizes().1, FIRST_READ, "as much as the next will need");
+    assert_eq!(decoder.buffer.sizes().1, FIRST_READ, "as much as the next will need");
     decoder.feed(&small[..9]);
     decoder.quiet();
     decoder.feed(&small[9..]);
@@ -268,9 +271,36 @@ fn who_keeps_a_short_payload_does_not_keep_the_buffer() {
     }
     assert!((900..1000).contains(&shared), "{shared} lie in a block with the one before");
     assert!(kept.iter().all(|payload| payload.as_ptr() as usize % ALIGNED == 0));
-    let range = decoder.buffer.as_ptr_range();
+    let range = decoder.room().as_ptr_range();
     assert!(kept.iter().all(|payload| !range.contains(&payload.as_ptr())));
     assert!(kept.iter().all(|kept| *kept == payload(32)));
+}
+
+#[test]
+fn payloads_of_any_length_share_blocks_that_are_not_too_large_for_them() {
+    let mut random = Random(1);
+    let random = (0..2000).map(|_| 1 + random.below(COPIED));
+    let lengths: Vec<usize> = random.chain([COPIED; 800]).collect();
+    let wire: Vec<u8> =
+        lengths.iter().flat_map(|&length| wire(0x82, &payload(length), None)).collect();
+    let mut decoder = fed(Role::Client, &wire);
+    let mut blocks = 0;
+    let (mut block, mut end, mut all) = (0..0, 0, Vec::new());
+    for length in lengths {
+        let kept = frame(&mut decoder).payload;
+        assert_eq!(kept, payload(length));
+        let at = kept.as_ptr() as usize;
+        // Behind the one before, where the next one of a block lies.
+        if at == end && block.contains(&at) {
+            assert!(at + length - block.start <= SHARED.max(SHARERS * length), "{length}");
+        } else {
+            blocks += 1;
+            block = at..at + SHARED.max(SHARERS * length);
+        }
+        end = (at + length).next_multiple_of(ALIGNED);
+        all.push(kept); // so that no other block takes its place
+    }
+    assert!((100..1200).contains(&blocks), "{blocks} blocks for 2000 payloads and 800 of a kind");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Masks, lengths, partial writes, memory.
 
-use bytes::Bytes;
 use drivetrain_engine::{OpCode, Rsv};
 
 use super::*;
@@ -113,33 +112,6 @@ fn partial_writes_lose_nothing_and_a_backlog_stays_as_small_as_it_is() {
         assert!(decoder.is_empty());
         assert!(most <= 16 << 10, "{most} for {ahead} ahead");
     }
-}
-
-#[test]
-fn an_empty_encoder_gives_memory_back() {
-    let mut encoder = Encoder::new(Role::Client);
-    let large = RawFrame::new(OpCode::Binary, Bytes::from(payload(KEPT)));
-    encoder.encode(&large).expect("taken");
-    encoder.quiet();
-    assert!(encoder.len() > KEPT, "what waits is not given back");
-    encoder.written(encoder.len());
-    assert_eq!(encoder.capacity(), 0);
-    encoder.encode(&RawFrame::new(OpCode::Binary, payload(KEPT_QUIET))).expect("taken");
-    encoder.written(encoder.len());
-    encoder.quiet();
-    assert!(encoder.capacity() > KEPT_QUIET, "it was in use until now");
-    encoder.quiet();
-    assert_eq!(encoder.capacity(), 0);
-}
-
-#[test]
-fn a_count_that_is_not_true_does_no_harm() {
-    let mut encoder = Encoder::new(Role::Server);
-    encoder.encode(&RawFrame::new(OpCode::Text, "hi")).expect("taken");
-    encoder.written(1000);
-    assert!(encoder.is_empty());
-    encoder.encode(&RawFrame::new(OpCode::Text, "hi")).expect("taken");
-    assert_eq!(encoder.waiting(), b"\x81\x02hi");
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::Bytes;
-use drivetrain_engine::{Error, RawFrame, Rsv};
-use fastwebsockets::{Frame, Payload, Role, WebSocket, WebSocketError};
+use bytes::{Bytes, BytesMut};
+use drivetrain_engine::{Error, RawFrame, Rsv, Utf8Bytes};
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead as _, ReadBuf, ReadHalf};
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -23,6 +23,10 @@ use crate::map::{self, Stop};
 /// task to itself.
 const DRAIN_AT_MOST: usize = 256 << 10;
 
+/// Payloads up to this size are copied out, larger ones are slices of the library's buffer. While a slice of it is
+/// alive the library begins another one, of 8 KiB, and reads no more at a time.
+const COPIED: usize = 1 << 10;
+
 type Library = WebSocket<Gate>;
 
 /// What a kept read gives back: the socket, for the next read, and its result.
@@ -33,6 +37,10 @@ pub(super) struct Reader {
     /// The box of every kept read, the running one or a finished one.
     kept: Option<ReusableBoxFuture<'static, Read>>,
     progress: Arc<Progress>,
+    /// A frame that was taken to be lent, and may not be.
+    parked: Option<Result<RawFrame, Error>>,
+    /// The text that is lent.
+    lent: BytesMut,
     /// Frames that the library has handed out, wrapping.
     delivered: usize,
     /// A large frame has grown the library's buffer. It is replaced when there is nothing to read, or
@@ -61,6 +69,8 @@ impl Reader {
             state: State::Idle(Box::new(library(gate, &options))),
             kept: None,
             progress,
+            parked: None,
+            lent: BytesMut::new(),
             delivered: 0,
             grown: false,
             options,
@@ -113,16 +123,56 @@ impl Reader {
     /// The next frame if all of it is in the library's buffer: then a read takes one poll and does not
     /// touch the stream.
     pub(super) fn buffered_frame(&mut self, max_payload: usize) -> Option<Result<RawFrame, Error>> {
+        if let Some(parked) = self.parked.take() {
+            return Some(parked);
+        }
+        let limit = self.options.limit(max_payload);
+        let frame = self.read_buffered(limit)?;
+        Some(frame.and_then(|frame| self.accept(frame, limit)))
+    }
+
+    /// The payload of that frame, where it lies, if it is a whole Text that is not longer than this; any other waits
+    /// for [`buffered_frame`](Self::buffered_frame).
+    pub(super) fn buffered_text(&mut self, max_payload: usize) -> Option<&[u8]> {
+        if self.parked.is_some() {
+            return None;
+        }
+        let limit = self.options.limit(max_payload);
+        let frame = match self.read_buffered(limit)? {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.parked = Some(Err(error));
+                return None;
+            }
+        };
+        match frame {
+            Frame { fin: true, opcode: OpCode::Text, payload: Payload::Bytes(text), .. }
+                if text.len() <= limit.min(Utf8Bytes::IN_PLACE) && !self.grown =>
+            {
+                self.delivered = self.delivered.wrapping_add(1);
+                self.lent = text;
+                Some(&self.lent)
+            }
+            frame => {
+                self.parked = Some(self.accept(frame, limit));
+                None
+            }
+        }
+    }
+
+    /// Has the library read a frame of which all is in its buffer.
+    #[inline]
+    fn read_buffered(&mut self, limit: usize) -> Option<Result<Frame<'static>, Error>> {
+        self.lent = BytesMut::new();
         if self.progress.whole() == self.delivered {
             return None;
         }
         // No whole frame is there while one is read, and none is counted after the end.
         let State::Idle(library) = &mut self.state else { return None };
-        let limit = self.options.limit(max_payload);
         let mut cx = Context::from_waker(Waker::noop());
         let polled = pin!(library.read_frame()).poll(&mut cx);
         Some(match polled {
-            Poll::Ready(Ok(frame)) => self.accept(frame, limit),
+            Poll::Ready(Ok(frame)) => Ok(frame),
             Poll::Ready(Err(error)) => self.refuse(error, limit).and_then(|_| Err(map::lost())),
             // The library waits with a whole frame in its buffer. Its header went with the future.
             Poll::Pending => self.end(Err(map::lost())).and_then(|_| Err(map::lost())),
@@ -158,7 +208,8 @@ impl Reader {
             self.renew();
         }
         let payload = match frame.payload {
-            Payload::Bytes(bytes) => bytes.freeze(),
+            Payload::Bytes(bytes) if length > COPIED => bytes.freeze(),
+            Payload::Bytes(bytes) => Bytes::copy_from_slice(&bytes),
             other => Bytes::from(Vec::from(other)),
         };
         Ok(RawFrame { fin: frame.fin, rsv: Rsv::NONE, opcode, payload })

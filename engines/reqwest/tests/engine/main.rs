@@ -2,6 +2,7 @@
 
 mod handshake;
 mod http;
+mod options;
 mod runtime;
 mod server;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]

@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
+use ::http::Request;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use drivetrain_engine::Body;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
@@ -28,6 +30,10 @@ use rustls::{
 use sha1::{Digest, Sha1};
 
 pub(crate) type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+pub(crate) fn get(url: &str) -> Request<Body> {
+    Request::get(url).body(Body::empty()).expect("a valid request")
+}
 
 /// What a test server's thread works with: TCP or TLS.
 pub(crate) trait Stream: Read + Write + Send {

@@ -180,12 +180,12 @@ fn reads_start_small_and_grow_when_they_are_filled() {
     let ping = wire(0x82, &payload(32), None);
     let mut quiet = framer(Role::Client, [Step::Bytes(ping.clone()), Step::Wait]);
     frame(&mut quiet);
-    assert_eq!(quiet.input().sizes().0, 4 << 10);
+    assert_eq!(quiet.input().sizes().0, 2 << 10);
     let mut flooded = client(ping.repeat(10_000));
     for _ in 0..10_000 {
         frame(&mut flooded);
     }
-    assert_eq!(flooded.input().sizes().0, 16 << 10);
+    assert_eq!(flooded.input().sizes().0, 64 << 10);
 }
 
 #[test]

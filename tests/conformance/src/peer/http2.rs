@@ -101,6 +101,7 @@ pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
     };
     send(conn, SETTINGS, 0, 0, &settings)?;
     let mut open: HashMap<u32, Vec<u8>> = HashMap::new();
+    // What still comes on a socket that has ended here is no request.
     let (mut closing, mut ended) = (Vec::new(), HashSet::new());
     while let Some(frame) = receive(conn)? {
         let Frame { kind, flags, stream, payload } = frame;
@@ -141,6 +142,7 @@ pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
                         Then::GoOn => {}
                         Then::Forget => {
                             open.remove(&stream);
+                            ended.insert(stream);
                             continue;
                         }
                         Then::Leave => return Ok(()),
@@ -149,8 +151,10 @@ pub fn serve_http2(conn: &mut Conn, sockets: Http2Sockets) -> io::Result<()> {
                 let is_over = flags & END_STREAM != 0;
                 if echo(conn, stream, open.entry(stream).or_default(), &payload, is_over)? {
                     open.remove(&stream);
+                    ended.insert(stream);
                 }
             }
+            (DATA, _) if ended.contains(&stream) => {}
             (HEADERS, false) if payload.first() != Some(&POST) => {
                 conn.count_request();
                 if answer(conn, stream, sockets)? {
@@ -284,4 +288,50 @@ fn send(conn: &mut Conn, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io
     frame.extend_from_slice(&stream.to_be_bytes());
     frame.extend_from_slice(payload);
     conn.write_all(&frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::super::Server;
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// The kinds of frames that come on a stream, up to the answer to a ping.
+    fn answers(server: &Server, stream: u8, frames: &[Vec<u8>]) -> Vec<u8> {
+        let mut client = TcpStream::connect(server.addr()).expect("the server listens");
+        let ping = frame(PING, 0, 0, &[7; 8]);
+        let sent = [&PREFACE[..], &frame(SETTINGS, 0, 0, &[]), &frames.concat(), &ping].concat();
+        client.write_all(&sent).expect("the server reads");
+        let mut kinds = Vec::new();
+        loop {
+            let mut head = [0; 9];
+            client.read_exact(&mut head).expect("the ping is answered");
+            let mut payload = vec![0; usize::from(head[2])];
+            client.read_exact(&mut payload).expect("the frame is whole");
+            match head[3] {
+                PING => return kinds,
+                kind if head[8] == stream => kinds.push(kind),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_a_sockets_end_is_no_request() {
+        let server = Server::start(|conn: &mut Conn| serve_http2(conn, Http2Sockets::Echoed));
+        let connect = frame(HEADERS, END_HEADERS, 1, &[0x82]);
+        let close = frame(DATA, 0, 1, &WireFrame::close(1001, "").encode(Some([1; 4])));
+        let end = frame(DATA, END_STREAM, 1, &[]);
+        let kinds = answers(&server, 1, &[connect, close, end]);
+        assert_eq!(kinds, [HEADERS, WINDOW_UPDATE, DATA, DATA, RST_STREAM]);
+        assert_eq!(server.requests(), 1);
+    }
 }
