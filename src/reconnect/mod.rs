@@ -38,7 +38,8 @@
 //!
 //! That a message *has arrived* is known from the answer to a ping that was sent after it; one goes out before this
 //! end's Close. It is made by whatever ends the WebSocket at the other side, which reads in order. The peer's Close
-//! tells nothing: both ends may have closed at the same time. It is not known whether the peer's application has seen it; only an answer of its own can tell. With a
+//! tells nothing: both ends may have closed at the same time. On an engine that sends no Ping nothing is known to have
+//! arrived. It is not known whether the peer's application has seen it; only an answer of its own can tell. With a
 //! [ping interval](crate::WebSocketRequest::ping_interval) the doubt is never older than the interval
 //! and a round trip, and `flush` followed by [`ping`](crate::Session::ping) settles it at once.
 //!
