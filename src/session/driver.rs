@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
@@ -61,8 +62,12 @@ impl Driver {
     }
 
     /// Lets a burst that another thread is sending grow, as it is to be written at once: until it pauses, and for some
-    /// microseconds at most. On one thread nobody sends while the keeper runs, and it goes on at the second look.
+    /// microseconds at most. On the same thread nobody sends while the keeper runs.
     fn let_burst_grow(&mut self) {
+        let armed = self.shared.with(|state| state.flush_armed).unwrap_or_default();
+        if armed.is_none_or(|sender| sender == thread::current().id()) {
+            return;
+        }
         let mut until = None;
         for _ in 0..LOOKS {
             let accepted = self.shared.accepted();
@@ -73,7 +78,7 @@ impl Driver {
             if now > *until.get_or_insert(now + LOOKING) {
                 return;
             }
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 
@@ -81,7 +86,7 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let now = shared.runtime.now();
         let next = shared.with(|state| {
-            state.flush_armed = false;
+            state.flush_armed = None;
             state.pump(true);
             state.tick(now);
             let grace = self.look_after(state, now);

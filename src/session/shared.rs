@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker, ready},
+    thread,
     time::Duration,
 };
 
@@ -383,8 +384,8 @@ impl Shared {
 
     #[inline]
     fn arm_flush(&self, state: &mut State) {
-        if !state.flush_armed && !state.is_flushed() {
-            state.flush_armed = true;
+        if state.flush_armed.is_none() && !state.is_flushed() {
+            state.flush_armed = Some(thread::current().id());
             state.after.wake_keeper = true;
         }
     }

@@ -8,7 +8,7 @@ mod writing;
 
 pub(super) use reading::FAIR_SHARE;
 
-use std::{sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker, thread::ThreadId};
 
 use drivetrain_engine::{
     Connection, Duties, Error, ErrorKind, Frame, Instant, Limits, OpCode, Outcome, RawFrame,
@@ -70,8 +70,8 @@ pub(super) struct State {
     starved: bool,
     /// What came behind a batch and is no whole message.
     held_back: Option<Result<RawFrame>>,
-    /// The keeper was asked to write the tail of a burst.
-    pub(super) flush_armed: bool,
+    /// The keeper was asked to write the tail of a burst, by who sends on this thread.
+    pub(super) flush_armed: Option<ThreadId>,
     pub(super) keeper_reads: bool,
     /// Counts the application's polls, so that the keeper sees whether it is there.
     pub(super) app_polls: u64,
@@ -125,7 +125,7 @@ impl State {
             from_socket: false,
             starved: false,
             held_back: None,
-            flush_armed: false,
+            flush_armed: None,
             keeper_reads: false,
             app_polls: 0,
             received: Fairness::default(),
