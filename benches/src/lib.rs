@@ -82,9 +82,20 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Measures what is asked for, one part after the other.
+/// Measures what is asked for; what was measured is told also if something later fails.
 fn measure(arguments: &Arguments) -> Result<()> {
     let mut results = Results::new();
+    let measured = measure_parts(arguments, &mut results);
+    results.give(arguments)?;
+    measured?;
+    match results.instructions {
+        Some(instructions) => instructions.conclude(arguments),
+        None => Ok(()),
+    }
+}
+
+/// One part after the other.
+fn measure_parts(arguments: &Arguments, results: &mut Results) -> Result<()> {
     let has = |part| arguments.mode.has(&part);
     if has(Mode::Work) {
         results.work = Some(compare::run(arguments)?);
@@ -107,9 +118,5 @@ fn measure(arguments: &Arguments) -> Result<()> {
     if has(Mode::Size) {
         results.size = Some(size::run(arguments)?);
     }
-    results.give(arguments)?;
-    match results.instructions {
-        Some(instructions) => instructions.conclude(arguments),
-        None => Ok(()),
-    }
+    Ok(())
 }

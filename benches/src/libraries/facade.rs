@@ -183,6 +183,12 @@ impl Library for OverTcp {
         Ok(client.web_socket(format!("ws://{server}{path}")).connect().await?)
     }
 
+    async fn connect_pinging(&self, server: SocketAddr, interval: Duration) -> Result<Session> {
+        let client = Self::client(server).await?;
+        let socket = client.web_socket(format!("ws://{server}/echo"));
+        Ok(socket.ping_interval(interval).connect().await?)
+    }
+
     async fn connect_bare(&self, server: SocketAddr) -> Result<Option<Box<dyn Any + Send>>> {
         bare(&Self::client(server).await?, server).await
     }
