@@ -152,20 +152,7 @@ impl Engine for FastWebSockets {
             | Capability::SocksProxies
             | Capability::WebSocketOverHttp2 => self.hop.support(capability),
             Capability::RsvBits | Capability::Extensions => Support::missing(map::NO_RSV),
-            Capability::WebSockets
-            | Capability::HandshakeHeaders
-            | Capability::HandshakeResponse
-            | Capability::Subprotocols
-            | Capability::MaxFrameSize
-            | Capability::MaxMessageSize
-            | Capability::PluginPing
-            | Capability::EnginePing
-            | Capability::SendPing
-            | Capability::SendFragments
-            | Capability::RawSessions
-            | Capability::CallerStream
-            | Capability::BatchedWrites => Support::Offered,
-            _ => Support::missing("this version of the engine does not know it"),
+            _ => Support::of_frames(capability),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drivetrain_engine::{Capability, EngineSettings, Error, ErrorKind, NativeSetting, Support};
+use drivetrain_engine::{EngineSettings, Error, ErrorKind, NativeSetting};
 
 const READ_SIZE: usize = 64 << 10;
 const WRITE_MARK: usize = 32 << 10;
@@ -35,28 +35,6 @@ impl Framing {
     pub fn ping_interval(mut self, interval: Duration) -> Self {
         self.ping_interval = Some(interval);
         self
-    }
-
-    /// What an engine of these frames offers beside the rows of its HTTP side.
-    pub fn support(&self, capability: Capability) -> Support {
-        match capability {
-            Capability::WebSockets
-            | Capability::HandshakeHeaders
-            | Capability::HandshakeResponse
-            | Capability::Subprotocols
-            | Capability::MaxFrameSize
-            | Capability::MaxMessageSize
-            | Capability::PluginPing
-            | Capability::EnginePing
-            | Capability::SendPing
-            | Capability::SendFragments
-            | Capability::RawSessions
-            | Capability::RsvBits
-            | Capability::Extensions
-            | Capability::CallerStream
-            | Capability::BatchedWrites => Support::Offered,
-            _ => Support::missing("this version of the engine does not know it"),
-        }
     }
 
     /// What is in force, for [`Engine::settings`](drivetrain_engine::Engine::settings).

@@ -184,7 +184,7 @@ impl<R: Flavour> Engine for FuturesIo<R> {
             | Capability::Proxies
             | Capability::SocksProxies
             | Capability::WebSocketOverHttp2 => self.hop.support(capability),
-            _ => self.framing.support(capability),
+            _ => Support::of_frames(capability),
         }
     }
 

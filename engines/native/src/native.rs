@@ -105,7 +105,7 @@ impl Engine for Native {
             | Capability::Proxies
             | Capability::SocksProxies
             | Capability::WebSocketOverHttp2 => self.hop.support(capability),
-            _ => self.framing.support(capability),
+            _ => Support::of_frames(capability),
         }
     }
 

@@ -4,9 +4,7 @@
 use std::{fmt, time::Duration};
 
 use drivetrain_engine::{Capability, Engine, ErrorKind, Handshake, Support};
-use drivetrain_native::{
-    Flavour, Framing, FuturesIo, NativeAsyncStd, NativeSmol, OnAsyncStd, OnSmol,
-};
+use drivetrain_native::{Flavour, FuturesIo, NativeAsyncStd, NativeSmol, OnAsyncStd, OnSmol};
 
 /// A stream that has ended.
 fn ended() -> futures_util::io::Cursor<Vec<u8>> {
@@ -70,7 +68,6 @@ fn names_and_support_are_those_of_the_table() {
     fn on<R: Flavour>(name: &str) {
         let (engine, over) = (FuturesIo::<R>::new(), FuturesIo::<R>::over(ended()));
         assert_eq!((engine.name(), over.name()), (name, name));
-        let framing = Framing::default();
         for &capability in Capability::ALL {
             let (with_sockets, with_a_stream) = match capability {
                 Capability::Http2 | Capability::WebSocketOverHttp2 => (false, false),
@@ -81,7 +78,7 @@ fn names_and_support_are_those_of_the_table() {
                 | Capability::Proxies
                 | Capability::SocksProxies => (true, false),
                 of_frames => {
-                    let is_offered = framing.support(of_frames).is_offered();
+                    let is_offered = Support::of_frames(of_frames).is_offered();
                     (is_offered, is_offered)
                 }
             };

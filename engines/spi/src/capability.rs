@@ -17,6 +17,29 @@ impl Support {
         Self::Missing(reason.into())
     }
 
+    /// What an engine offers that takes and shows whole frames, beside what its HTTP side does: all of WebSockets
+    /// over HTTP/1.1 and over a stream of the caller's. [`Missing`](Self::Missing) for any other capability.
+    pub fn of_frames(capability: Capability) -> Self {
+        match capability {
+            Capability::WebSockets
+            | Capability::HandshakeHeaders
+            | Capability::HandshakeResponse
+            | Capability::Subprotocols
+            | Capability::MaxFrameSize
+            | Capability::MaxMessageSize
+            | Capability::PluginPing
+            | Capability::EnginePing
+            | Capability::SendPing
+            | Capability::SendFragments
+            | Capability::RawSessions
+            | Capability::RsvBits
+            | Capability::Extensions
+            | Capability::CallerStream
+            | Capability::BatchedWrites => Self::Offered,
+            _ => Self::missing("this version of the engine does not know it"),
+        }
+    }
+
     /// Whether it is [`Offered`](Self::Offered).
     pub const fn is_offered(&self) -> bool {
         matches!(self, Self::Offered)

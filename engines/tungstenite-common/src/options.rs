@@ -1,6 +1,6 @@
 //! The settings that both tungstenite engines take.
 
-use drivetrain_engine::{Capability, Error, ErrorKind, NativeSetting, Support};
+use drivetrain_engine::{Error, ErrorKind, NativeSetting};
 use tungstenite::protocol::WebSocketConfig;
 
 const READ_SIZE: usize = 64 << 10;
@@ -64,28 +64,6 @@ impl Options {
             self.refused = Some(Refused::AcceptUnmaskedFrames);
         }
         self
-    }
-
-    /// What an engine of these frames offers beside the rows of its HTTP side.
-    pub fn support(&self, capability: Capability) -> Support {
-        match capability {
-            Capability::WebSockets
-            | Capability::HandshakeHeaders
-            | Capability::HandshakeResponse
-            | Capability::Subprotocols
-            | Capability::MaxFrameSize
-            | Capability::MaxMessageSize
-            | Capability::PluginPing
-            | Capability::EnginePing
-            | Capability::SendPing
-            | Capability::SendFragments
-            | Capability::RawSessions
-            | Capability::RsvBits
-            | Capability::Extensions
-            | Capability::CallerStream
-            | Capability::BatchedWrites => Support::Offered,
-            _ => Support::missing("this version of the engine does not know it"),
-        }
     }
 
     /// Refuses what cannot be honoured; for an engine to call before any I/O.

@@ -127,7 +127,7 @@ impl Engine for Tungstenite {
             | Capability::Proxies
             | Capability::SocksProxies
             | Capability::WebSocketOverHttp2 => self.hop.support(capability),
-            _ => self.framing.support(capability),
+            _ => Support::of_frames(capability),
         }
     }
 
