@@ -37,8 +37,6 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     timer: Option<(Instant, Box<dyn Timer>)>,
     grace: Option<Grace>,
-    /// How many messages had been accepted when it last looked.
-    accepted: u64,
     /// How many turns of reading are left that an application gets which comes and is behind.
     turns: usize,
 }
@@ -58,27 +56,25 @@ enum Next {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, timer: None, grace: None, accepted: 0, turns: 0 }
+        Self { shared, timer: None, grace: None, turns: 0 }
     }
 
     /// Lets a burst that another thread is sending grow, as it is to be written at once: until it pauses, and for some
     /// microseconds at most. On the same thread nobody sends while the keeper runs.
-    fn let_burst_grow(&mut self) {
+    fn let_burst_grow(&self) {
         let armed = self.shared.with(|state| state.flush_armed).unwrap_or_default();
         if armed.is_none_or(|sender| sender == thread::current().id()) {
             return;
         }
-        let mut until = None;
+        let until = self.shared.runtime.now() + LOOKING;
+        let mut seen = self.shared.accepted();
         for _ in 0..LOOKS {
-            let accepted = self.shared.accepted();
-            if accepted == std::mem::replace(&mut self.accepted, accepted) {
-                return;
-            }
-            let now = self.shared.runtime.now();
-            if now > *until.get_or_insert(now + LOOKING) {
-                return;
-            }
             thread::yield_now();
+            let accepted = self.shared.accepted();
+            if accepted == seen || self.shared.runtime.now() > until {
+                return;
+            }
+            seen = accepted;
         }
     }
 
