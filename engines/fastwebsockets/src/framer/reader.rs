@@ -27,6 +27,10 @@ const DRAIN_AT_MOST: usize = 256 << 10;
 /// While a slice of it is alive the library begins another one, of 8 KiB, and reads no more at a time.
 const COPIED: usize = 1 << 10;
 
+/// Copies share a block of at most so many bytes, or of so many times their own.
+const BLOCK: usize = 1 << 10;
+const BLOCK_OF: usize = 8;
+
 type Library = WebSocket<Gate>;
 
 /// What a kept read gives back: the socket, for the next read, and its result.
@@ -41,6 +45,7 @@ pub(super) struct Reader {
     parked: Option<Result<RawFrame, Error>>,
     /// The text that is lent.
     lent: BytesMut,
+    copies: Copies,
     /// Frames that the library has handed out, wrapping.
     delivered: usize,
     /// A large frame has grown the library's buffer. It is replaced when there is nothing to read, or
@@ -71,6 +76,7 @@ impl Reader {
             progress,
             parked: None,
             lent: BytesMut::new(),
+            copies: Copies::default(),
             delivered: 0,
             grown: false,
             options,
@@ -111,7 +117,11 @@ impl Reader {
             let (library, result) = ready!(kept.poll(cx));
             self.state = State::Idle(library);
             match result {
-                Ok(frame) => return Poll::Ready(self.accept(frame, limit).map(Some)),
+                Ok(frame) => {
+                    let is_copied = self.progress.inside()
+                        || self.progress.whole() != self.delivered.wrapping_add(1);
+                    return Poll::Ready(self.accept(frame, limit, is_copied).map(Some));
+                }
                 Err(error) => match Stop::of(&error) {
                     Some(Stop::Idle) => self.renew(),
                     _ => return Poll::Ready(self.refuse(error, limit)),
@@ -128,7 +138,7 @@ impl Reader {
         }
         let limit = self.options.limit(max_payload);
         let frame = self.read_buffered(limit)?;
-        Some(frame.and_then(|frame| self.accept_copied(frame, limit)))
+        Some(frame.and_then(|frame| self.accept(frame, limit, true)))
     }
 
     /// The payload of that frame, where it lies, if it is a whole Text that is not longer than this; any other waits
@@ -154,7 +164,7 @@ impl Reader {
                 Some(&self.lent)
             }
             frame => {
-                self.parked = Some(self.accept_copied(frame, limit));
+                self.parked = Some(self.accept(frame, limit, true));
                 None
             }
         }
@@ -181,6 +191,7 @@ impl Reader {
 
     /// Starts a read that outlives its caller.
     fn keep(&mut self, mut library: Box<Library>) {
+        self.copies = Copies::default();
         let read = async move {
             let result = library.read_frame().await;
             (library, result)
@@ -191,18 +202,14 @@ impl Reader {
         }
     }
 
-    /// Takes a frame behind the one that a read has brought: a short one as a copy.
-    fn accept_copied(&mut self, frame: Frame<'static>, limit: usize) -> Result<RawFrame, Error> {
-        let mut frame = self.accept(frame, limit)?;
-        if frame.payload.len() <= COPIED {
-            frame.payload = Bytes::copy_from_slice(&frame.payload);
-        }
-        Ok(frame)
-    }
-
-    /// Takes the frame that a read has brought.
+    /// Takes the frame that a read has brought; a short one as a copy, if it is to be.
     #[inline]
-    fn accept(&mut self, frame: Frame<'static>, limit: usize) -> Result<RawFrame, Error> {
+    fn accept(
+        &mut self,
+        frame: Frame<'static>,
+        limit: usize,
+        is_copied: bool,
+    ) -> Result<RawFrame, Error> {
         self.delivered = self.delivered.wrapping_add(1);
         let opcode = map::opcode_from_library(frame.opcode);
         let length = frame.payload.len();
@@ -217,6 +224,7 @@ impl Reader {
             self.renew();
         }
         let payload = match frame.payload {
+            payload if is_copied && length <= COPIED => self.copies.of(&payload),
             Payload::Bytes(bytes) => bytes.freeze(),
             other => Bytes::from(Vec::from(other)),
         };
@@ -290,6 +298,27 @@ impl Reader {
         self.delivered = self.progress.whole();
         self.state = State::Ended(end.clone().err());
         end.map(|()| None)
+    }
+}
+
+/// Copies of short payloads, several to a block.
+#[derive(Default)]
+struct Copies {
+    /// What is left of the block.
+    room: BytesMut,
+    /// What the block took when it was begun.
+    block: usize,
+}
+
+impl Copies {
+    fn of(&mut self, payload: &[u8]) -> Bytes {
+        let block = BLOCK.max(BLOCK_OF * payload.len());
+        if self.room.capacity() < payload.len() || self.block > block {
+            self.room = BytesMut::with_capacity(block);
+            self.block = block;
+        }
+        self.room.extend_from_slice(payload);
+        self.room.split().freeze()
     }
 }
 

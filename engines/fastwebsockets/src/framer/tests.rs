@@ -252,6 +252,44 @@ impl AsyncRead for Endless {
     }
 }
 
+/// A flood of frames of 1 KiB that never makes anyone wait, a little short now and then; it notes the most that it was
+/// offered.
+struct Flood(Arc<AtomicUsize>, usize);
+
+impl AsyncRead for Flood {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self(offered, sent) = self.get_mut();
+        offered.fetch_max(buf.remaining(), Relaxed);
+        let frame = [&[0x82, 126, 4, 0][..], &[7; 1 << 10]].concat();
+        let length = buf.remaining() - (*sent % 1_021).min(buf.remaining() / 2);
+        for byte in frame.iter().cycle().skip(*sent % frame.len()).take(length) {
+            buf.put_slice(&[*byte]);
+            *sent += 1;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn reads_grow_in_a_flood_though_a_message_is_kept_meanwhile() {
+    let offered = Arc::new(AtomicUsize::new(0));
+    let mut framer = framer(tokio::io::join(Flood(offered.clone(), 0), tokio::io::sink()), &[]);
+    run(async {
+        let mut kept = None;
+        for _ in 0..2_000 {
+            let next = frame(&mut framer, usize::MAX).await.payload;
+            assert_eq!(next, [7; 1 << 10][..]);
+            kept = Some(next);
+        }
+        drop(kept);
+    });
+    assert!(offered.load(Relaxed) >= 60 << 10, "{}", offered.load(Relaxed));
+}
+
 #[test]
 fn one_poll_discards_a_bounded_amount() {
     let count = Arc::new(AtomicUsize::new(0));
