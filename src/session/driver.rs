@@ -36,6 +36,8 @@ const TURN: usize = FAIR_SHARE * OVERHEAD;
 pub(super) struct Driver {
     shared: Arc<Shared>,
     timer: Option<(Instant, Box<dyn Timer>)>,
+    /// It sleeps until the timer's deadline at the latest.
+    is_timed: bool,
     grace: Option<Grace>,
     /// How many turns of reading are left that an application gets which comes and is behind.
     turns: usize,
@@ -56,33 +58,43 @@ enum Next {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, timer: None, grace: None, turns: 0 }
+        Self { shared, timer: None, is_timed: false, grace: None, turns: 0 }
     }
 
     /// Lets a burst that another thread is sending grow, as it is to be written at once: until it pauses, and for some
     /// microseconds at most. On the same thread nobody sends while the keeper runs.
     fn let_burst_grow(&self) {
-        let armed = self.shared.with(|state| state.flush_armed).unwrap_or_default();
-        if armed.is_none_or(|sender| sender == thread::current().id()) {
+        let burst = &self.shared.keeper.burst;
+        if !burst.is_armed_elsewhere() {
             return;
         }
         let until = self.shared.runtime.now() + LOOKING;
-        let mut seen = self.shared.accepted();
+        let mut seen = burst.accepted();
         for _ in 0..LOOKS {
             thread::yield_now();
-            let accepted = self.shared.accepted();
-            if accepted == seen || self.shared.runtime.now() > until {
+            let accepted = burst.accepted();
+            if accepted == seen || !burst.is_armed() || self.shared.runtime.now() > until {
                 return;
             }
             seen = accepted;
         }
     }
 
+    /// Whether there is anything to do. Not if it was woken for a burst that was written meanwhile, which is seen
+    /// without the lock.
+    fn has_to_come(&mut self, cx: &mut Context<'_>) -> bool {
+        let keeper = &self.shared.keeper;
+        let is_due = |(_, timer): &mut (Instant, Box<dyn Timer>)| timer.poll(cx).is_ready();
+        keeper.take_looks()
+            || keeper.burst.is_armed()
+            || (self.is_timed && self.timer.as_mut().is_some_and(is_due))
+    }
+
     fn step(&mut self) -> Next {
         let shared = Arc::clone(&self.shared);
         let now = shared.runtime.now();
         let next = shared.with(|state| {
-            state.flush_armed = None;
+            shared.keeper.burst.disarm();
             state.pump(true);
             state.tick(now);
             let grace = self.look_after(state, now);
@@ -168,11 +180,16 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.keeper.register(cx.waker());
         self.let_burst_grow();
+        if !self.has_to_come(cx) {
+            return Poll::Pending;
+        }
         loop {
-            match self.step() {
+            let next = self.step();
+            self.is_timed = matches!(next, Next::Sleep(Some(_)));
+            match next {
                 Next::Ended => return Poll::Ready(()),
                 Next::More => {
-                    cx.waker().wake_by_ref();
+                    self.shared.keeper.wake();
                     return Poll::Pending;
                 }
                 Next::Sleep(None) => return Poll::Pending,
@@ -182,7 +199,7 @@ impl Future for Driver {
                     }
                     if self.shared.runtime.now() < deadline {
                         // A timer may be a little early on a coarse clock; it is asked again.
-                        cx.waker().wake_by_ref();
+                        self.shared.keeper.wake();
                         return Poll::Pending;
                     }
                 }

@@ -16,6 +16,7 @@
 mod after;
 mod assembler;
 mod batch;
+mod burst;
 mod closing;
 mod config;
 mod converter;

@@ -6,8 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker, ready},
-    thread,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -28,7 +27,7 @@ use super::{
     state::State,
     stats::SessionStats,
     trace::Trace,
-    waiting::{Keeper, Receiving, Sending},
+    waiting::{Keeper, Receiving},
 };
 
 /// One session: shared by its halves and by the keeper task.
@@ -41,8 +40,6 @@ pub(super) struct Shared {
     pub(super) facts: Facts,
     /// Counts what the application took of its batches, without the lock.
     pub(super) taken: AtomicU64,
-    /// Counts the messages that were accepted, under the lock, to be looked at without it.
-    accepted: AtomicU64,
 }
 
 /// What was agreed on when the connection was opened.
@@ -83,13 +80,12 @@ impl Shared {
             response: connection.response().cloned(),
             whole_messages: connection.duties().unit == Unit::Messages,
         };
-        let send_waker = Waker::from(Arc::new(Sending(Arc::clone(&keeper))));
         let state = State::new(
             connection,
             &config,
             Arc::clone(&runtime),
             Arc::clone(&receiving),
-            send_waker,
+            Arc::clone(&keeper),
             stagger,
             Trace::new(span),
         )
@@ -102,7 +98,6 @@ impl Shared {
             config,
             facts,
             taken: AtomicU64::new(0),
-            accepted: AtomicU64::new(0),
         })
     }
 
@@ -132,6 +127,8 @@ impl Shared {
         }
         if after.wake_keeper {
             self.keeper.wake();
+        } else if after.has_burst {
+            self.keeper.wake_for_burst();
         }
         for waker in after.wake {
             waker.wake();
@@ -231,7 +228,7 @@ impl Shared {
             if !state.pass(slot) {
                 ready!(state.poll_accept(cx, slot, &self.config))?;
             }
-            self.accepted.store(self.accepted() + 1, Ordering::Relaxed);
+            self.keeper.burst.accept();
             if urgency == Urgency::Send && state.cork.lets_pass() {
                 state.pump(true);
             } else {
@@ -239,12 +236,6 @@ impl Shared {
             }
             Poll::Ready(Ok(()))
         })?
-    }
-
-    /// How many messages were accepted.
-    #[inline]
-    pub(super) fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Ready when no other message is streamed and one may be begun, which it then is.
@@ -384,9 +375,9 @@ impl Shared {
 
     #[inline]
     fn arm_flush(&self, state: &mut State) {
-        if state.flush_armed.is_none() && !state.is_flushed() {
-            state.flush_armed = Some(thread::current().id());
-            state.after.wake_keeper = true;
+        if !self.keeper.burst.is_armed() && !state.is_flushed() {
+            self.keeper.burst.arm();
+            state.after.has_burst = true;
         }
     }
 }

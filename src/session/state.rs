@@ -8,7 +8,7 @@ mod writing;
 
 pub(super) use reading::FAIR_SHARE;
 
-use std::{sync::Arc, task::Waker, thread::ThreadId};
+use std::{sync::Arc, task::Waker};
 
 use drivetrain_engine::{
     Connection, Duties, Error, ErrorKind, Frame, Instant, Limits, OpCode, Outcome, RawFrame,
@@ -30,7 +30,7 @@ use super::{
     outbox::{FRAGMENT, Outbox},
     stats::{Counter, SessionStats},
     trace::{Note, Trace},
-    waiting::Receiving,
+    waiting::{Keeper, Receiving, Sending},
 };
 
 /// The state of a session. Its methods never block, never run a user's code, and never wake a task:
@@ -70,8 +70,6 @@ pub(super) struct State {
     starved: bool,
     /// What came behind a batch and is no whole message.
     held_back: Option<Result<RawFrame>>,
-    /// The keeper was asked to write the tail of a burst, by who sends on this thread.
-    pub(super) flush_armed: Option<ThreadId>,
     pub(super) keeper_reads: bool,
     /// Counts the application's polls, so that the keeper sees whether it is there.
     pub(super) app_polls: u64,
@@ -84,6 +82,7 @@ pub(super) struct State {
     runtime: Arc<dyn Runtime>,
     receiving: Arc<Receiving>,
     receive_waker: Waker,
+    keeper: Arc<Keeper>,
     send_waker: Waker,
     watchers: Vec<Waker>,
     trace: Trace,
@@ -96,7 +95,7 @@ impl State {
         config: &SessionConfig,
         runtime: Arc<dyn Runtime>,
         receiving: Arc<Receiving>,
-        send_waker: Waker,
+        keeper: Arc<Keeper>,
         stagger: Stagger,
         trace: Trace,
     ) -> Self {
@@ -125,7 +124,6 @@ impl State {
             from_socket: false,
             starved: false,
             held_back: None,
-            flush_armed: None,
             keeper_reads: false,
             app_polls: 0,
             received: Fairness::default(),
@@ -136,7 +134,8 @@ impl State {
             runtime,
             receive_waker: Waker::from(Arc::clone(&receiving)),
             receiving,
-            send_waker,
+            send_waker: Waker::from(Arc::new(Sending(Arc::clone(&keeper)))),
+            keeper,
             watchers: Vec::new(),
             trace,
             after: AfterUnlock::default(),

@@ -10,14 +10,27 @@ use std::sync::{
 };
 use std::task::{Wake, Waker};
 
+use super::burst::Burst;
+
 /// Wakes the keeper task.
-#[derive(Debug, Default)]
-pub(super) struct Keeper(Mutex<Option<Waker>>);
+#[derive(Debug)]
+pub(super) struct Keeper {
+    waker: Mutex<Option<Waker>>,
+    /// There is something to look at beside the burst.
+    looks: AtomicBool,
+    pub(super) burst: Burst,
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self { waker: Mutex::default(), looks: AtomicBool::new(true), burst: Burst::default() }
+    }
+}
 
 impl Keeper {
     /// Makes this task the keeper; called by it at the start of each poll.
     pub(super) fn register(&self, waker: &Waker) {
-        let mut slot = relock(&self.0);
+        let mut slot = relock(&self.waker);
         if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *slot = Some(waker.clone());
         }
@@ -25,7 +38,18 @@ impl Keeper {
 
     /// Has the keeper look at the session.
     pub(super) fn wake(&self) {
-        let waker = relock(&self.0).clone();
+        self.looks.store(true, Ordering::Release);
+        self.wake_for_burst();
+    }
+
+    /// Whether it was woken to look at the session since it was asked last.
+    pub(super) fn take_looks(&self) -> bool {
+        self.looks.swap(false, Ordering::AcqRel)
+    }
+
+    /// Has the keeper write the burst, if nobody else has by then.
+    pub(super) fn wake_for_burst(&self) {
+        let waker = relock(&self.waker).clone();
         if let Some(waker) = waker {
             waker.wake();
         }

@@ -126,6 +126,30 @@ fn an_application_that_comes_back_takes_over_again() {
     );
 }
 
+/// What follows the first message of a burst is written by the keeper if nobody else writes it, whoever does.
+#[test]
+fn a_burst_is_written_by_the_keeper_or_by_a_flush() {
+    model(
+        "a_burst_is_written_by_the_keeper_or_by_a_flush",
+        true,
+        |peer| {
+            for _ in 0..4 {
+                block_on(peer.next(OpCode::Text)); // for ever, if one is never written
+            }
+            peer.send(close());
+        },
+        |session| {
+            for message in ["1", "2", "3", "4"] {
+                block_on(session.send(message)).unwrap();
+                if message == "2" {
+                    block_on(session.flush()).unwrap();
+                }
+            }
+            assert!(block_on(session.closed()).unwrap().clean);
+        },
+    );
+}
+
 /// A sender that waits for room goes on when the socket takes something, without anybody receiving.
 #[test]
 fn a_blocked_sender_is_woken_when_there_is_room() {

@@ -68,6 +68,7 @@ impl State {
             if matches!(written, Poll::Ready(Ok(()))) {
                 progress |= std::mem::take(&mut self.dirty);
                 if !waits(&self.outbox, &self.extensions) {
+                    self.keeper.burst.disarm();
                     self.closing.close_flushed();
                 }
             }
