@@ -61,8 +61,8 @@ impl Driver {
         Self { shared, timer: None, is_timed: false, grace: None, turns: 0 }
     }
 
-    /// Lets a burst that another thread is sending grow, as it is to be written at once: until it pauses, and for some
-    /// microseconds at most. On the same thread nobody sends while the keeper runs.
+    /// Lets a burst that another thread is sending grow, as it is to be written at once: until it pauses or that thread
+    /// writes it, and for some microseconds at most. On the same thread nobody sends while the keeper runs.
     fn let_burst_grow(&self) {
         let burst = &self.shared.keeper.burst;
         if !burst.is_armed_elsewhere() {
@@ -73,7 +73,8 @@ impl Driver {
         for _ in 0..LOOKS {
             thread::yield_now();
             let accepted = burst.accepted();
-            if accepted == seen || !burst.is_armed() || self.shared.runtime.now() > until {
+            let goes_on = accepted != seen || self.shared.is_locked();
+            if !goes_on || !burst.is_armed() || self.shared.runtime.now() > until {
                 return;
             }
             seen = accepted;

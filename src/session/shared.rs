@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, TryLockError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -115,6 +115,11 @@ impl Shared {
             self.unlock(state);
         }
         Ok(result)
+    }
+
+    /// Whether somebody has the lock now.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Frees the lock, and then does what is left to do.
