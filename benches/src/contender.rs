@@ -39,6 +39,11 @@ pub(crate) trait Library {
         true
     }
 
+    /// Whether it takes part where there are many sessions.
+    fn opens_many(&self) -> bool {
+        true
+    }
+
     /// Where it runs.
     fn executor(&self) -> &Executor;
 
@@ -64,6 +69,7 @@ pub(crate) trait Contender {
     fn is_ours(&self) -> bool;
     fn counts(&self) -> bool;
     fn can(&self, work: Work) -> bool;
+    fn opens_many(&self) -> bool;
 
     /// Does the work over a connection to the server, which is kept for the next time.
     fn measure(&mut self, server: SocketAddr, work: Work, messages: usize) -> Result<Sample>;
@@ -160,6 +166,10 @@ impl<L: Library> Contender for Keeping<L> {
 
     fn counts(&self) -> bool {
         self.library.counts()
+    }
+
+    fn opens_many(&self) -> bool {
+        self.library.opens_many()
     }
 
     fn can(&self, work: Work) -> bool {

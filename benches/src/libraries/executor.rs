@@ -1,6 +1,6 @@
 //! The runtimes, as programs on them run their first future.
 
-use std::{future::Future, pin::Pin, sync::mpsc};
+use std::{future::Future, pin::Pin, sync::mpsc, time::Duration};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -24,6 +24,17 @@ pub(crate) type Held = mpsc::Sender<()>;
 impl Executor {
     pub(crate) fn tokio() -> Result<Self> {
         Ok(Self::Tokio(Builder::new_current_thread().enable_all().build()?))
+    }
+
+    /// One thread, and a timer that is set, as one is wherever anything has a timeout: then each wait for input is a wait
+    /// with a deadline.
+    pub(crate) fn tokio_with_timer() -> Result<Self> {
+        let executor = Self::tokio()?;
+        executor.block_on(async {
+            tokio::spawn(tokio::time::sleep(Duration::from_secs(24 * 60 * 60)));
+            tokio::task::yield_now().await;
+        });
+        Ok(executor)
     }
 
     pub(crate) fn tokio_threads() -> Result<Self> {
@@ -113,7 +124,7 @@ impl Spawner {
         }
     }
 
-    pub(crate) async fn sleep(self, time: std::time::Duration) {
+    pub(crate) async fn sleep(self, time: Duration) {
         match self {
             Self::Tokio => tokio::time::sleep(time).await,
             #[cfg(feature = "async-std")]

@@ -37,6 +37,8 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
         #[cfg(feature = "tungstenite")]
         contender(tokio_tungstenite::TokioTungstenite::with_small_buffer()?),
         #[cfg(feature = "tungstenite")]
+        only(tokio_tungstenite::TokioTungstenite::with_timer()?, is_ping_pong),
+        #[cfg(feature = "tungstenite")]
         only(
             split::Split {
                 name: "tokio-tungstenite, split",
@@ -71,6 +73,7 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
         #[cfg(feature = "peers")]
         contender(peers::reqwest_websocket()?),
         contender(tcp::Tcp::new()?),
+        only(tcp::Tcp::with_timer()?, is_ping_pong),
     ])
 }
 

@@ -19,13 +19,26 @@ use crate::{
     wire::Wire,
 };
 
-pub(crate) struct Tcp(Executor);
+pub(crate) struct Tcp {
+    name: &'static str,
+    executor: Executor,
+    has_timer: bool,
+}
 
 pub(crate) const NAME: &str = "raw TCP";
 
 impl Tcp {
     pub(crate) fn new() -> Result<Self> {
-        Executor::tokio().map(Self)
+        Ok(Self { name: NAME, executor: Executor::tokio()?, has_timer: false })
+    }
+
+    /// On a runtime that has a timer set, as keepalive sets one.
+    pub(crate) fn with_timer() -> Result<Self> {
+        Ok(Self {
+            name: "raw TCP, a timer",
+            executor: Executor::tokio_with_timer()?,
+            has_timer: true,
+        })
     }
 }
 
@@ -47,15 +60,19 @@ impl Library for Tcp {
     type InMemory = Self::Socket;
 
     fn name(&self) -> &str {
-        NAME
+        self.name
     }
 
     fn engine(&self) -> &'static str {
         "limit"
     }
 
+    fn opens_many(&self) -> bool {
+        !self.has_timer
+    }
+
     fn executor(&self) -> &Executor {
-        &self.0
+        &self.executor
     }
 
     fn counts(&self) -> bool {

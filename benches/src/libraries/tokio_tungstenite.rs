@@ -18,6 +18,7 @@ pub(crate) struct TokioTungstenite {
     name: &'static str,
     engine: &'static str,
     executor: Executor,
+    has_timer: bool,
     config: WebSocketConfig,
 }
 
@@ -28,6 +29,7 @@ impl TokioTungstenite {
             name: "tokio-tungstenite",
             engine: "tungstenite",
             executor: Executor::tokio()?,
+            has_timer: false,
             config: WebSocketConfig::default(),
         })
     }
@@ -36,6 +38,16 @@ impl TokioTungstenite {
     pub(crate) fn with_small_buffer() -> Result<Self> {
         let config = WebSocketConfig::default().read_buffer_size(16 << 10);
         Ok(Self { name: "tokio-tungstenite, 16 KiB", config, ..Self::new()? })
+    }
+
+    /// The same on a runtime that has a timer set, as keepalive sets one.
+    pub(crate) fn with_timer() -> Result<Self> {
+        Ok(Self {
+            name: "tokio-tungstenite, 16 KiB, a timer",
+            executor: Executor::tokio_with_timer()?,
+            has_timer: true,
+            ..Self::with_small_buffer()?
+        })
     }
 
     /// On a runtime with threads.
@@ -70,6 +82,10 @@ impl Library for TokioTungstenite {
 
     fn engine(&self) -> &'static str {
         self.engine
+    }
+
+    fn opens_many(&self) -> bool {
+        !self.has_timer
     }
 
     fn executor(&self) -> &Executor {
