@@ -11,8 +11,6 @@ use super::{extensions::Extensions, trace::Notes};
 pub(super) struct AfterUnlock {
     pub(super) wake: Vec<Waker>,
     pub(super) wake_keeper: bool,
-    /// The keeper is woken for the burst alone.
-    pub(super) has_burst: bool,
     pub(super) notes: Option<Box<Notes>>,
     /// What the session leaves at its end, code of others: dropping the transport closes the socket.
     pub(super) dropped: Option<Dropped>,
@@ -23,7 +21,8 @@ type Dropped = (Box<dyn Transport>, Option<Box<Extensions>>);
 impl AfterUnlock {
     /// Whether there is nothing, as after most messages.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { wake, wake_keeper, has_burst, notes, dropped } = self;
-        wake.is_empty() && !*wake_keeper && !*has_burst && notes.is_none() && dropped.is_none()
+        let Self { wake, wake_keeper, notes, dropped } = self;
+        // Without a branch each: it is asked after each message.
+        (wake.is_empty() & notes.is_none() & dropped.is_none()) && !*wake_keeper
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     ptr,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 thread_local! {
@@ -21,25 +21,11 @@ fn here() -> usize {
 /// when they are written already: it looks here first, as the lock is the sender's.
 #[derive(Debug, Default)]
 pub(super) struct Burst {
-    /// Counts messages.
-    accepted: AtomicU64,
     /// By whom the keeper was asked; zero if it was not, or need not come any more.
     sender: AtomicUsize,
 }
 
 impl Burst {
-    /// One more message was accepted.
-    #[inline]
-    pub(super) fn accept(&self) {
-        self.accepted.store(self.accepted().wrapping_add(1), Ordering::Relaxed);
-    }
-
-    /// How many messages were accepted.
-    #[inline]
-    pub(super) fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
-    }
-
     /// Asks for the keeper, who has to be woken after it.
     #[inline]
     pub(super) fn arm(&self) {
@@ -49,9 +35,7 @@ impl Burst {
     /// All is written, or the keeper writes it now.
     #[inline]
     pub(super) fn disarm(&self) {
-        if self.is_armed() {
-            self.sender.store(0, Ordering::Release);
-        }
+        self.sender.store(0, Ordering::Release);
     }
 
     /// Whether the keeper was asked to write, and nobody has since.

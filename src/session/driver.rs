@@ -69,10 +69,10 @@ impl Driver {
             return;
         }
         let until = self.shared.runtime.now() + LOOKING;
-        let mut seen = burst.accepted();
+        let mut seen = self.shared.accepted();
         for _ in 0..LOOKS {
             thread::yield_now();
-            let accepted = burst.accepted();
+            let accepted = self.shared.accepted();
             let goes_on = accepted != seen || self.shared.is_locked();
             if !goes_on || !burst.is_armed() || self.shared.runtime.now() > until {
                 return;
@@ -95,7 +95,7 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let now = shared.runtime.now();
         let next = shared.with(|state| {
-            shared.keeper.burst.disarm();
+            state.disarm_flush();
             state.pump(true);
             state.tick(now);
             let grace = self.look_after(state, now);

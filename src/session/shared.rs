@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) facts: Facts,
     /// Counts what the application took of its batches, without the lock.
     pub(super) taken: AtomicU64,
+    /// Counts the messages that were accepted, under the lock, to be looked at without it.
+    accepted: AtomicU64,
 }
 
 /// What was agreed on when the connection was opened.
@@ -98,6 +100,7 @@ impl Shared {
             config,
             facts,
             taken: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
         })
     }
 
@@ -131,9 +134,7 @@ impl Shared {
             notes.tell();
         }
         if after.wake_keeper {
-            self.keeper.wake();
-        } else if after.has_burst {
-            self.keeper.wake_for_burst();
+            self.keeper.wake_task();
         }
         for waker in after.wake {
             waker.wake();
@@ -176,7 +177,9 @@ impl Shared {
                 self.receiving.disarm();
             }
             if let Some(taken) = take(state) {
-                state.after.wake_keeper |= self.receiving.arm();
+                if self.receiving.arm() {
+                    state.ask_keeper();
+                }
                 return Poll::Ready(Ok(Some(taken)));
             }
             let wakes = self.receiving.wakes();
@@ -194,9 +197,11 @@ impl Shared {
                         state.received.count(came.as_ref().map_or(0, &size));
                         if let Some(came) = came {
                             state.cork.receives(state.from_socket);
-                            state.after.wake_keeper |= self.receiving.arm();
+                            if self.receiving.arm() {
+                                state.ask_keeper();
+                            }
                             fill(state);
-                            self.arm_flush(state);
+                            state.arm_flush();
                             return Poll::Ready(Ok(Some(came)));
                         }
                     }
@@ -233,14 +238,20 @@ impl Shared {
             if !state.pass(slot) {
                 ready!(state.poll_accept(cx, slot, &self.config))?;
             }
-            self.keeper.burst.accept();
+            self.accepted.store(self.accepted() + 1, Ordering::Relaxed);
             if urgency == Urgency::Send && state.cork.lets_pass() {
                 state.pump(true);
             } else {
-                self.arm_flush(state);
+                state.arm_flush();
             }
             Poll::Ready(Ok(()))
         })?
+    }
+
+    /// How many messages were accepted.
+    #[inline]
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Ready when no other message is streamed and one may be begun, which it then is.
@@ -286,7 +297,7 @@ impl Shared {
                 state.pump(true);
             } else {
                 state.pump(false);
-                self.arm_flush(state);
+                state.arm_flush();
             }
             Poll::Ready(Ok(()))
         })?
@@ -343,7 +354,7 @@ impl Shared {
         self.with(|state| {
             state.check_open()?;
             state.pings.await_one();
-            state.after.wake_keeper = true;
+            state.ask_keeper();
             Ok((state.ping(now), now))
         })?
     }
@@ -376,14 +387,6 @@ impl Shared {
     pub(super) fn abandon(&self) {
         // A poisoned session ends with the memory it is in.
         let _ = self.with(|state| state.abandon(CloseReason::going_away()));
-    }
-
-    #[inline]
-    fn arm_flush(&self, state: &mut State) {
-        if !self.keeper.burst.is_armed() && !state.is_flushed() {
-            self.keeper.burst.arm();
-            state.after.has_burst = true;
-        }
     }
 }
 

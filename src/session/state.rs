@@ -68,6 +68,8 @@ pub(super) struct State {
     pub(super) from_socket: bool,
     /// Nothing is buffered: receiving was pending.
     starved: bool,
+    /// The keeper was asked to write the burst; `keeper.burst` says it to who has not the lock.
+    is_armed: bool,
     /// What came behind a batch and is no whole message.
     held_back: Option<Result<RawFrame>>,
     pub(super) keeper_reads: bool,
@@ -123,6 +125,7 @@ impl State {
             cork: Cork::new(),
             from_socket: false,
             starved: false,
+            is_armed: false,
             held_back: None,
             keeper_reads: false,
             app_polls: 0,
@@ -250,6 +253,29 @@ impl State {
     /// Changes the ping interval.
     pub(super) fn set_ping_interval(&mut self, interval: Option<std::time::Duration>) {
         self.keepalive.set_interval(interval, self.runtime.now());
+        self.ask_keeper();
+    }
+
+    /// Has the keeper write what is not written yet, if nobody else does.
+    #[inline]
+    pub(super) fn arm_flush(&mut self) {
+        if !self.is_armed && !self.is_flushed() {
+            self.is_armed = true;
+            self.keeper.burst.arm();
+            self.after.wake_keeper = true;
+        }
+    }
+
+    /// All is written, or the keeper writes it now.
+    pub(super) fn disarm_flush(&mut self) {
+        if std::mem::take(&mut self.is_armed) {
+            self.keeper.burst.disarm();
+        }
+    }
+
+    /// Has the keeper look at the session when the lock is free.
+    pub(super) fn ask_keeper(&mut self) {
+        self.keeper.ask_to_look();
         self.after.wake_keeper = true;
     }
 

@@ -38,17 +38,22 @@ impl Keeper {
 
     /// Has the keeper look at the session.
     pub(super) fn wake(&self) {
-        self.looks.store(true, Ordering::Release);
-        self.wake_for_burst();
+        self.ask_to_look();
+        self.wake_task();
     }
 
-    /// Whether it was woken to look at the session since it was asked last.
+    /// The keeper is to look at the session when it is woken.
+    pub(super) fn ask_to_look(&self) {
+        self.looks.store(true, Ordering::Release);
+    }
+
+    /// Whether it was asked to look at the session since this was called last.
     pub(super) fn take_looks(&self) -> bool {
         self.looks.swap(false, Ordering::AcqRel)
     }
 
-    /// Has the keeper write the burst, if nobody else has by then.
-    pub(super) fn wake_for_burst(&self) {
+    /// Wakes the task, for the burst or what else it was asked for.
+    pub(super) fn wake_task(&self) {
         let waker = relock(&self.waker).clone();
         if let Some(waker) = waker {
             waker.wake();

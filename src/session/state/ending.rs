@@ -158,12 +158,12 @@ impl State {
         self.dirty = false;
         self.wake_watchers();
         self.after.wake.extend(self.receiving.take_app());
-        self.after.wake_keeper = true;
+        self.ask_keeper();
     }
 
     /// Nothing more is accepted: who waits for room has to know, and the keeper sees to the end.
     pub(super) fn closing_begins(&mut self) {
-        self.after.wake_keeper = true;
+        self.ask_keeper();
         self.wake_watchers();
     }
 }

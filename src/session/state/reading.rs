@@ -45,7 +45,9 @@ impl State {
     fn take_arrival(&mut self) -> Option<Arrival> {
         let was_full = self.inbox.is_full();
         let arrival = self.inbox.pop()?;
-        self.after.wake_keeper |= was_full && self.keeper_reads;
+        if was_full && self.keeper_reads {
+            self.ask_keeper();
+        }
         Some(arrival)
     }
 
@@ -263,7 +265,7 @@ impl State {
         if let Some(end) = &mut self.end {
             end.discarded = self.discarded;
         }
-        self.after.wake_keeper = true;
+        self.ask_keeper();
     }
 
     /// The reader is gone. In the middle of a message the rest of it is thrown away, and counts as one message that

@@ -31,6 +31,7 @@ impl State {
         while waits(&self.outbox, &self.extensions) {
             if given >= share {
                 // A peer that reads as fast as this end writes would keep the lock for a whole message.
+                self.keeper.ask_to_look();
                 self.after.wake_keeper = true;
                 break;
             }
@@ -68,8 +69,8 @@ impl State {
             if matches!(written, Poll::Ready(Ok(()))) {
                 progress |= std::mem::take(&mut self.dirty);
                 if !waits(&self.outbox, &self.extensions) {
-                    self.keeper.burst.disarm();
                     self.closing.close_flushed();
+                    self.disarm_flush();
                 }
             }
         }
@@ -79,7 +80,7 @@ impl State {
                 extensions.clear_ready();
             }
             self.closing.write_failed(error, self.runtime.now());
-            self.after.wake_keeper = true;
+            self.ask_keeper();
             progress = true;
         }
         if progress {
