@@ -191,7 +191,7 @@ impl Reader {
 
     /// Starts a read that outlives its caller.
     fn keep(&mut self, mut library: Box<Library>) {
-        self.copies = Copies::default();
+        self.copies = Copies::default(); // what waits may wait long
         let read = async move {
             let result = library.read_frame().await;
             (library, result)
@@ -224,11 +224,20 @@ impl Reader {
             self.renew();
         }
         let payload = match frame.payload {
-            payload if is_copied && length <= COPIED => self.copies.of(&payload),
+            payload if is_copied && length <= COPIED => self.copy(&payload),
             Payload::Bytes(bytes) => bytes.freeze(),
             other => Bytes::from(Vec::from(other)),
         };
         Ok(RawFrame { fin: frame.fin, rsv: Rsv::NONE, opcode, payload })
+    }
+
+    /// Copies a payload; those behind which are others share a block.
+    fn copy(&mut self, payload: &[u8]) -> Bytes {
+        if self.progress.whole() == self.delivered {
+            self.copies = Copies::default();
+            return Bytes::copy_from_slice(payload);
+        }
+        self.copies.of(payload)
     }
 
     /// Replaces a grown read buffer; only when it holds nothing, as `into_inner` drops its content.
@@ -260,6 +269,7 @@ impl Reader {
     /// Between frames: gives up on them and frees the library's buffers.
     fn drain(&mut self) {
         self.kept = None;
+        self.copies = Copies::default();
         self.delivered = self.progress.whole();
         if let State::Idle(library) = mem::replace(&mut self.state, State::Reading) {
             self.state = State::Draining(library.into_inner().into_stream());
@@ -295,6 +305,7 @@ impl Reader {
     /// Ends reading for good and frees the library's buffers.
     fn end(&mut self, end: Result<(), Error>) -> Result<Option<RawFrame>, Error> {
         self.kept = None;
+        self.copies = Copies::default();
         self.delivered = self.progress.whole();
         self.state = State::Ended(end.clone().err());
         end.map(|()| None)
@@ -313,7 +324,10 @@ struct Copies {
 impl Copies {
     fn of(&mut self, payload: &[u8]) -> Bytes {
         let block = BLOCK.max(BLOCK_OF * payload.len());
-        if self.room.capacity() < payload.len() || self.block > block {
+        if payload.is_empty() || (self.block > block && self.room.capacity() >= payload.len()) {
+            return Bytes::copy_from_slice(payload); // it would keep too much
+        }
+        if self.room.capacity() < payload.len() {
             self.room = BytesMut::with_capacity(block);
             self.block = block;
         }
