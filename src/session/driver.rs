@@ -73,8 +73,9 @@ impl Driver {
         for _ in 0..LOOKS {
             thread::yield_now();
             let accepted = self.shared.accepted();
-            let goes_on = accepted != seen || self.shared.is_locked();
-            if !goes_on || !burst.is_armed() || self.shared.runtime.now() > until {
+            // The lock is asked last: to see that it is free is to take it.
+            let goes_on = burst.is_armed() && (accepted != seen || self.shared.is_locked());
+            if !goes_on || self.shared.runtime.now() > until {
                 return;
             }
             seen = accepted;

@@ -12,7 +12,10 @@ use std::task::{Wake, Waker};
 
 use super::burst::Burst;
 
-/// Wakes the keeper task.
+/// The keeper task as others see it: its waker, and what it is asked for.
+///
+/// Who asks, asks first and then wakes; the keeper registers first and then looks. Both go through the waker's lock: so
+/// one of them sees the other, which the atomics alone would not make sure.
 #[derive(Debug)]
 pub(super) struct Keeper {
     waker: Mutex<Option<Waker>>,
