@@ -7,7 +7,6 @@ use serde::Serialize;
 use crate::{
     compare::{Compared, Row},
     libraries::LIMIT,
-    machine,
     results::Results,
     sample::Sample,
     spread::Spread,
@@ -112,11 +111,9 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
         ));
     }
     if let Some(idle) = &results.idle {
-        let cores = machine::cores();
         goals.extend(idle.rows.iter().map(|row| {
-            let what =
-                format!("{}: % of {cores} cores for {} idle", row.who.contender, idle.sessions);
-            Goal::new(what, AtMost(1.0), Spread::of([row.cpu / cores as f64 * 100.0]))
+            let what = format!("{}: % of two cores for {} idle", row.who.contender, idle.sessions);
+            Goal::new(what, AtMost(1.0), Spread::of([row.cpu / 2.0 * 100.0]))
         }));
     }
     goals.into_iter().flatten().collect()

@@ -18,7 +18,7 @@ impl Machine {
         let cpu = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Self {
             cpu: cpu.map_or_else(|| "unknown".into(), |(_, cpu)| cpu.to_owned()),
-            cores: cores(),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
             kernel: kernel(),
             rustc: rustc(),
         }
@@ -30,10 +30,6 @@ impl std::fmt::Display for Machine {
         let Self { cpu, cores, kernel, rustc } = self;
         write!(f, "{cpu}, {cores} cores, {kernel}, {rustc}")
     }
-}
-
-pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Its name and the numbers of its version: what follows them may name a machine.
