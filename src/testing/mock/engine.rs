@@ -27,23 +27,7 @@ const NAME: &str = "mock";
 /// What a mock is able to do, if nothing else was said.
 pub(super) fn offers(capability: Capability) -> Support {
     match capability {
-        Capability::Http1
-        | Capability::WebSockets
-        | Capability::Tls
-        | Capability::HandshakeHeaders
-        | Capability::HandshakeResponse
-        | Capability::Subprotocols
-        | Capability::MaxFrameSize
-        | Capability::MaxMessageSize
-        | Capability::PluginPing
-        | Capability::EnginePing
-        | Capability::SendPing
-        | Capability::SendFragments
-        | Capability::RawSessions
-        | Capability::RsvBits
-        | Capability::Extensions
-        | Capability::ConnectTimeout
-        | Capability::BatchedWrites => Support::Offered,
+        Capability::Http1 | Capability::Tls | Capability::ConnectTimeout => Support::Offered,
         Capability::Http2 | Capability::WebSocketOverHttp2 => {
             Support::missing("a mock answers as an HTTP/1.1 server does")
         }
@@ -56,7 +40,7 @@ pub(super) fn offers(capability: Capability) -> Support {
         Capability::Proxies | Capability::SocksProxies => {
             Support::missing("nothing is dialled in memory, so that there is no way to go through")
         }
-        _ => Support::missing("the mock does not know this capability"),
+        _ => Support::of_frames(capability),
     }
 }
 
