@@ -117,11 +117,7 @@ impl Reader {
             let (library, result) = ready!(kept.poll(cx));
             self.state = State::Idle(library);
             match result {
-                Ok(frame) => {
-                    let is_copied = self.progress.inside()
-                        || self.progress.whole() != self.delivered.wrapping_add(1);
-                    return Poll::Ready(self.accept(frame, limit, is_copied).map(Some));
-                }
+                Ok(frame) => return Poll::Ready(self.accept(frame, limit, false).map(Some)),
                 Err(error) => match Stop::of(&error) {
                     Some(Stop::Idle) => self.renew(),
                     _ => return Poll::Ready(self.refuse(error, limit)),
@@ -202,13 +198,13 @@ impl Reader {
         }
     }
 
-    /// Takes the frame that a read has brought; a short one as a copy, if it is to be.
+    /// Takes the frame that a read has brought; a short one as a copy if it came with others, `behind` one or before.
     #[inline]
     fn accept(
         &mut self,
         frame: Frame<'static>,
         limit: usize,
-        is_copied: bool,
+        behind: bool,
     ) -> Result<RawFrame, Error> {
         self.delivered = self.delivered.wrapping_add(1);
         let opcode = map::opcode_from_library(frame.opcode);
@@ -224,7 +220,7 @@ impl Reader {
             self.renew();
         }
         let payload = match frame.payload {
-            payload if is_copied && length <= COPIED => self.copy(&payload),
+            payload if length <= COPIED && (behind || !self.is_empty()) => self.copy(&payload),
             Payload::Bytes(bytes) => bytes.freeze(),
             other => Bytes::from(Vec::from(other)),
         };
@@ -240,9 +236,14 @@ impl Reader {
         self.copies.of(payload)
     }
 
+    /// Whether the library's buffer holds nothing that it has not handed out.
+    fn is_empty(&self) -> bool {
+        self.progress.whole() == self.delivered && !self.progress.inside()
+    }
+
     /// Replaces a grown read buffer; only when it holds nothing, as `into_inner` drops its content.
     fn renew(&mut self) {
-        if self.progress.whole() != self.delivered || self.progress.inside() {
+        if !self.is_empty() {
             return;
         }
         if let State::Idle(socket) = mem::replace(&mut self.state, State::Reading) {
