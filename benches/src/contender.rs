@@ -39,11 +39,6 @@ pub(crate) trait Library {
         true
     }
 
-    /// Whether it takes part where there are many sessions.
-    fn opens_many(&self) -> bool {
-        true
-    }
-
     /// Where it runs.
     fn executor(&self) -> &Executor;
 
@@ -69,6 +64,8 @@ pub(crate) trait Contender {
     fn is_ours(&self) -> bool;
     fn counts(&self) -> bool;
     fn can(&self, work: Work) -> bool;
+
+    /// Whether it takes part where there are many sessions.
     fn opens_many(&self) -> bool;
 
     /// Does the work over a connection to the server, which is kept for the next time.
@@ -103,12 +100,26 @@ pub(crate) fn contender<L: Library + 'static>(library: L) -> Box<dyn Contender> 
 
 /// The same for a part of the work.
 pub(crate) fn only<L: Library + 'static>(library: L, does: fn(Work) -> bool) -> Box<dyn Contender> {
-    Box::new(Keeping { library, does, sockets: Vec::new(), halves: None })
+    keeping(library, does, true)
+}
+
+/// The same for the ping-pong of one session.
+pub(crate) fn alone<L: Library + 'static>(library: L) -> Box<dyn Contender> {
+    keeping(library, |work| work == Work::PING_PONG, false)
+}
+
+fn keeping<L: Library + 'static>(
+    library: L,
+    does: fn(Work) -> bool,
+    opens_many: bool,
+) -> Box<dyn Contender> {
+    Box::new(Keeping { library, does, opens_many, sockets: Vec::new(), halves: None })
 }
 
 struct Keeping<L: Library> {
     library: L,
     does: fn(Work) -> bool,
+    opens_many: bool,
     sockets: Vec<(String, L::Socket)>,
     /// Those of [`Shape::Duplex`].
     halves: Option<HalvesOf<L::Socket>>,
@@ -169,7 +180,7 @@ impl<L: Library> Contender for Keeping<L> {
     }
 
     fn opens_many(&self) -> bool {
-        self.library.opens_many()
+        self.opens_many && self.can(Work::PING_PONG)
     }
 
     fn can(&self, work: Work) -> bool {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     Result, arguments::Arguments, compare::Who, libraries, server::Server, table::Table,
-    work::Work, worker::Worker,
+    worker::Worker,
 };
 
 /// Bytes a session.
@@ -31,8 +31,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Memory> {
         let who = Who::new(&*contender);
         let asked = arguments.selects(&["memory", who.engine, &who.contender]);
         // The threads of a runtime are not what a session costs.
-        let opens_many = contender.can(Work::PING_PONG) && contender.opens_many();
-        if !asked || !opens_many || who.engine.contains("threads") {
+        if !asked || !contender.opens_many() || who.engine.contains("threads") {
             continue;
         }
         eprint!("\rmemory: {:<40}", who.contender);

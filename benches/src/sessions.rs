@@ -11,7 +11,6 @@ use crate::{
     server::Server,
     spread::Spread,
     table::Table,
-    work::Work,
     worker::Worker,
 };
 
@@ -52,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Sessions> {
     for contender in libraries::all()? {
         let who = Who::new(&*contender);
         let asked = arguments.selects(&["sessions", who.engine, &who.contender]);
-        if asked && contender.can(Work::PING_PONG) && contender.opens_many() {
+        if asked && contender.opens_many() {
             workers.push((Worker::start(&who.contender, server.port()?)?, who));
         }
     }

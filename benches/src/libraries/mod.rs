@@ -19,7 +19,7 @@ pub(crate) use tcp::NAME as LIMIT;
 
 use crate::{
     Result,
-    contender::{Contender, contender, only},
+    contender::{Contender, alone, contender, only},
     work::{Shape, Work},
 };
 
@@ -37,7 +37,7 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
         #[cfg(feature = "tungstenite")]
         contender(tokio_tungstenite::TokioTungstenite::with_small_buffer()?),
         #[cfg(feature = "tungstenite")]
-        only(tokio_tungstenite::TokioTungstenite::with_timer()?, is_ping_pong),
+        alone(tokio_tungstenite::TokioTungstenite::with_timer()?),
         #[cfg(feature = "tungstenite")]
         only(
             split::Split {
@@ -73,7 +73,7 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
         #[cfg(feature = "peers")]
         contender(peers::reqwest_websocket()?),
         contender(tcp::Tcp::new()?),
-        only(tcp::Tcp::with_timer()?, is_ping_pong),
+        alone(tcp::Tcp::with_timer()?),
     ])
 }
 

@@ -22,23 +22,18 @@ use crate::{
 pub(crate) struct Tcp {
     name: &'static str,
     executor: Executor,
-    has_timer: bool,
 }
 
 pub(crate) const NAME: &str = "raw TCP";
 
 impl Tcp {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { name: NAME, executor: Executor::tokio()?, has_timer: false })
+        Ok(Self { name: NAME, executor: Executor::tokio()? })
     }
 
     /// On a runtime that has a timer set, as keepalive sets one.
     pub(crate) fn with_timer() -> Result<Self> {
-        Ok(Self {
-            name: "raw TCP, a timer",
-            executor: Executor::tokio_with_timer()?,
-            has_timer: true,
-        })
+        Ok(Self { name: "raw TCP, a timer", executor: Executor::tokio_with_timer()? })
     }
 }
 
@@ -65,10 +60,6 @@ impl Library for Tcp {
 
     fn engine(&self) -> &'static str {
         "limit"
-    }
-
-    fn opens_many(&self) -> bool {
-        !self.has_timer
     }
 
     fn executor(&self) -> &Executor {

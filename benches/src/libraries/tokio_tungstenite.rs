@@ -18,7 +18,6 @@ pub(crate) struct TokioTungstenite {
     name: &'static str,
     engine: &'static str,
     executor: Executor,
-    has_timer: bool,
     config: WebSocketConfig,
 }
 
@@ -29,7 +28,6 @@ impl TokioTungstenite {
             name: "tokio-tungstenite",
             engine: "tungstenite",
             executor: Executor::tokio()?,
-            has_timer: false,
             config: WebSocketConfig::default(),
         })
     }
@@ -45,7 +43,6 @@ impl TokioTungstenite {
         Ok(Self {
             name: "tokio-tungstenite, 16 KiB, a timer",
             executor: Executor::tokio_with_timer()?,
-            has_timer: true,
             ..Self::with_small_buffer()?
         })
     }
@@ -82,10 +79,6 @@ impl Library for TokioTungstenite {
 
     fn engine(&self) -> &'static str {
         self.engine
-    }
-
-    fn opens_many(&self) -> bool {
-        !self.has_timer
     }
 
     fn executor(&self) -> &Executor {
