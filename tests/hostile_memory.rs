@@ -51,10 +51,11 @@ const ROUNDS: usize = 3;
 const MEASURE: &str = "DRIVETRAIN_MEASURE";
 const RESULT: &str = "grown by ";
 
-/// The resident memory of this process, in bytes: counted page by page, as `statm` may lag behind.
+/// The memory of this process, in bytes: counted page by page, as `statm` may lag behind, without the pages of its
+/// program, which come in by many at a time.
 fn resident() -> usize {
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-    let line = rollup.lines().find(|line| line.starts_with("Rss:")).unwrap();
+    let line = rollup.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
     let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     kib * KIB
 }
