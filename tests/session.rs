@@ -105,6 +105,25 @@ fn an_answered_ping_keeps_the_session_open_and_gives_the_latency() {
     assert!(!peer.is_dropped());
 }
 
+/// On some engines each read is a system call, and idle sessions do little else.
+#[test]
+fn a_ping_costs_a_read_that_finds_the_pong_and_one_that_waits_for_more() {
+    let (runtime, session, mut peer) = open(pinging());
+    let mut answer_one = || {
+        let before = peer.reads();
+        runtime.advance(20 * SECOND);
+        let ping = peer.receive().unwrap();
+        peer.send(RawFrame::new(OpCode::Pong, ping.payload));
+        runtime.settle();
+        peer.reads() - before
+    };
+    answer_one(); // with the first one the keeper begins to read
+    for _ in 0..3 {
+        assert_eq!(answer_one(), 2);
+    }
+    assert!(session.latency().is_some());
+}
+
 #[test]
 fn any_frame_is_a_sign_of_life_and_so_is_a_full_inbox() {
     let (runtime, mut session, mut peer) = open(pinging().incoming_capacity(1000));

@@ -50,6 +50,15 @@ struct Grace {
     app_comes: u64,
 }
 
+/// What the keeper comes for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// Something happened, of whatever kind.
+    Look,
+    /// A burst is to be written, or it is time for something.
+    Due,
+}
+
 enum Next {
     Ended,
     More,
@@ -82,25 +91,30 @@ impl Driver {
         }
     }
 
-    /// Whether there is anything to do. Not if it was woken for a burst that was written meanwhile, which is seen
-    /// without the lock.
-    fn has_to_come(&mut self, cx: &mut Context<'_>) -> bool {
+    /// What there is to do. Nothing if it was woken for a burst that was written meanwhile, which is seen without the
+    /// lock.
+    fn call(&mut self, cx: &mut Context<'_>) -> Option<Call> {
         let keeper = &self.shared.keeper;
+        if keeper.take_looks() {
+            return Some(Call::Look);
+        }
         let is_due = |(_, timer): &mut (Instant, Box<dyn Timer>)| timer.poll(cx).is_ready();
-        keeper.take_looks()
-            || keeper.burst.is_armed()
-            || (self.is_timed && self.timer.as_mut().is_some_and(is_due))
+        let comes =
+            keeper.burst.is_armed() || (self.is_timed && self.timer.as_mut().is_some_and(is_due));
+        comes.then_some(Call::Due)
     }
 
-    fn step(&mut self) -> Next {
+    fn step(&mut self, call: Call) -> Next {
         let shared = Arc::clone(&self.shared);
         let now = shared.runtime.now();
         let next = shared.with(|state| {
             state.disarm_flush();
             state.pump(true);
             state.tick(now);
+            // Who has read until nothing was left is told when something comes.
+            let is_told = state.keeper_reads && call == Call::Due;
             let grace = self.look_after(state, now);
-            let more = self.read(state);
+            let more = !is_told && self.read(state);
             state.pump(true);
             let due = state.due();
             if state.end().is_some() {
@@ -182,11 +196,9 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.keeper.register(cx.waker());
         self.let_burst_grow();
-        if !self.has_to_come(cx) {
-            return Poll::Pending;
-        }
+        let Some(call) = self.call(cx) else { return Poll::Pending };
         loop {
-            let next = self.step();
+            let next = self.step(call);
             self.is_timed = matches!(next, Next::Sleep(Some(_)));
             match next {
                 Next::Ended => return Poll::Ready(()),

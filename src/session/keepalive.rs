@@ -102,6 +102,11 @@ impl Keepalive {
         self.life = true;
     }
 
+    /// Whether the next step may judge the peer by what came in.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.answer_due.is_some() && !self.life
+    }
+
     /// When [`step`](Self::step) is to be called next.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let interval = self.interval?;

@@ -297,8 +297,10 @@ impl State {
     /// Does what is due at `now`: pings, the dead peer, the end of closing.
     pub(super) fn tick(&mut self, now: Instant) {
         if self.closing.is_open() && self.keepalive.deadline().is_some_and(|due| now >= due) {
-            // Nothing is judged by what merely was not read yet.
-            self.read_ahead();
+            // Nothing is judged by what merely was not read yet. A ping is sent whatever came in.
+            if self.keepalive.awaits_answer() {
+                self.read_ahead();
+            }
             if self.inbox.is_full() {
                 self.keepalive.saw_life();
             }

@@ -57,6 +57,7 @@ struct Pipe {
     write_error: Option<Error>,
     send_waker: Option<Waker>,
     writes: usize,
+    reads: usize,
     shut_down: bool,
     dropped: bool,
 }
@@ -116,6 +117,11 @@ impl Peer {
     /// How often the session has written: a burst costs one.
     pub fn writes(&self) -> usize {
         lock(&self.0).writes
+    }
+
+    /// How often the session has come to read, whether there was anything or not.
+    pub fn reads(&self) -> usize {
+        lock(&self.0).reads
     }
 
     /// Whether the session has ended its direction of the stream.
@@ -332,7 +338,9 @@ impl Transport for PipeTransport {
         cx: &mut Context<'_>,
         max_payload: usize,
     ) -> Poll<Result<Option<RawFrame>>> {
-        lock(&self.0).poll_read(cx, max_payload)
+        let mut pipe = lock(&self.0);
+        pipe.reads += 1;
+        pipe.poll_read(cx, max_payload)
     }
 
     fn try_receive_buffered(&mut self, max_payload: usize) -> Option<Result<RawFrame>> {
