@@ -8,7 +8,7 @@ use crate::{
     Result,
     arguments::Arguments,
     contender::Contender,
-    cores,
+    cores::Placed,
     libraries::{self, LIMIT},
     sample::{Latency, Sample},
     server::Server,
@@ -114,6 +114,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Compared> {
     let duration = Duration::from_millis(arguments.millis);
     for (worker, row) in &mut runs {
         let worker = &mut workers[*worker];
+        let _placed = Placed::on(row.work.cores, [server.process(), worker.process()])?;
         let trial = worker.measure(row.work, row.work.trial())?;
         row.messages = row.work.messages(duration, trial.wall);
         // Warms up as long as a run takes.
@@ -123,9 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Compared> {
         eprint!("\rround {round} of {}", arguments.rounds);
         for (worker, row) in &mut runs {
             let worker = &mut workers[*worker];
-            let processes = [server.process(), worker.process()];
-            let _shared =
-                (row.work == Work::PING_PONG).then(|| cores::Shared::by(&processes)).transpose()?;
+            let _placed = Placed::on(row.work.cores, [server.process(), worker.process()])?;
             let then = server.busy()?;
             let sample = worker.measure(row.work, row.messages)?;
             let server_busy = server.busy_since(&then)?;

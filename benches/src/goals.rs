@@ -119,8 +119,7 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     goals.into_iter().flatten().collect()
 }
 
-/// Against a plain `send().await` of tokio-tungstenite as shipped: by the clock, of which waking the server is a large
-/// part in short rounds, and by CPU time.
+/// Against a plain `send().await` of tokio-tungstenite as shipped: by the clock and by CPU time.
 fn faster_than_natural_use(compared: &Compared) -> Vec<Option<Goal>> {
     let bounds = [
         (Work::new(Shape::Send, 32), 15.0),

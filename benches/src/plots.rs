@@ -15,7 +15,7 @@ use crate::{
     results::Results,
     sessions::{NUMBERS, Sessions},
     spread::Spread,
-    work::{Shape, Work},
+    work::{Cores, Shape, Work},
 };
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -86,7 +86,9 @@ fn works(compared: &Compared) -> Vec<(&'static str, Vec<Panel>)> {
         ("handshake", |shape| shape == Shape::Handshake),
     ];
     let panels = |belongs: Belongs| {
-        let works = Work::ALL.into_iter().filter(move |work| belongs(work.shape));
+        let works = Work::ALL
+            .into_iter()
+            .filter(move |work| belongs(work.shape) && work.cores != Cores::Two);
         works.flat_map(|work| of_work(compared, work)).filter(|panel| !panel.bars.is_empty())
     };
     let files = files.into_iter().map(|(name, belongs)| (name, panels(belongs).collect()));

@@ -8,6 +8,18 @@ pub(crate) struct Work {
     pub(crate) shape: Shape,
     /// Bytes of a message.
     pub(crate) size: usize,
+    pub(crate) cores: Cores,
+}
+
+/// Where contender and server run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cores {
+    /// Where the system puts them.
+    Any,
+    /// Both on one.
+    One,
+    /// Each on one of its own.
+    Two,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +49,7 @@ const MIB: usize = 1024 * KIB;
 
 impl Work {
     /// What the bench runs.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::PING_PONG,
         Self::new(Shape::EchoSend(64), 32),
         Self::new(Shape::EchoSend(256), 32),
@@ -45,6 +57,8 @@ impl Work {
         Self::new(Shape::EchoFeed(256), 32),
         Self::new(Shape::EchoSliding(64), 32),
         Self::new(Shape::EchoSliding(256), 32),
+        Self::new(Shape::EchoSend(64), 32).on_two_cores(),
+        Self::new(Shape::EchoSend(256), 32).on_two_cores(),
         Self::new(Shape::Duplex, 32),
         Self::new(Shape::Duplex, KIB),
         Self::new(Shape::Receive, 32),
@@ -64,8 +78,19 @@ impl Work {
 
     pub(crate) const PING_PONG: Self = Self::new(Shape::PingPong, 32);
 
+    /// On one core where the two wait for each other in turn.
     pub(crate) const fn new(shape: Shape, size: usize) -> Self {
-        Self { shape, size }
+        let cores = match shape {
+            Shape::PingPong | Shape::EchoSend(_) | Shape::EchoFeed(_) | Shape::EchoSliding(_) => {
+                Cores::One
+            }
+            _ => Cores::Any,
+        };
+        Self { shape, size, cores }
+    }
+
+    const fn on_two_cores(self) -> Self {
+        Self { cores: Cores::Two, ..self }
     }
 
     /// What to ask the server for.
@@ -133,6 +158,9 @@ impl fmt::Display for Work {
             Shape::Duplex => f.write_str("duplex"),
             Shape::Handshake => return f.write_str("handshake"),
         }?;
+        if self.cores == Cores::Two {
+            f.write_str(", two cores")?;
+        }
         match self.size {
             size if size % MIB == 0 => write!(f, " {} MiB", size / MIB),
             size if size % KIB == 0 => write!(f, " {} KiB", size / KIB),
