@@ -45,6 +45,7 @@ mod proxied;
 mod runtime;
 #[cfg(feature = "smol")]
 mod smol;
+mod socket;
 mod stream;
 mod tls;
 

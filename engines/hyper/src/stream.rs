@@ -8,13 +8,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 #[cfg(feature = "rustls")]
 use futures_rustls::client::TlsStream;
 
-/// The socket of async-std and of smol alike: both wrap this one.
-pub(crate) type Tcp = Async<TcpStream>;
+use crate::socket::Tcp;
 
 /// What a WebSocket runs over when [`Hop::connect`](crate::Hop::connect) has opened it: TCP, TLS, or the
 /// stream that the caller brought.
