@@ -33,6 +33,7 @@
 //! Without `rustls`, `https` and `wss` are refused before anything is dialled.
 
 mod adapter;
+mod alarm;
 #[cfg(feature = "async-std")]
 mod async_std;
 mod connect;

@@ -14,6 +14,8 @@ use std::{
 
 use drivetrain_engine::{Instant, Runtime, Timer};
 
+use crate::alarm::Alarm;
+
 /// A runtime over futures-io: [`OnAsyncStd`](crate::OnAsyncStd) or [`OnSmol`](crate::OnSmol).
 ///
 /// It is this crate's to implement, in one small file per runtime.
@@ -63,27 +65,17 @@ impl<R: Flavour> Runtime for Tasks<R> {
     }
 
     fn timer(&self, deadline: Instant) -> Box<dyn Timer> {
-        Box::new(Deadline { timer: async_io::Timer::at(moment(deadline)), is_over: false })
+        Box::new(Alarm::at(moment(deadline)))
     }
 }
 
-struct Deadline {
-    timer: async_io::Timer,
-    /// async-io's timer is ready once; this one stays ready.
-    is_over: bool,
-}
-
-impl Timer for Deadline {
+impl Timer for Alarm {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_over {
-            self.is_over = Pin::new(&mut self.timer).poll(cx).is_ready();
-        }
-        if self.is_over { Poll::Ready(()) } else { Poll::Pending }
+        Self::poll(self, cx)
     }
 
     fn reset(&mut self, deadline: Instant) {
-        self.is_over = false;
-        self.timer.set_at(moment(deadline));
+        self.set_at(moment(deadline));
     }
 }
 
