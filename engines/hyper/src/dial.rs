@@ -17,7 +17,6 @@ use crate::{
     map::{self, Stage},
     proxied::{self, Way},
     runtime::Flavour,
-    socket::Tcp,
     stream::Stream,
     tls::Secure,
 };
@@ -93,7 +92,6 @@ pub(crate) async fn dial<R: Flavour>(
         let failed = |error| map::dialling(place, Stage::Connect, error);
         let stream = race(addresses, Async::<TcpStream>::connect).await.map_err(failed)?;
         stream.get_ref().set_nodelay(true).map_err(failed)?;
-        let stream = Tcp::from(stream);
         let stream = match &place.way {
             Way::Tunnel(proxy) => proxied::tunnel(stream, proxy, place).await?,
             Way::Direct | Way::Forwarded(_) => stream,
@@ -124,7 +122,7 @@ pub(crate) fn by(place: &Place) -> String {
 }
 
 #[cfg(feature = "rustls")]
-async fn shake_hands(place: &Place, secure: &Secure, stream: Tcp) -> Result<Stream> {
+async fn shake_hands(place: &Place, secure: &Secure, stream: crate::stream::Tcp) -> Result<Stream> {
     let name = rustls::pki_types::ServerName::try_from(place.host.clone()).map_err(|error| {
         let message = format!("`{}` is not a name that TLS can verify", place.host);
         Error::new(ErrorKind::InvalidInput, message).with_source(error)

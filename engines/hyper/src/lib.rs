@@ -46,7 +46,6 @@ mod proxied;
 mod runtime;
 #[cfg(feature = "smol")]
 mod smol;
-mod socket;
 mod stream;
 mod tls;
 

@@ -4,7 +4,11 @@ use drivetrain_engine::{Body, Error, ErrorKind, Proxy, ProxyScheme, Result};
 use http::{Method, Request, header};
 use tokio_socks::{io::Compat, tcp::Socks5Stream};
 
-use crate::{dial::Place, exchange::Link, socket::Tcp, stream::Stream};
+use crate::{
+    dial::Place,
+    exchange::Link,
+    stream::{Stream, Tcp},
+};
 
 /// How a request comes to its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,11 +8,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 #[cfg(feature = "rustls")]
 use futures_rustls::client::TlsStream;
 
-use crate::socket::Tcp;
+/// The socket of async-std and of smol alike: both wrap this one.
+pub(crate) type Tcp = Async<TcpStream>;
 
 /// What a WebSocket runs over when [`Hop::connect`](crate::Hop::connect) has opened it: TCP, TLS, or the
 /// stream that the caller brought.
