@@ -111,9 +111,10 @@ impl Driver {
             state.disarm_flush();
             state.pump(true);
             state.tick(now);
-            // Who has read until nothing was left is told when something comes.
-            let is_told = state.keeper_reads && call == Call::Due;
+            let was_reading = state.keeper_reads;
             let grace = self.look_after(state, now);
+            // Who has read until nothing was left is told when something comes.
+            let is_told = was_reading && state.is_awaited() && call == Call::Due;
             let more = !is_told && self.read(state);
             state.pump(true);
             let due = state.due();

@@ -68,6 +68,8 @@ pub(super) struct State {
     pub(super) from_socket: bool,
     /// Nothing is buffered: receiving was pending.
     starved: bool,
+    /// Receiving was pending when it was tried last, so that there is a wake-up to come.
+    is_awaited: bool,
     /// The keeper was asked to write the burst; `keeper.burst` says it to who has not the lock.
     is_armed: bool,
     /// What came behind a batch and is no whole message.
@@ -125,6 +127,7 @@ impl State {
             cork: Cork::new(),
             from_socket: false,
             starved: false,
+            is_awaited: false,
             is_armed: false,
             held_back: None,
             keeper_reads: false,

@@ -129,7 +129,9 @@ impl State {
             None => {
                 self.starved = true;
                 let mut cx = Context::from_waker(&self.receive_waker);
-                ready!(transport.poll_receive(&mut cx, max_payload))
+                let received = transport.poll_receive(&mut cx, max_payload);
+                self.is_awaited = received.is_pending();
+                ready!(received)
             }
         };
         self.starved = false;
@@ -290,6 +292,11 @@ impl State {
         if let Some(end) = &mut self.end {
             end.discarded = self.discarded;
         }
+    }
+
+    /// Whether something that comes in is told.
+    pub(in super::super) fn is_awaited(&self) -> bool {
+        self.is_awaited
     }
 
     /// Reads what there is into the inbox, on the application's behalf. Returns whether there may be
