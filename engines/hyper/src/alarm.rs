@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     future::Future as _,
     mem,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Wake, Waker},
@@ -98,7 +99,7 @@ impl Bell {
         let due = sleepers.set_timer(self);
         drop(sleepers);
         drop(replaced);
-        due.into_iter().for_each(Waker::wake);
+        wake(due);
         number
     }
 }
@@ -110,7 +111,7 @@ impl Wake for Bell {
         let mut due = sleepers.take_due();
         due.extend(sleepers.set_timer(&self));
         drop(sleepers);
-        due.into_iter().for_each(Waker::wake);
+        wake(due);
     }
 }
 
@@ -128,8 +129,8 @@ impl Sleepers {
             if self.rings_at.is_some_and(|at| at <= first) {
                 break;
             }
-            self.rings_at = Some(first);
             self.timer.set_at(first);
+            self.rings_at = Some(first);
             let waker = Waker::from(Arc::clone(bell));
             if Pin::new(&mut self.timer).poll(&mut Context::from_waker(&waker)).is_pending() {
                 break;
@@ -138,6 +139,14 @@ impl Sleepers {
             due.extend(self.take_due());
         }
         due
+    }
+}
+
+/// Wakes all of them, though one may panic.
+fn wake(due: Vec<Waker>) {
+    for waker in due {
+        // A waker is its executor's, and so is what it says before it panics.
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }
 }
 
@@ -229,6 +238,25 @@ mod tests {
         assert_eq!(rings_at(), Some(LONG * 3), "it rings early, and is set then");
         wait(2);
         assert_eq!(rings_at(), Some(LONG * 2));
+    }
+
+    #[test]
+    fn a_waker_that_panics_keeps_none_from_being_woken() {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("as it shall");
+            }
+        }
+        let (tell, told) = mpsc::channel();
+        let at = Instant::now() + Duration::from_millis(20);
+        let mut alarms = [Alarm::at(at), Alarm::at(at)];
+        for (alarm, waker) in
+            alarms.iter_mut().zip([Waker::from(Arc::new(Panics)), teller(1, &tell)])
+        {
+            assert!(alarm.poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        assert_eq!(told.recv_timeout(LONG), Ok(1));
     }
 
     /// A task whose last waker drops it, and with it an alarm.
