@@ -125,6 +125,21 @@ fn a_ping_costs_a_read_that_finds_the_pong_and_one_that_waits_for_more() {
 }
 
 #[test]
+fn what_lay_there_unread_is_no_answer_to_a_ping() {
+    let (runtime, mut session, mut peer) = open(pinging());
+    let tenth = SECOND / 10;
+    runtime.advance(20 * SECOND - 3 * tenth);
+    peer.send(RawFrame::new(OpCode::Text, "received"));
+    assert!(runtime.block_on(session.receive()).unwrap().is_some());
+    runtime.advance(2 * tenth);
+    peer.send(RawFrame::new(OpCode::Text, "not yet, as the application was just there"));
+    runtime.advance(10 * SECOND);
+    assert!(!peer.is_dropped(), "the ping has 10 s for its answer");
+    runtime.advance(SECOND);
+    assert!(peer.is_dropped(), "none came");
+}
+
+#[test]
 fn any_frame_is_a_sign_of_life_and_so_is_a_full_inbox() {
     let (runtime, mut session, mut peer) = open(pinging().incoming_capacity(1000));
     for _ in 0..20 {

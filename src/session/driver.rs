@@ -114,7 +114,7 @@ impl Driver {
             let was_reading = state.keeper_reads;
             let grace = self.look_after(state, now);
             // Who has read until nothing was left is told when something comes.
-            let is_told = was_reading && state.is_awaited() && call == Call::Due;
+            let is_told = was_reading && state.is_input_awaited() && call == Call::Due;
             let more = !is_told && self.read(state);
             state.pump(true);
             let due = state.due();

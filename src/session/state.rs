@@ -68,8 +68,8 @@ pub(super) struct State {
     pub(super) from_socket: bool,
     /// Nothing is buffered: receiving was pending.
     starved: bool,
-    /// Receiving was pending when it was tried last, so that there is a wake-up to come.
-    is_awaited: bool,
+    /// How many wake-ups there had been when receiving was pending, if it was when it was tried last.
+    pending_after: Option<u64>,
     /// The keeper was asked to write the burst; `keeper.burst` says it to who has not the lock.
     is_armed: bool,
     /// What came behind a batch and is no whole message.
@@ -127,7 +127,7 @@ impl State {
             cork: Cork::new(),
             from_socket: false,
             starved: false,
-            is_awaited: false,
+            pending_after: None,
             is_armed: false,
             held_back: None,
             keeper_reads: false,
@@ -300,8 +300,8 @@ impl State {
     /// Does what is due at `now`: pings, the dead peer, the end of closing.
     pub(super) fn tick(&mut self, now: Instant) {
         if self.closing.is_open() && self.keepalive.deadline().is_some_and(|due| now >= due) {
-            // Nothing is judged by what merely was not read yet. A ping is sent whatever came in.
-            if self.keepalive.awaits_answer() {
+            // Nothing is judged by what merely was not read yet, and what came before a ping is no answer to it.
+            if self.keepalive.awaits_answer() || !self.is_input_awaited() {
                 self.read_ahead();
             }
             if self.inbox.is_full() {

@@ -129,8 +129,9 @@ impl State {
             None => {
                 self.starved = true;
                 let mut cx = Context::from_waker(&self.receive_waker);
+                let wakes = self.receiving.wakes();
                 let received = transport.poll_receive(&mut cx, max_payload);
-                self.is_awaited = received.is_pending();
+                self.pending_after = received.is_pending().then_some(wakes);
                 ready!(received)
             }
         };
@@ -294,9 +295,9 @@ impl State {
         }
     }
 
-    /// Whether something that comes in is told.
-    pub(in super::super) fn is_awaited(&self) -> bool {
-        self.is_awaited
+    /// Whether all is read that there was, so that a wake-up is to come with more.
+    pub(in super::super) fn is_input_awaited(&self) -> bool {
+        self.pending_after == Some(self.receiving.wakes())
     }
 
     /// Reads what there is into the inbox, on the application's behalf. Returns whether there may be
