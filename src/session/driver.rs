@@ -50,15 +50,6 @@ struct Grace {
     app_comes: u64,
 }
 
-/// What the keeper comes for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Call {
-    /// Something happened, of whatever kind.
-    Look,
-    /// A burst is to be written, or it is time for something.
-    Due,
-}
-
 enum Next {
     Ended,
     More,
@@ -91,20 +82,17 @@ impl Driver {
         }
     }
 
-    /// What there is to do. Nothing if it was woken for a burst that was written meanwhile, which is seen without the
-    /// lock.
-    fn call(&mut self, cx: &mut Context<'_>) -> Option<Call> {
+    /// Whether there is anything to do. Not if it was woken for a burst that was written meanwhile, which is seen
+    /// without the lock.
+    fn has_to_come(&mut self, cx: &mut Context<'_>) -> bool {
         let keeper = &self.shared.keeper;
-        if keeper.take_looks() {
-            return Some(Call::Look);
-        }
         let is_due = |(_, timer): &mut (Instant, Box<dyn Timer>)| timer.poll(cx).is_ready();
-        let comes =
-            keeper.burst.is_armed() || (self.is_timed && self.timer.as_mut().is_some_and(is_due));
-        comes.then_some(Call::Due)
+        keeper.take_looks()
+            || keeper.burst.is_armed()
+            || (self.is_timed && self.timer.as_mut().is_some_and(is_due))
     }
 
-    fn step(&mut self, call: Call) -> Next {
+    fn step(&mut self) -> Next {
         let shared = Arc::clone(&self.shared);
         let now = shared.runtime.now();
         let next = shared.with(|state| {
@@ -114,7 +102,7 @@ impl Driver {
             let was_reading = state.keeper_reads;
             let grace = self.look_after(state, now);
             // Who has read until nothing was left is told when something comes.
-            let is_told = was_reading && state.is_input_awaited() && call == Call::Due;
+            let is_told = was_reading && state.is_input_awaited();
             let more = !is_told && self.read(state);
             state.pump(true);
             let due = state.due();
@@ -197,9 +185,11 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.keeper.register(cx.waker());
         self.let_burst_grow();
-        let Some(call) = self.call(cx) else { return Poll::Pending };
+        if !self.has_to_come(cx) {
+            return Poll::Pending;
+        }
         loop {
-            let next = self.step(call);
+            let next = self.step();
             self.is_timed = matches!(next, Next::Sleep(Some(_)));
             match next {
                 Next::Ended => return Poll::Ready(()),
