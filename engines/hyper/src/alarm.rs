@@ -1,7 +1,7 @@
 //! Deadlines of all sessions on one timer of async-io's.
 //!
-//! async-io wakes its thread whenever a timer is set, though it be the last to ring, and with many idle sessions that
-//! is a switch of threads for each ping. Here only a deadline before all others sets the timer.
+//! async-io interrupts its reactor's wait whenever a timer is set, though it be the last to ring: a few system calls for
+//! each ping of many idle sessions. Here only a deadline before all others sets the timer.
 
 use std::{
     collections::BTreeMap,
@@ -22,20 +22,16 @@ pub(crate) struct Alarm {
     at: Instant,
     /// Its number among the sleepers, once it waited.
     number: Option<u64>,
-    has_rung: bool,
 }
 
 impl Alarm {
     pub(crate) fn at(at: Instant) -> Self {
-        Self { at, number: None, has_rung: false }
+        Self { at, number: None }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.has_rung && Instant::now() >= self.at {
+        if Instant::now() >= self.at {
             self.forget();
-            self.has_rung = true;
-        }
-        if self.has_rung {
             return Poll::Ready(());
         }
         self.number = Some(Bell::shared().wait(self.at, self.number, cx.waker()));
@@ -74,12 +70,14 @@ struct Sleepers {
 }
 
 impl Bell {
+    fn new() -> Arc<Self> {
+        let (wakers, timer) = (BTreeMap::new(), Timer::never());
+        Arc::new(Self(Mutex::new(Sleepers { wakers, latest: 0, timer, rings_at: None })))
+    }
+
     fn shared() -> &'static Arc<Self> {
         static SHARED: OnceLock<Arc<Bell>> = OnceLock::new();
-        SHARED.get_or_init(|| {
-            let (wakers, timer) = (BTreeMap::new(), Timer::never());
-            Arc::new(Self(Mutex::new(Sleepers { wakers, latest: 0, timer, rings_at: None })))
-        })
+        SHARED.get_or_init(Self::new)
     }
 
     /// Nothing in here can be left half changed by a panic.
@@ -107,8 +105,7 @@ impl Bell {
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         let mut sleepers = self.sleepers();
-        sleepers.rings_at = None;
-        let mut due = sleepers.take_due();
+        let mut due = sleepers.ring();
         due.extend(sleepers.set_timer(&self));
         drop(sleepers);
         wake(due);
@@ -116,8 +113,9 @@ impl Wake for Bell {
 }
 
 impl Sleepers {
-    /// Those whose moment has come.
-    fn take_due(&mut self) -> Vec<Waker> {
+    /// The timer has rung. Returns those whose moment has come.
+    fn ring(&mut self) -> Vec<Waker> {
+        self.rings_at = None;
         let later = self.wakers.split_off(&(Instant::now(), u64::MAX));
         mem::replace(&mut self.wakers, later).into_values().collect()
     }
@@ -135,8 +133,7 @@ impl Sleepers {
             if Pin::new(&mut self.timer).poll(&mut Context::from_waker(&waker)).is_pending() {
                 break;
             }
-            self.rings_at = None;
-            due.extend(self.take_due());
+            due.extend(self.ring());
         }
         due
     }
@@ -222,12 +219,7 @@ mod tests {
 
     #[test]
     fn a_later_deadline_does_not_set_the_timer() {
-        let bell = Arc::new(Bell(Mutex::new(Sleepers {
-            wakers: BTreeMap::new(),
-            latest: 0,
-            timer: Timer::never(),
-            rings_at: None,
-        })));
+        let bell = Bell::new();
         let now = Instant::now();
         let wait = |after: u32| bell.wait(now + LONG * after, None, Waker::noop());
         let rings_at = || bell.sleepers().rings_at.map(|at| at - now);
