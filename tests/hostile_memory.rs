@@ -53,7 +53,7 @@ const RESULT: &str = "grown by ";
 
 /// The memory of this process, in bytes: counted page by page, as `statm` may lag behind, without the pages of its
 /// program, which come in by many at a time.
-fn resident() -> usize {
+fn held() -> usize {
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let line = rollup.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
     let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
@@ -139,7 +139,7 @@ fn growth(
     let client = HttpClient::builder(Arc::clone(engine)).install(plugin).build().unwrap();
     let growth = tokio.block_on(async {
         let mut session = client.web_socket(url).connect().await.unwrap();
-        let before = resident();
+        let before = held();
         go.send(()).unwrap();
         if received == 0 {
             assert_eq!(session.receive().await.unwrap_err().kind(), ErrorKind::TooBig);
@@ -147,7 +147,7 @@ fn growth(
             let waited = tokio::time::timeout(Duration::from_millis(300), session.receive()).await;
             assert!(waited.is_err(), "it has not come: {waited:?}");
         }
-        resident().saturating_sub(before)
+        held().saturating_sub(before)
     });
     drop(go);
     peer.join().unwrap().unwrap();
