@@ -1,4 +1,4 @@
-//! A chat with a WebSocket server: what you type is sent, what it sends is printed.
+//! A chat with a WebSocket server: sends your input and prints the server's messages.
 //!
 //! `cargo run --example chat --features full -- wss://host/path` talks to that server; without a URL it
 //! starts an echo server on loopback. The end of the input (ctrl-d) closes the session.
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // Its Drop stops it; `None` is a server of the user's.
+    // Dropping the server stops it; `None` is the user's own server.
     let mut server = None;
     let url = match std::env::args().nth(1) {
         Some(url) => url,
@@ -28,7 +28,7 @@ async fn main() -> Result<()> {
 
     let mut lines = lines();
     loop {
-        // Both are cancel-safe: whichever loses has lost nothing.
+        // Both futures are cancel-safe: the cancelled one loses nothing.
         tokio::select! {
             line = lines.recv() => match line {
                 Some(line) => session.send(line).await?,
@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
     end(session).await
 }
 
-/// Closes and prints what still came in meanwhile; a session that the server has closed already keeps
+/// Closes the session and prints the remaining messages. A session that the server has closed keeps
 /// its outcome.
 async fn end(mut session: Session) -> Result<()> {
     let outcome = session.close(CloseReason::normal()).await?;
@@ -61,7 +61,7 @@ fn print(frame: &Frame) {
     }
 }
 
-/// The lines of the standard input. They are read on a thread of their own: a read that waits for a
+/// The lines of the standard input, read on a separate thread: a read that waits for a
 /// terminal would keep a runtime from ending.
 fn lines() -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(16);

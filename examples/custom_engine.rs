@@ -1,9 +1,9 @@
-//! An engine of your own: a complete one in this file, without a network, used like any other.
+//! Your own engine: complete in this file, without a network, used like any other.
 //!
 //! `cargo run --example custom_engine --features full`
 //!
-//! The engine `parrot` answers each HTTP request with its own body and echoes each message. For one over
-//! sockets, and for what an engine owes the sessions above it, see `docs/writing-an-engine.md`.
+//! The engine `parrot` answers each HTTP request with its own body and echoes each message. For an engine over
+//! sockets, and for the duties of an engine, see `docs/how-to/writing-an-engine.md`.
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
 use std::{
@@ -36,7 +36,7 @@ async fn main() -> Result<()> {
     session.send("hello over a WebSocket").await?;
     let frame = session.receive().await?;
     println!("message    {:?}", frame.as_ref().and_then(Frame::read_text));
-    println!("agreed on  {:?}", session.subprotocol());
+    println!("protocol   {:?}", session.subprotocol());
     println!("round trip {:?}", session.ping().await?);
     println!("closed     {}", session.close(CloseReason::normal()).await?);
 
@@ -71,7 +71,7 @@ impl Engine for Parrot {
             | Capability::RawSessions
             | Capability::RsvBits
             | Capability::Extensions => Support::Offered,
-            // The table grows: whatever else there is, is missing.
+            // The table grows: unknown capabilities are missing.
             _ => Support::missing("a parrot has no network"),
         }
     }
@@ -100,12 +100,12 @@ impl Engine for Parrot {
     }
 }
 
-/// What is sent comes back. Each direction has one waker: that of the latest call.
+/// Returns every sent frame. Each direction has one waker: that of the latest call.
 #[derive(Default)]
 struct Echo {
     frames: VecDeque<RawFrame>,
     bytes: usize,
-    /// The peer, played by this file, has sent its Close.
+    /// The peer, which this file plays, has sent its Close.
     closed: bool,
     receiver: Option<Waker>,
     sender: Option<Waker>,

@@ -1,8 +1,8 @@
 //! The main job: every engine in the build, over a real socket, step by step.
 //!
 //! `cargo run --example echo --features full` starts an echo server on loopback and takes each engine
-//! through it. `cargo run --example echo --features full -- ws://host:port/path` does the same against an
-//! echo server of yours. It exits non-zero if any step fails.
+//! through it. `cargo run --example echo --features full -- ws://host:port/path` does the same against your
+//! own echo server. The program exits non-zero if any step fails.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -20,7 +20,7 @@ struct Greeting {
     times: u32,
 }
 
-/// Where the steps go.
+/// The server of the steps.
 struct Target {
     http: String,
     web_socket: String,
@@ -28,7 +28,7 @@ struct Target {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Its Drop stops it; `None` is a server of the user's.
+    // Dropping the server stops it; `None` is the user's own server.
     let mut server = None;
     let target = match std::env::args().nth(1) {
         Some(url) => Target { http: url.replacen("ws", "http", 1), web_socket: url },

@@ -1,4 +1,4 @@
-//! Where an option is set decides who applies it: engine, plugin, request, and an engine that cannot.
+//! The place of an option decides who applies it: engine, plugin, request, and an engine without the capability.
 //!
 //! `cargo run --example engine_config --features full`
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
@@ -15,7 +15,7 @@ use drivetrain_conformance::peer::EchoServer;
 async fn main() -> Result<()> {
     let server = EchoServer::start();
 
-    // The engine value is its configuration: options of drivetrain's, the library's own as typed methods,
+    // The engine value is its configuration: drivetrain's options, the library's options as typed methods,
     // and a native object made elsewhere.
     let preconfigured = WebSocketConfig::default().max_message_size(Some(1 << 20));
     let engine = Tungstenite::new()
@@ -29,10 +29,10 @@ async fn main() -> Result<()> {
     println!("The engine's ping interval wins over the plugin's; of limits the smallest wins:\n");
     println!("{}", client.settings());
 
-    // And the pings are sent: a round trip is known without a word from this program.
+    // The session sends pings: a round trip is known without a message from this program.
     let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
     while session.latency().is_none() {
-        // The server has nothing to say; receiving has the pongs seen as they come.
+        // The server sends no messages; receiving reads the pongs.
         let received = tokio::time::timeout(Duration::from_millis(100), session.receive()).await;
         assert!(received.is_err(), "an echo server does not begin");
     }
@@ -49,7 +49,7 @@ async fn main() -> Result<()> {
     }
     quiet.close(CloseReason::normal()).await?;
 
-    // What an engine cannot do is refused by name, before a byte is sent.
+    // A missing capability is refused by name, before a byte is sent.
     let refused = HttpClient::builder(Reqwest::new()).install(WebSockets::new()).build();
     let error = refused.expect_err("reqwest alone has no WebSockets");
     assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -1,5 +1,5 @@
-//! Server-sent events that survive their connection: the server ends it after each two events, and the stream
-//! goes on where it was.
+//! Server-sent events that survive their connection: the server ends it after two events, and the stream
+//! resumes at the next event.
 //!
 //! `cargo run --example events --features full`
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
@@ -21,11 +21,11 @@ async fn main() -> Result<()> {
     while let Some(event) = events.next().await? {
         println!("{}: {} (id {:?})", event.event, event.data, event.id);
     }
-    println!("the server said that this was all, after {} requests", server.requests());
+    println!("the server ended the stream after {} requests", server.requests());
     Ok(())
 }
 
-/// Goes on after the event that the client has; 204 when there is nothing more.
+/// Sends the events after the client's last event; 204 at the end.
 fn count_to_six(conn: &mut Conn) -> io::Result<()> {
     while let Some(request) = conn.read_request()? {
         let seen = request.header("last-event-id").and_then(|id| id.parse().ok()).unwrap_or(0);

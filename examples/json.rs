@@ -31,8 +31,8 @@ async fn main() -> Result<()> {
     let back: Order = session.receive_deserialized().await?;
     println!("came back: {back:?}");
 
-    // What the server echoes is not always an order. Each failure takes its message with it; the
-    // session goes on.
+    // The server's echo is not always an order. Each failure consumes its message; the
+    // session stays open.
     for text in [r#"{"item": "tea"}"#, "not JSON", "null"] {
         session.send(text).await?;
         match session.receive_deserialized::<Order>().await {
@@ -46,13 +46,13 @@ async fn main() -> Result<()> {
 
     let outcome = session.close(CloseReason::normal()).await?;
     println!("{outcome}");
-    // Nothing comes any more: not a failure to convert, but a session that is closed.
+    // After the close, receiving fails because the session is closed, not because of a conversion.
     let error = session.receive_deserialized::<Order>().await.expect_err("it is closed");
     assert_eq!(error.kind(), ErrorKind::Closed);
     Ok(())
 }
 
-/// Says what was wrong with a message; any other error is handed on.
+/// Describes the fault of a message; returns any other error.
 fn explain(error: &Error) -> Result<String> {
     match error.source().and_then(|source| source.downcast_ref::<ConvertError>()) {
         Some(ConvertError::Malformed(cause)) => Ok(format!("no JSON at all: {cause}")),

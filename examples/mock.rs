@@ -1,8 +1,8 @@
-//! Testing a program that uses drivetrain: no network, no sleeping, and every fault at its moment.
+//! Tests a program that uses drivetrain: without a network, without sleeping, with faults at exact times.
 //!
 //! `cargo run --example mock --features full`
 //!
-//! `prices` is the program; `main` is what its tests would do, told on the terminal.
+//! `prices` is the program; `main` does what its tests would do, and prints the results.
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
 use std::time::Duration;
@@ -13,10 +13,10 @@ use drivetrain::{
     testing::{MockEngine, Reply, Script},
 };
 
-/// The program: logs in, opens a WebSocket with the token, and adds up what comes.
+/// The program: logs in, opens a WebSocket with the token, and adds up the prices.
 async fn prices(client: &HttpClient) -> Result<u32> {
     let login = client.post("https://example.com/login").body("me").send().await?;
-    let token = login.error_for_status()?.text().await?;
+    let token = login.error_for_status().await?.text().await?;
     let mut session =
         client.web_socket("wss://example.com/prices").bearer_auth(token).connect().await?;
     session.send("subscribe").await?;
@@ -39,7 +39,7 @@ fn client(mock: &MockEngine) -> Result<HttpClient> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    // All is well.
+    // Success.
     let mock = MockEngine::new();
     mock.on(Method::POST, "/login").respond("token");
     let day = Script::new()
@@ -59,7 +59,7 @@ async fn main() -> Result<()> {
     mock.web_socket("/prices").script(half);
     println!("cut             {}", failure(&client(&mock)?).await);
 
-    // It refuses.
+    // The server refuses the handshake.
     let mock = logged_in();
     mock.web_socket("/prices").respond(StatusCode::FORBIDDEN);
     println!("refused         {}", failure(&client(&mock)?).await);
@@ -67,17 +67,17 @@ async fn main() -> Result<()> {
     mock.on(Method::POST, "/login").respond(Reply::from("tok").cut());
     println!("half a token    {}", failure(&client(&mock)?).await);
 
-    // It is silent: found after the interval and the timeout, a minute that takes no time.
+    // The server is silent. The session notices after interval and timeout: a minute of mock time.
     let mock = logged_in();
     mock.web_socket("/prices").silent().script(Script::new().expect("subscribe").stall());
     let client_of_silence = client(&mock)?;
     let (silent, ()) =
         tokio::join!(prices(&client_of_silence), mock.clock().advance(Duration::from_secs(60)));
-    let error = silent.expect_err("nobody answers");
+    let error = silent.expect_err("no answer");
     assert_eq!(error.kind(), ErrorKind::Timeout);
     println!("after {:?}       {error}", mock.clock().elapsed());
 
-    // The program does something else than the test says: both are told.
+    // The program does not follow the script: the session and the test both report it.
     let mock = logged_in();
     mock.web_socket("/prices").script(Script::new().expect("hello"));
     println!("mismatch        {}", failure(&client(&mock)?).await);

@@ -1,5 +1,5 @@
-//! A session that outlives its connection: the server restarts in the middle, and is busy once; the client
-//! hears what may be lost, and sends it again.
+//! A session that outlives its connection: the server restarts in the middle, and is busy once. The client
+//! gets a report of possibly lost messages, and sends them again.
 //!
 //! `cargo run --example reconnect --features full`
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
@@ -36,13 +36,13 @@ async fn main() -> Result<()> {
                 }
             }
             Event::Disconnected(lost) => {
-                println!("disconnected ({}), {:?}", lost.outcome, lost.unconfirmed);
-                again = lost.unconfirmed.into_frames().chain(again).collect();
+                println!("disconnected ({}), {:?}", lost.outcome, lost.unacknowledged);
+                again = lost.unacknowledged.into_frames().chain(again).collect();
             }
             Event::Retrying(retry) => println!("try {} in {:?}", retry.attempt, retry.delay),
             Event::Connected(_) => {
                 println!("connected; sending {} messages again", again.len());
-                // The connection may be lost again meanwhile: what it does not accept stays here.
+                // The connection may be lost again: unaccepted messages stay in the queue.
                 while let Some(frame) = again.front() {
                     if session.send(frame.clone()).await.is_err() {
                         break;
@@ -56,7 +56,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Echoes two messages on the first connection and restarts; is busy then; echoes everything from then on.
+/// Echoes two messages on the first connection and restarts, then is busy once, then echoes everything.
 fn restarting(conn: &mut Conn) -> io::Result<()> {
     let request = conn.read_request()?.ok_or(io::ErrorKind::UnexpectedEof)?;
     if conn.id() == 2 {

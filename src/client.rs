@@ -2,21 +2,24 @@
 
 use std::{
     fmt,
+    path::Path,
     sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{Body, Capability, Engine, Error, ErrorKind, Result, Runtime, Support};
+use drivetrain_engine::{
+    Body, Capability, Engine, Error, ErrorKind, Result, Runtime, Support, UnixSocket,
+};
+use drivetrain_session::{AppliedBy, SessionConfig, SetBy, Setting};
 use http::{HeaderValue, Method};
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
     Plugin, Proxies, RequestBuilder, Settings, WebSocketRequest, WebSockets,
-    extensions::Extensions,
-    options::{Effective, SessionOptions, require},
+    capability::require,
+    options,
     pipeline::{Hook, HttpService, Pipeline, Redirects, Unauthorized, Wrap, erase},
     plugin::Installed,
-    session::{AppliedBy, SetBy, Setting},
     sse::SseRequest,
 };
 
@@ -24,7 +27,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An HTTP and WebSocket client on one engine.
 ///
-/// A clone is cheap (an `Arc`) and shares the engine with its connections.
+/// A clone is cheap (an `Arc`) and shares the engine and its connections.
 ///
 /// # Example
 /// ```no_run
@@ -46,24 +49,24 @@ pub struct HttpClient(Arc<Inner>);
 struct Inner {
     engine: Arc<dyn Engine>,
     installed: Installed,
-    /// What every call goes through, down to the engine.
+    /// The services of every call, down to the engine.
     stack: HttpService,
-    /// What is in it, for people.
+    /// The rows of the stack for `settings()`.
     described: Vec<Setting>,
-    /// What holds for sessions that override nothing; worked out once.
-    effective: OnceLock<Effective>,
+    /// The options of sessions that override none; resolved once.
+    session_config: OnceLock<Arc<SessionConfig>>,
 }
 
 impl HttpClient {
     /// A client on this engine with [`WebSockets`] installed.
     ///
-    /// Never fails, blocks or panics, outside a runtime too: what needs I/O is made at first use.
+    /// Never fails, blocks or panics, even outside a runtime: resources that need I/O are created at first use.
     pub fn new(engine: impl Engine) -> Self {
         let installed = Installed { web_sockets: Some(WebSockets::new()), ..Installed::default() };
         Self::assembled(Arc::new(engine), installed, Pipeline::default())
     }
 
-    /// Begins a client on this engine with nothing installed.
+    /// Builds a client on this engine, with nothing installed.
     pub fn builder(engine: impl Engine) -> HttpClientBuilder {
         HttpClientBuilder {
             engine: Arc::new(engine),
@@ -75,8 +78,8 @@ impl HttpClient {
     fn assembled(engine: Arc<dyn Engine>, installed: Installed, pipeline: Pipeline) -> Self {
         let described = pipeline.settings();
         let stack = pipeline.over(Arc::clone(&engine), &installed);
-        let effective = OnceLock::new();
-        Self(Arc::new(Inner { engine, installed, stack, described, effective }))
+        let session_config = OnceLock::new();
+        Self(Arc::new(Inner { engine, installed, stack, described, session_config }))
     }
 
     /// Begins a GET request.
@@ -134,12 +137,11 @@ impl HttpClient {
         self.engine().support(capability)
     }
 
-    /// Every option of this client with its effective value, who set it and who applies it, before what a
-    /// request may override. `Display` prints the table.
+    /// Every option of this client with its value in force, who set it and who applies it. A request may override some.
+    /// `Display` prints the table.
     pub fn settings(&self) -> Settings {
         let timeout = self.installed().timeout;
-        let mut settings =
-            self.effective(&SessionOptions::default(), None).session.settings.clone();
+        let mut settings = self.session_config(&WebSockets::new()).settings.clone();
         for (name, limit, applied_by) in [
             ("connect_timeout", timeout.connect, AppliedBy::Engine),
             ("request_timeout", timeout.request, AppliedBy::Client),
@@ -162,6 +164,14 @@ impl HttpClient {
         let proxies = &self.installed().proxies;
         let set_by = if proxies.is_empty() { SetBy::Default } else { SetBy::Client };
         settings.push(Setting::new("proxy", proxies.to_string(), set_by, AppliedBy::Engine));
+        for setting in proxies.unused() {
+            settings.push(setting);
+        }
+        let (value, set_by) = match &self.installed().unix_socket {
+            Some(socket) => (socket.path().display().to_string(), SetBy::Client),
+            None => ("none".into(), SetBy::Default),
+        };
+        settings.push(Setting::new("unix_socket", value, set_by, AppliedBy::Engine));
         settings
     }
 
@@ -190,24 +200,20 @@ impl HttpClient {
         ))
     }
 
-    /// The options in force for a session that overrides these.
-    pub(crate) fn effective(
-        &self,
-        request: &SessionOptions,
-        extensions: Option<Extensions>,
-    ) -> Effective {
-        let is_plain = *request == SessionOptions::default() && extensions.is_none();
-        let work_out = || {
-            let plugin = self.installed().web_sockets.clone().unwrap_or_default();
-            Effective::new(self.engine(), &plugin, request, extensions)
+    /// The options in force of a session whose request sets these.
+    pub(crate) fn session_config(&self, request: &WebSockets) -> Arc<SessionConfig> {
+        let resolve = || {
+            let default = WebSockets::new();
+            let plugin = self.installed().web_sockets.as_ref().unwrap_or(&default);
+            Arc::new(options::config(self.engine(), plugin, request))
         };
-        match is_plain {
-            true => self.0.effective.get_or_init(work_out).clone(),
-            false => work_out(),
+        match request.is_empty() {
+            true => Arc::clone(self.0.session_config.get_or_init(resolve)),
+            false => resolve(),
         }
     }
 
-    /// What has to hold before anything is sent, and the runtime to wait on.
+    /// Checks the engine before anything is sent. Returns its runtime.
     pub(crate) fn ready(&self, secure: bool) -> Result<Arc<dyn Runtime>> {
         self.engine().check()?;
         if secure {
@@ -221,7 +227,7 @@ impl HttpClient {
         self.0.stack.clone().oneshot(request).await
     }
 
-    /// Names the engine in an error that does not yet.
+    /// Adds the engine's name to an error without one.
     pub(crate) fn named(&self, error: Error) -> Error {
         if error.engine().is_some() {
             return error;
@@ -239,7 +245,7 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// Collects what is installed on a client.
+/// Builds an [`HttpClient`].
 pub struct HttpClientBuilder {
     engine: Arc<dyn Engine>,
     installed: Installed,
@@ -247,16 +253,16 @@ pub struct HttpClientBuilder {
 }
 
 impl HttpClientBuilder {
-    /// Installs a plugin; of one installed already it overrides the options that it sets.
+    /// Installs a plugin. Installed a second time, it overrides the options that it sets.
     #[must_use]
     pub fn install(mut self, plugin: impl Plugin) -> Self {
         plugin.install(&mut self.installed);
         self
     }
 
-    /// Puts a [`tower::Layer`] around everything that this client sends, plain requests and handshakes alike:
-    /// tower-http's layers as they are, or one of your own. The layer added first is the outermost. All of
-    /// them are outside of redirects, the answer to a 401, and cookies: a layer sees a call, not its hops.
+    /// Wraps all calls of this client, plain requests and handshakes, in a [`tower::Layer`]: one of tower-http or your
+    /// own. The layer added first is the outermost. Layers are outside of redirects, the answer to a 401, and cookies:
+    /// a layer sees one call, not each request of it.
     ///
     /// ```
     /// # #[cfg(feature = "tungstenite")]
@@ -285,7 +291,7 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Which redirects are followed. Default: at most ten, not from `https` to `http`.
+    /// Which redirects are followed. Default: at most 10, not from `https` to `http`.
     #[must_use]
     pub fn redirects(mut self, redirects: Redirects) -> Self {
         self.pipeline.redirects = redirects;
@@ -300,12 +306,15 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Answers a 401: `hook` gives the value of a new `Authorization` header, and the request or handshake is
-    /// repeated with it, once; with `None`, and for a body that streams, the 401 is the response. Default: it
-    /// always is.
+    /// Answers a 401: `hook` returns the value of a new `Authorization` header, and the request or handshake is repeated
+    /// with it, once. If it returns `None`, or the body is a stream, the 401 is the response. Default: no hook.
     ///
-    /// Calls that are answered with 401 at the same time call the hook each for itself: whoever renews a
-    /// token there does it once for all, behind an async mutex for example.
+    /// The hook is called for every origin that the client calls: check [`Unauthorized::uri`] before returning a token.
+    /// After a redirect to another origin (another scheme, host or port) it is not called any more in that call: see
+    /// [`Redirects::ask_unauthorized_across_origins`].
+    ///
+    /// Concurrent calls that are answered with 401 each call the hook. Renew a token once for all of them, for example
+    /// behind an async mutex.
     ///
     /// ```
     /// # #[cfg(feature = "tungstenite")]
@@ -335,19 +344,22 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Leaves bodies as they come, and asks for no compression. Default: responses in the encodings whose
-    /// features are on (`gzip`, `brotli`, `zstd`) are asked for and decompressed.
+    /// Switches decompression off. Default: the client asks for the encodings whose features are on (`gzip`, `brotli`,
+    /// `zstd`) and decompresses responses.
+    ///
+    /// The response to a request with an `Accept-Encoding` of its own is not decoded. A request with a `Range` asks for
+    /// `identity`, as a part of an encoded body cannot be decoded. A body that is incomplete or not encoded as its
+    /// `Content-Encoding` says ends with [`ErrorKind::Protocol`].
     #[must_use]
     pub fn no_decompression(mut self) -> Self {
         self.pipeline.without_decompression = true;
         self
     }
 
-    /// How many bytes a response's body may have, after decoding: of a larger one
-    /// [`bytes`](crate::Response::bytes), [`text`](crate::Response::text) and the others end in
-    /// [`ErrorKind::TooBig`], before reading anything if the response itself says that it is larger. A request
-    /// may override it; event streams have [a limit of their own](crate::sse::SseRequest::max_event_size).
-    /// Default: no limit, as a download may be of any size.
+    /// The largest body of a response, in bytes after decoding. With a larger one [`bytes`](crate::Response::bytes),
+    /// [`text`](crate::Response::text) and the others fail with [`ErrorKind::TooBig`], before reading anything if the
+    /// announced length is larger. A request may override it; event streams have [a limit of their own](crate::sse::SseRequest::max_event_size).
+    /// Default: no limit.
     #[must_use]
     pub fn max_response_size(mut self, bytes: u64) -> Self {
         self.installed.max_response_size = Some(bytes);
@@ -357,10 +369,21 @@ impl HttpClientBuilder {
     /// Sets the proxies to go through: a [`Proxy`](crate::Proxy) or its URL for everything, or
     /// [`Proxies`] by scheme and with exceptions, such as [`Proxies::from_env`]. A second call replaces
     /// the first. Default: none; the environment is not read. Needs the engine's capability
-    /// [`Proxies`](Capability::Proxies) or [`SocksProxies`](Capability::SocksProxies).
+    /// [`Proxies`](Capability::Proxies), [`HttpsProxies`](Capability::HttpsProxies) or
+    /// [`SocksProxies`](Capability::SocksProxies).
     #[must_use]
     pub fn proxy(mut self, proxies: impl Into<Proxies>) -> Self {
         self.installed.proxies = proxies.into();
+        self
+    }
+
+    /// Connects to the Unix socket with this path, for every request and WebSocket, whatever host the URL or a redirect
+    /// names; DNS is not asked. The `Host` is the URL's, and `https` and `wss` use TLS with that host. Default: none.
+    /// Needs the engine's capability [`UnixSockets`](Capability::UnixSockets). A [`proxy`](Self::proxy) beside it is
+    /// refused, and so is a path that no socket can have.
+    #[must_use]
+    pub fn unix_socket(mut self, path: impl AsRef<Path>) -> Self {
+        self.installed.unix_socket = Some(UnixSocket::new(path));
         self
     }
 
@@ -370,20 +393,25 @@ impl HttpClientBuilder {
     /// [`ErrorKind::InvalidInput`] for an option that can never work,
     /// [`ErrorKind::Unsupported`] for one that the engine does not offer.
     pub fn build(self) -> Result<HttpClient> {
-        let Self { engine, installed, pipeline } = self;
+        let Self { engine, mut installed, pipeline } = self;
         engine.check()?;
         if let Some(plugin) = &installed.web_sockets {
             require(&*engine, Capability::WebSockets)?;
-            plugin.options.check(&*engine)?;
-            if let Some(extensions) = &plugin.extensions {
-                extensions.check(&*engine)?;
-            }
+            options::check(plugin, &*engine)?;
         }
         installed.timeout.check()?;
         if installed.timeout.connect.is_some() {
             require(&*engine, Capability::ConnectTimeout)?;
         }
         installed.proxies.check(&*engine)?;
+        if let Some(socket) = &installed.unix_socket {
+            require(&*engine, Capability::UnixSockets)?;
+            socket.check()?;
+            if !installed.proxies.is_empty() {
+                let message = "unix_socket and proxy contradict: leave one of them out";
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+        }
         installed.defaults.check()?;
         Ok(HttpClient::assembled(engine, installed, pipeline))
     }

@@ -1,4 +1,4 @@
-//! Time limits for what the client itself waits for.
+//! Time limits of the client.
 
 use std::{
     future::{Future, poll_fn},
@@ -9,7 +9,7 @@ use std::{
 
 use drivetrain_engine::{Error, ErrorKind, Result, Runtime};
 
-/// The result of `future`, or [`ErrorKind::Timeout`] saying that `what` was not done in time.
+/// The result of `future`, or [`ErrorKind::Timeout`] if `what` took longer than the limit.
 pub(crate) async fn within<T>(
     runtime: &dyn Runtime,
     limit: Option<Duration>,

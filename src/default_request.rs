@@ -1,4 +1,4 @@
-//! What every request begins with.
+//! Defaults for every request.
 
 use drivetrain_engine::{Result, redacted};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -27,12 +27,12 @@ pub struct DefaultRequest {
 }
 
 impl DefaultRequest {
-    /// Nothing.
+    /// No defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The URL that others are joined to. An invalid one is an error of
+    /// The URL that relative ones are joined to. An invalid one is an error of
     /// [`build`](crate::HttpClientBuilder::build). Default: none.
     #[must_use]
     pub fn base_url(mut self, url: impl AsRef<str>) -> Self {
@@ -41,15 +41,16 @@ impl DefaultRequest {
     }
 
     /// A header of every request, whatever its host. After a [redirect](crate::Redirects) to another origin
-    /// it is sent again unless its value is marked sensitive: mark an API key. An invalid one is an error of
-    /// [`build`](crate::HttpClientBuilder::build). Default: none.
+    /// it is sent again unless it is [known to be secret](drivetrain_engine::is_secret): mark the value as
+    /// sensitive if the name does not tell. An invalid one is an error of [`build`](crate::HttpClientBuilder::build), and so is
+    /// `Proxy-Authorization`: give it to the [proxy](crate::Proxy::basic_auth). Default: none.
     ///
     /// ```
     /// use drivetrain::{DefaultRequest, http::HeaderValue};
     ///
     /// let mut key = HeaderValue::from_static("the key");
     /// key.set_sensitive(true);
-    /// let defaults = DefaultRequest::new().header("x-api-key", key);
+    /// let defaults = DefaultRequest::new().header("x-our-customer", key).header("x-api-key", "known by its name");
     /// ```
     #[must_use]
     pub fn header(
@@ -86,7 +87,7 @@ impl DefaultRequest {
         self.base_url.as_ref().map(|url| url.as_ref().map_err(Clone::clone)).transpose()
     }
 
-    /// Adds the default headers that are not there yet.
+    /// Adds the default headers whose names are not set.
     pub(crate) fn add_to(&self, headers: &mut HeaderMap) -> Result<()> {
         let Some(defaults) = self.header_map()? else { return Ok(()) };
         for name in defaults.keys() {

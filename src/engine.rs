@@ -2,13 +2,13 @@
 //!
 //! Each engine is a value with typed options of its own, handed to
 //! [`HttpClient::new`](crate::HttpClient::new). An engine of your own implements [`Engine`] from
-//! `drivetrain-engine`; `docs/writing-an-engine.md` shows how.
+//! `drivetrain-engine`; `docs/how-to/writing-an-engine.md` shows how.
 
 use std::sync::Arc;
 
 pub use drivetrain_engine::{
-    Answer, Connection, Duties, Engine, EngineSettings, Handshake, Instant, Limits, Role, Runtime,
-    Timer, Transport, Unit, async_trait,
+    Answer, Connection, Duties, Engine, EngineSettings, Handshake, Instant, Limits, Progress, Role,
+    Runtime, Timer, Transport, Unit, async_trait,
 };
 
 /// All of the engine's own crate: its native types, such as `WebSocketConfig`.
@@ -24,7 +24,12 @@ pub use drivetrain_fastwebsockets as fastwebsockets;
 #[cfg(feature = "fastwebsockets")]
 pub use drivetrain_fastwebsockets::FastWebSockets;
 /// All of the engine's own crate, its framer for instance.
-#[cfg(any(feature = "native", feature = "native-async-std", feature = "native-smol"))]
+#[cfg(any(
+    feature = "native",
+    feature = "native-async-std",
+    feature = "native-smol",
+    feature = "server"
+))]
 pub use drivetrain_native as native;
 #[cfg(feature = "native")]
 pub use drivetrain_native::Native;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use drivetrain_engine::{Error, ErrorKind, Result};
 
-/// Time limits for requests and handshakes. All are off unless set. What passes is
+/// Time limits for requests and handshakes. All are off unless set. A limit that passes is an error of kind
 /// [`ErrorKind::Timeout`].
 ///
 /// | limit | for a request | for a WebSocket |
 /// |---|---|---|
-/// | [`connect`](Self::connect) | name resolution, TCP, a proxy's tunnel and TLS, of each connection anew | the same |
+/// | [`connect`](Self::connect) | name resolution, TCP, a proxy's tunnel and TLS, for each connection | the same |
 /// | [`request`](Self::request) | from sending to the response's head, redirects and the answer to a 401 included | does not apply: see [`handshake_timeout`](crate::WebSockets::handshake_timeout) |
 /// | [`socket`](Self::socket) | between two pieces of the response's body | does not apply: see [`ping_interval`](crate::WebSockets::ping_interval) |
 ///
@@ -43,7 +43,7 @@ impl HttpTimeout {
         self
     }
 
-    /// How long it may take until the head of the response is there. Default: no limit.
+    /// How long the head of the response may take. Default: no limit.
     #[must_use]
     pub fn request(mut self, limit: Duration) -> Self {
         self.request = Some(limit);

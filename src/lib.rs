@@ -1,10 +1,15 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
-//! One HTTP and WebSocket client over interchangeable engines.
+//! One HTTP and WebSocket stack over interchangeable engines, client and server.
 //!
-//! Pick an engine by Cargo feature, pass it as a value, and everything above it is the same on every
-//! engine: sessions, keepalive, closing, limits, converters, errors. What an engine cannot do is refused
-//! by name before a byte is sent, and printed in a table that tests compare with reality:
-//! `docs/limitations.md`.
+//! A Cargo feature adds an engine, and a program passes the engine as a value. Sessions, keepalive, closing,
+//! limits, converters and errors are the same on every engine. The client refuses by name what an engine cannot
+//! do, before it sends a byte.
+//!
+#![cfg_attr(
+    doc,
+    doc = "The [`guide`] has a tutorial, how-tos, reference pages such as the [limitations](guide::limitations) of \
+           each engine, and explanation such as [the session](guide::session)."
+)]
 //!
 //! ```no_run
 //! # #[cfg(feature = "tungstenite")]
@@ -27,55 +32,61 @@
 //! # }
 //! ```
 //!
-//! | start from | for |
+//! | type | use |
 //! |---|---|
-//! | [`HttpClient`] | everything |
-//! | [`engine`] | the engines in this build, and what each has to configure |
-//! | [`WebSockets`], [`HttpTimeout`], [`DefaultRequest`] | what is installed on a client |
-//! | [`Proxies`] | which proxy is for which URL |
+//! | [`HttpClient`] | every program |
+//! | [`engine`] | the engines in this build, and their options |
+//! | [`WebSockets`], [`HttpTimeout`], [`DefaultRequest`] | plugins of a client |
+//! | [`Proxies`] | a proxy for each URL |
 //! | [`WebSocketRequest`] | opening a WebSocket: headers, subprotocols, options of one session |
 //! | [`Session`] | an open WebSocket |
-//! | [`extension`] | compression, and extensions of your own |
-//! | [`RawSession`] | the same without any automatism |
+//! | [`extension`] | compression, and your own extensions |
+//! | [`RawSession`] | an open WebSocket without a session layer |
 //! | [`RequestBuilder`], [`Response`] | plain HTTP, with [`Body`] and [`multipart::Form`] |
 //! | [`reconnect`] | a session that outlives its connection |
-//! | [`sse`] | server-sent events, reconnecting |
-//! | [`Error`] | what went wrong, and whose fault it was |
+//! | [`sse`] | server-sent events with reconnecting |
+//! | [`Error`] | the kind of a failure, its data and its cause |
 //!
-//! What happens can be seen by any subscriber of `tracing`, and [`Session::stats`] counts; see
-//! `docs/observability.md`.
+//! `tracing` subscribers see calls and sessions, and [`Session::stats`] counts.
 //!
 //! # Cargo features
 //!
 //! | feature | adds | default |
 //! |---|---|---|
-//! | `native` | `engine::Native`: tokio, frames of our own | |
+//! | `native` | `engine::Native`: tokio, the native codec | |
 //! | `tungstenite` | `engine::Tungstenite`: tokio | yes |
 //! | `fastwebsockets` | `engine::FastWebSockets`: tokio | |
+//! | `native-async-std` | `engine::NativeAsyncStd`: async-std, the native codec, no tokio runtime | |
+//! | `native-smol` | `engine::NativeSmol`: smol, the native codec, no tokio runtime | |
 //! | `async-std` | `engine::AsyncStd`: async-std, no tokio runtime | |
 //! | `smol` | `engine::Smol`: smol, no tokio runtime | |
-//! | `reqwest` | `engine::Reqwest`: HTTP only, on tokio; comes with the tokio engines | yes |
+//! | `reqwest` | `engine::Reqwest`: HTTP only, on tokio; part of the tokio engines | yes |
 //! | `json` | the `Json` converter, and JSON bodies | yes |
 //! | `cookies` | `CookieJar`, for requests and handshakes | |
-//! | `deflate` | `extension::PermessageDeflate`: WebSocket messages are compressed | |
-//! | `gzip`, `brotli`, `zstd` | responses are asked for in this encoding and decompressed | |
+//! | `public-suffix` | `cookies`, and the public suffix list, so that no site sets cookies for all of `co.uk` | |
+//! | `deflate` | `extension::PermessageDeflate`: compressed WebSocket messages | |
+//! | `gzip`, `brotli`, `zstd` | the client requests and decompresses responses in this encoding | |
 //! | `rustls` | TLS by rustls on every engine | yes |
-//! | `native-tls` | TLS by the system, on the tokio engines that ask for it | |
+//! | `native-tls` | TLS by the system, on tokio engines that select it | |
+//! | `server` | the module `server`: WebSocket servers on hyper and tower | |
+//! | `axum` | `server`, and its extractor and handlers for axum | |
 //! | `testing` | `testing::MockEngine`: an engine in memory for tests, with faults and a clock that the test moves | |
-//! | `full` | all engines, `json`, `cookies`, `deflate`, the encodings and `rustls` | |
+//! | `full` | all engines, `json`, `cookies`, `public-suffix`, `deflate`, the encodings, `rustls`, `server` and `axum` | |
 //!
-//! A feature only adds names. Several engines may be on at once; which one a program uses is said where
-//! the client is made.
+//! A feature only adds names. Several engines may be on at once. A program selects one where it builds the client.
 
+mod capability;
 mod client;
+#[cfg(feature = "cookies")]
+mod cookie_jar;
 mod deadline;
 mod default_request;
 pub mod engine;
+mod error_body;
 pub mod extension;
-mod extensions;
+#[cfg(any(all(doc, not(doctest)), all(doctest, feature = "full")))]
+pub mod guide;
 mod http_timeout;
-#[cfg(feature = "json")]
-mod json;
 pub mod multipart;
 mod options;
 mod pipeline;
@@ -85,58 +96,44 @@ pub mod reconnect;
 mod request;
 mod response;
 mod response_body;
-mod session;
 pub mod sse;
 mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
 mod web_socket;
-mod web_sockets;
 
-/// The pages' code compiles.
+/// The README's code compiles, as the [`guide`]'s does.
 #[cfg(all(doctest, feature = "full"))]
-mod pages {
-    mod readme {
-        #![doc = include_str!("../README.md")]
-    }
-    mod coming_from_ktor {
-        #![doc = include_str!("../docs/coming-from-ktor.md")]
-    }
-    #[cfg(feature = "testing")]
-    mod testing {
-        #![doc = include_str!("../docs/testing.md")]
-    }
-    mod observability {
-        #![doc = include_str!("../docs/observability.md")]
-    }
-    mod writing_an_engine {
-        #![doc = include_str!("../docs/writing-an-engine.md")]
-    }
+mod readme {
+    #![doc = include_str!("../README.md")]
 }
 
 pub use bytes::Bytes;
 pub use client::{HttpClient, HttpClientBuilder};
+#[cfg(feature = "cookies")]
+pub use cookie_jar::{Cookie, CookieJar};
 pub use default_request::DefaultRequest;
 pub use drivetrain_engine::{
-    Body, Capability, CloseCode, CloseReason, Error, ErrorKind, Frame, NegotiatedExtension, OpCode,
-    Outcome, Protocol, Proxy, ProxyScheme, RawFrame, Requirement, Result, Rsv, Support, TlsVersion,
-    Utf8Bytes,
+    Body, Capability, CloseCode, CloseReason, Error, ErrorKind, Frame, HandshakePhases,
+    NegotiatedExtension, OpCode, Outcome, Protocol, Proxy, ProxyScheme, RawFrame, Requirement,
+    Resolver, Result, Rsv, Support, TlsVersion, Utf8Bytes,
+};
+/// WebSocket servers, with the client's sessions.
+#[cfg(feature = "server")]
+pub use drivetrain_server as server;
+#[cfg(feature = "json")]
+pub use drivetrain_session::Json;
+pub use drivetrain_session::{
+    AppliedBy, ConvertError, Converter, Incoming, MessageKind, MessageReader, MessageWriter,
+    Outgoing, RawSession, Session, SessionStats, SetBy, Setting, Settings, Traffic, WebSockets,
+    erased_serde,
 };
 pub use http;
 pub use http_timeout::HttpTimeout;
-#[cfg(feature = "json")]
-pub use json::Json;
-#[cfg(feature = "cookies")]
-pub use pipeline::CookieJar;
 pub use pipeline::{HttpService, Redirects, Unauthorized};
 pub use plugin::Plugin;
 pub use proxy::Proxies;
 pub use request::RequestBuilder;
 pub use response::Response;
-pub use session::{
-    AppliedBy, ConvertError, Converter, Incoming, MessageKind, MessageReader, MessageWriter,
-    Outgoing, RawSession, Session, SessionStats, SetBy, Setting, Settings, Traffic, erased_serde,
-};
 pub use web_socket::WebSocketRequest;
-pub use web_sockets::WebSockets;

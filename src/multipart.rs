@@ -16,8 +16,8 @@ use crate::target;
 
 /// A form of fields and files, for [`RequestBuilder::multipart`](crate::RequestBuilder::multipart).
 ///
-/// If each part's length is known, so is the whole's, and it is sent with `Content-Length`. If all parts
-/// are in memory, the whole is put together in memory, so that the request can be repeated.
+/// If the length of each part is known, the form is sent with `Content-Length`. If all parts are in memory, the form is
+/// assembled in memory, so that the request can be repeated.
 ///
 /// # Example
 /// ```no_run
@@ -47,7 +47,7 @@ impl Form {
         self.part(name, Part::new(value.into()))
     }
 
-    /// Adds a part. What was given wrongly with it is an error of `send`.
+    /// Adds a part. An invalid header of the part is an error of `send`.
     pub fn part(mut self, name: impl Into<String>, part: Part) -> Self {
         self.parts.push((name.into(), part));
         self
@@ -89,8 +89,7 @@ impl Part {
         Self { body: body.into(), file_name: None, headers: Ok(HeaderMap::new()) }
     }
 
-    /// Says that the part is a file, and how it is called; only the last part of a path should be given.
-    /// Default: it is a value.
+    /// Makes the part a file of this name, without directories. Default: a value.
     pub fn file_name(mut self, name: impl Into<String>) -> Self {
         self.file_name = Some(name.into());
         self
@@ -133,7 +132,7 @@ impl fmt::Debug for Part {
     }
 }
 
-/// What no part has in it: 128 random bits.
+/// A boundary that no part contains: 128 random bits.
 fn boundary() -> Result<String> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| {

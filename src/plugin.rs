@@ -1,23 +1,26 @@
-//! What can be installed on a client.
+//! Plugins of a client.
+
+use drivetrain_engine::UnixSocket;
 
 use crate::{DefaultRequest, HttpTimeout, Proxies, WebSockets};
 
-/// Something for [`install`](crate::HttpClientBuilder::install): [`WebSockets`], [`HttpTimeout`] and
-/// [`DefaultRequest`]. Sealed: what needs no capability of an engine is no plugin.
+/// A plugin to [`install`](crate::HttpClientBuilder::install): [`WebSockets`], [`HttpTimeout`] or [`DefaultRequest`].
 ///
-/// Installing the same plugin again overrides the options that the second one sets.
+/// Installed a second time, a plugin overrides the options that it sets. Sealed: use a tower
+/// [layer](crate::HttpClientBuilder::layer) for anything that does not depend on an engine's capabilities.
 pub trait Plugin: sealed::Plugin {}
 
 impl<P: sealed::Plugin> Plugin for P {}
 
-/// What is installed.
+/// The installed plugins.
 #[derive(Clone, Debug, Default)]
 pub struct Installed {
     pub(crate) web_sockets: Option<WebSockets>,
     pub(crate) timeout: HttpTimeout,
     pub(crate) defaults: DefaultRequest,
     pub(crate) proxies: Proxies,
-    /// No plugin: an option of the builder.
+    pub(crate) unix_socket: Option<UnixSocket>,
+    /// An option of the builder, not of a plugin.
     pub(crate) max_response_size: Option<u64>,
 }
 

@@ -1,16 +1,17 @@
-//! Which proxy is for whom.
+//! Which proxy serves which URL.
 
 use std::{
     env,
-    ffi::OsString,
     fmt::{self, Write as _},
 };
 
-use drivetrain_engine::{Engine, Error, ErrorKind, Proxy, Result};
+use drivetrain_engine::{Engine, Error, Proxy, Result};
+use drivetrain_session::{AppliedBy, SetBy, Setting};
 use http::Uri;
 
-use crate::options::require;
+use crate::capability::require;
 
+mod environment;
 mod exceptions;
 
 use exceptions::Exceptions;
@@ -18,9 +19,9 @@ use exceptions::Exceptions;
 /// The proxies of a client, for [`HttpClientBuilder::proxy`](crate::HttpClientBuilder::proxy). Default:
 /// none, whatever the environment says: see [`from_env`](Self::from_env).
 ///
-/// A proxy is chosen for each hop by its URL, that of a redirect again: `ws` counts as `http`, `wss` as
-/// `https`. Where one is set, nothing is sent past it: a proxy that refuses or cannot be reached is an
-/// error of kind [`Connect`](ErrorKind::Connect).
+/// A proxy is chosen by the URL of each request, redirects included: `ws` counts as `http`, `wss` as `https`. Where one
+/// is set, no request bypasses it: a proxy that refuses or cannot be reached is an error of kind
+/// [`Connect`](crate::ErrorKind::Connect).
 ///
 /// # Example
 /// ```
@@ -37,38 +38,59 @@ use exceptions::Exceptions;
 /// ```
 #[derive(Clone, Default)]
 pub struct Proxies {
-    all: Option<Proxy>,
-    http: Option<Proxy>,
-    https: Option<Proxy>,
+    all: Option<Choice>,
+    http: Option<Choice>,
+    https: Option<Choice>,
     except: Exceptions,
-    /// What was given wrongly first, for `build()`.
+    /// The first invalid argument, for `build()`.
     fault: Option<Error>,
+    /// Variables of the environment that cannot be used, with the reason.
+    unused: Vec<(&'static str, String)>,
+}
+
+/// The proxy for some URLs, or the error of every request for them.
+#[derive(Clone)]
+struct Choice {
+    proxy: Result<Proxy>,
+    /// The variable of the environment that it comes from, if any.
+    variable: Option<&'static str>,
+}
+
+impl From<Proxy> for Choice {
+    fn from(proxy: Proxy) -> Self {
+        Self { proxy: Ok(proxy), variable: None }
+    }
 }
 
 impl Proxies {
-    /// None.
+    /// No proxy.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Those of the environment, as it is now: `HTTP_PROXY` for `http` and `ws`, `HTTPS_PROXY` for `https`
-    /// and `wss`, `ALL_PROXY` for what has none of its own, and `NO_PROXY` as
-    /// [`no_proxy`](Self::no_proxy) takes it. Each may be in lower case, which is looked at second; an empty
-    /// one is not set. In a CGI program (`REQUEST_METHOD` is set) upper-case `HTTP_PROXY` is a header of the
-    /// request's and is left out.
+    /// The proxies of the environment, read now: `HTTP_PROXY` for `http` and `ws`, `HTTPS_PROXY` for `https` and `wss`,
+    /// `ALL_PROXY` for schemes without a variable, and `NO_PROXY` for [`no_proxy`](Self::no_proxy). A name in lower case
+    /// is read second; an empty variable counts as not set. In a CGI program (`REQUEST_METHOD` is set) upper-case
+    /// `HTTP_PROXY` is a header of the request and is ignored.
     ///
-    /// A value that is no proxy is an error of [`build`](crate::HttpClientBuilder::build) that names the
-    /// variable and not its value.
+    /// A value is read as curl reads it: `http://`, `https://`, `socks5://`, `socks5h://` and `socks://` (the last three
+    /// mean the same here), or no scheme, which is `http`; a path is ignored.
+    ///
+    /// A value that is invalid or not supported (SOCKS4, or a proxy that the engine has no capability for) does not
+    /// fail [`build`](crate::HttpClientBuilder::build). It is a warning of `tracing` and a row of
+    /// [`settings`](crate::HttpClient::settings), both without the value. Each request for which that proxy is chosen
+    /// fails with [`InvalidInput`](crate::ErrorKind::InvalidInput) or [`Unsupported`](crate::ErrorKind::Unsupported);
+    /// none bypasses it. An invalid entry of `NO_PROXY` is ignored.
     pub fn from_env() -> Self {
-        Self::from_variables(|name| env::var_os(name))
+        environment::read(|name| env::var_os(name))
     }
 
-    /// A proxy for every URL that has none by its scheme: a [`Proxy`], or a URL as [`Proxy::parse`] reads
-    /// it. An invalid one is an error of [`build`](crate::HttpClientBuilder::build).
+    /// The proxy for every URL whose scheme has none: a [`Proxy`], or a URL as [`Proxy::parse`] reads it. An invalid one
+    /// is an error of [`build`](crate::HttpClientBuilder::build).
     #[must_use]
     pub fn all(mut self, proxy: impl TryInto<Proxy, Error: Into<Error>>) -> Self {
         if let Some(proxy) = self.valid(proxy) {
-            self.all = Some(proxy);
+            self.all = Some(proxy.into());
         }
         self
     }
@@ -77,7 +99,7 @@ impl Proxies {
     #[must_use]
     pub fn http(mut self, proxy: impl TryInto<Proxy, Error: Into<Error>>) -> Self {
         if let Some(proxy) = self.valid(proxy) {
-            self.http = Some(proxy);
+            self.http = Some(proxy.into());
         }
         self
     }
@@ -86,7 +108,7 @@ impl Proxies {
     #[must_use]
     pub fn https(mut self, proxy: impl TryInto<Proxy, Error: Into<Error>>) -> Self {
         if let Some(proxy) = self.valid(proxy) {
-            self.https = Some(proxy);
+            self.https = Some(proxy.into());
         }
         self
     }
@@ -101,7 +123,7 @@ impl Proxies {
     /// | `example.com:8080` | the same for this port alone |
     /// | `*` | every host |
     ///
-    /// What is none of these is an error of [`build`](crate::HttpClientBuilder::build).
+    /// Any other entry is an error of [`build`](crate::HttpClientBuilder::build).
     #[must_use]
     pub fn no_proxy(mut self, hosts: impl AsRef<str>) -> Self {
         let added = self.except.add(hosts.as_ref());
@@ -110,21 +132,40 @@ impl Proxies {
     }
 
     /// The proxy for a URL.
-    pub(crate) fn proxy_for(&self, uri: &Uri) -> Option<&Proxy> {
+    ///
+    /// # Errors
+    /// The reason why the proxy of the environment cannot be used.
+    pub(crate) fn proxy_for(&self, uri: &Uri) -> Result<Option<&Proxy>> {
         let is_secure = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let own = if is_secure { &self.https } else { &self.http };
-        let proxy = own.as_ref().or(self.all.as_ref())?;
+        let Some(choice) = own.as_ref().or(self.all.as_ref()) else { return Ok(None) };
         let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-        (!self.except.contains(uri.host().unwrap_or_default(), port)).then_some(proxy)
+        match self.except.contains(uri.host().unwrap_or_default(), port) {
+            true => Ok(None),
+            false => choice.proxy.as_ref().map(Some).map_err(Clone::clone),
+        }
     }
 
-    /// Refuses what was given wrongly, and what the engine does not offer, before any I/O.
-    pub(crate) fn check(&self, engine: &dyn Engine) -> Result<()> {
+    /// Refuses invalid proxies and those that the engine does not offer, before any I/O. Proxies of the environment are
+    /// refused when a request needs them.
+    pub(crate) fn check(&mut self, engine: &dyn Engine) -> Result<()> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        for proxy in [&self.all, &self.http, &self.https].into_iter().flatten() {
-            require(engine, proxy.capability())?;
+        let slots: [fn(&mut Self) -> &mut Option<Choice>; 3] =
+            [|it| &mut it.all, |it| &mut it.http, |it| &mut it.https];
+        for slot in slots {
+            let Some(mut choice) = slot(self).take() else { continue };
+            if let Ok(proxy) = &choice.proxy {
+                let offered = require(engine, proxy.capability());
+                if choice.variable.is_none() {
+                    offered?;
+                } else if let Err(error) = offered {
+                    choice.proxy = Err(error);
+                    choice = self.reported(choice);
+                }
+            }
+            *slot(self) = Some(choice);
         }
         Ok(())
     }
@@ -134,37 +175,26 @@ impl Proxies {
         self.all.is_none() && self.http.is_none() && self.https.is_none()
     }
 
-    fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
-        let is_cgi = variable("REQUEST_METHOD").is_some();
-        let mut proxies = Self::new();
-        let read = |name: &'static str| {
-            let lower = name.to_ascii_lowercase();
-            let upper = if is_cgi && name == "HTTP_PROXY" { None } else { variable(name) };
-            let value = upper.or_else(|| variable(&lower)).filter(|value| !value.is_empty())?;
-            let wrong = move |error: Error| {
-                let message = format!("the environment's {name} cannot be used: {error}");
-                Error::new(ErrorKind::InvalidInput, message).with_source(error)
-            };
-            let text = value
-                .into_string()
-                .map_err(|_| wrong(Error::new(ErrorKind::InvalidInput, "it is not valid Unicode")));
-            Some((text, wrong))
-        };
-        for name in ["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
-            let Some((text, wrong)) = read(name) else { continue };
-            let set = text.and_then(|text| {
-                let slot = match name {
-                    "NO_PROXY" => return proxies.except.add(&text).map_err(wrong),
-                    "ALL_PROXY" => &mut proxies.all,
-                    "HTTP_PROXY" => &mut proxies.http,
-                    _ => &mut proxies.https,
-                };
-                *slot = Some(Proxy::parse(&text).map_err(wrong)?);
-                Ok(())
-            });
-            proxies.note(set);
+    /// Variables that cannot be used, as rows of `settings()`.
+    pub(crate) fn unused(&self) -> impl Iterator<Item = Setting> {
+        self.unused.iter().map(|(variable, why)| {
+            Setting::new(*variable, format!("not used: {why}"), SetBy::Client, AppliedBy::Client)
+        })
+    }
+
+    /// Reports a variable whose proxy cannot be used, and names it in the error.
+    fn reported(&mut self, mut choice: Choice) -> Choice {
+        if let (Err(error), Some(variable)) = (&choice.proxy, choice.variable) {
+            self.report(variable, &error.to_string());
+            let message = format!("the environment's {variable} cannot be used: {error}");
+            choice.proxy = Err(Error::new(error.kind(), message));
         }
-        proxies
+        choice
+    }
+
+    fn report(&mut self, variable: &'static str, why: &str) {
+        tracing::warn!(target: "drivetrain::http", variable, why, "environment's proxy not used");
+        self.unused.push((variable, why.to_owned()));
     }
 
     fn valid(&mut self, proxy: impl TryInto<Proxy, Error: Into<Error>>) -> Option<Proxy> {
@@ -205,19 +235,28 @@ impl From<String> for Proxies {
     }
 }
 
-/// What is set, for people; without credentials.
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.proxy, self.variable) {
+            (Ok(proxy), _) => write!(f, "{proxy:?}"),
+            (Err(_), variable) => write!(f, "{} cannot be used", variable.unwrap_or_default()),
+        }
+    }
+}
+
+/// The proxies in words, without credentials.
 impl fmt::Display for Proxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
         let rows = [("http, ws", &self.http), ("https, wss", &self.https)];
         for (name, proxy) in rows {
             if let Some(proxy) = proxy {
-                write!(text, "{name}: {proxy:?}; ")?;
+                write!(text, "{name}: {proxy}; ")?;
             }
         }
         match &self.all {
-            Some(proxy) if text.is_empty() => write!(text, "{proxy:?}; ")?,
-            Some(proxy) => write!(text, "others: {proxy:?}; ")?,
+            Some(proxy) if text.is_empty() => write!(text, "{proxy}; ")?,
+            Some(proxy) => write!(text, "others: {proxy}; ")?,
             None if text.is_empty() => return f.write_str("none"),
             None => {}
         }
@@ -241,19 +280,12 @@ impl fmt::Debug for Proxies {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
 
-    fn chosen(proxies: &Proxies, url: &str) -> Option<String> {
+    pub(super) fn chosen(proxies: &Proxies, url: &str) -> Option<String> {
         let url = url::Url::parse(url).expect(url);
         let target = crate::target::Target::for_web_socket(url).expect("a target");
-        proxies.proxy_for(&target.uri).map(ToString::to_string)
-    }
-
-    fn environment(variables: &[(&str, &str)]) -> Proxies {
-        let map: HashMap<_, _> = variables.iter().copied().collect();
-        Proxies::from_variables(|name| map.get(name).map(OsString::from))
+        proxies.proxy_for(&target.uri).expect("a usable proxy").map(ToString::to_string)
     }
 
     #[test]
@@ -288,40 +320,13 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_read_as_others_read_it() {
-        let proxies = environment(&[
-            ("HTTP_PROXY", "http://upper:1"),
-            ("http_proxy", "http://lower:1"),
-            ("https_proxy", "http://secure:1"),
-            ("ALL_PROXY", "socks5://all:1"),
-            ("NO_PROXY", "direct.example"),
-        ]);
-        assert_eq!(chosen(&proxies, "ws://a/").as_deref(), Some("http://upper:1"));
-        assert_eq!(chosen(&proxies, "wss://a/").as_deref(), Some("http://secure:1"));
-        assert_eq!(chosen(&proxies, "ws://direct.example/"), None);
-        let all = environment(&[("ALL_PROXY", "all:1"), ("HTTPS_PROXY", "")]);
-        assert_eq!(chosen(&all, "wss://a/").as_deref(), Some("http://all:1"));
-        assert!(environment(&[]).is_empty());
-    }
-
-    #[test]
-    fn a_cgi_program_does_not_believe_the_proxy_header() {
-        let request = [("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "http://attacker:1")];
-        assert!(environment(&request).is_empty());
-        let trusted = environment(&[request[0], request[1], ("http_proxy", "http://lower:1")]);
-        assert_eq!(chosen(&trusted, "ws://a/").as_deref(), Some("http://lower:1"));
-    }
-
-    #[test]
-    fn a_value_that_is_no_proxy_is_told_and_not_quoted() {
-        for variable in [("HTTP_PROXY", "ftp://u:secret@a"), ("NO_PROXY", "10.0.0.0/99")] {
-            let fault = environment(&[variable]).fault.expect("refused");
-            assert_eq!(fault.kind(), ErrorKind::InvalidInput);
-            assert!(fault.to_string().contains(variable.0), "{fault}");
-            assert!(!fault.to_string().contains("secret"), "{fault}");
-        }
+    fn what_a_program_sets_wrongly_fails_its_build() {
         let later = Proxies::new().all("ftp://a").no_proxy("/");
         assert!(later.fault.expect("refused").to_string().contains("ftp"));
+        // And replaces what the environment has.
+        let proxies =
+            environment::read(|name| (name == "ALL_PROXY").then(|| "ftp://a".into())).all("b:1");
+        assert_eq!(chosen(&proxies, "ws://a/").as_deref(), Some("http://b:1"));
     }
 
     #[test]

@@ -8,9 +8,10 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
-    HttpClient, Response, deadline,
+    HttpClient, Response,
+    capability::require,
+    deadline,
     multipart::Form,
-    options::require,
     sse::SseRequest,
     target::{self, Target},
     trace::Call,
@@ -18,7 +19,7 @@ use crate::{
 
 /// A request to send.
 ///
-/// Made by [`HttpClient::get`] and its siblings. What is given wrongly is the error of
+/// Made by [`HttpClient::get`] and its siblings. An invalid argument is an error of
 /// [`send`](Self::send), before any I/O.
 ///
 /// # Example
@@ -31,7 +32,8 @@ use crate::{
 ///     .body("an item")
 ///     .send()
 ///     .await?
-///     .error_for_status()?;
+///     .error_for_status()
+///     .await?;
 /// println!("{}", response.text().await?);
 /// # Ok(()) }
 /// ```
@@ -48,7 +50,7 @@ pub struct RequestBuilder {
     on_download: Option<Arc<Observer>>,
 }
 
-/// Told how far a body is.
+/// Observes the progress of a body.
 type Observer = dyn Fn(u64, Option<u64>) + Send + Sync;
 
 impl RequestBuilder {
@@ -86,6 +88,11 @@ impl RequestBuilder {
         })
     }
 
+    /// Whether the method is safe (RFC 9110 section 9.2.1), so that the request may be sent again unasked.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.method == Method::GET || self.method == Method::HEAD
+    }
+
     pub(crate) fn header_text(&self, name: &HeaderName) -> Option<String> {
         self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
     }
@@ -95,7 +102,7 @@ impl RequestBuilder {
         self
     }
 
-    /// Sets a header in place of one that is set, or removes it.
+    /// Replaces a header, or removes it.
     pub(crate) fn header_instead(mut self, name: HeaderName, value: Option<HeaderValue>) -> Self {
         match value {
             Some(value) => drop(self.headers.insert(name, value)),
@@ -104,7 +111,8 @@ impl RequestBuilder {
         self
     }
 
-    /// Adds a header.
+    /// Adds a header. `Proxy-Authorization` is refused, as it would reach the origin: give the
+    /// credentials to the [proxy](crate::Proxy::basic_auth).
     pub fn header(
         self,
         name: impl TryInto<HeaderName, Error: Into<http::Error>>,
@@ -189,12 +197,12 @@ impl RequestBuilder {
         })
     }
 
-    /// Calls `observer` with each piece of the request's body that the engine takes: the bytes so far, and
-    /// the length of the whole if it is known. Ktor's `onUpload`.
+    /// Calls `observer` with each chunk of the request's body that the engine takes: the bytes so far, and the total
+    /// length if it is known. Ktor's `onUpload`.
     ///
     /// The count only grows, and the last call has the total; an empty body has no call. A request that is
-    /// repeated, for a redirect or a new token, counts anew. What the engine has taken may still be in
-    /// its buffers and the system's. A second observer replaces the first.
+    /// repeated, for a redirect or a new token, counts from zero. Bytes that the engine has taken may still be in
+    /// its buffers or the system's. A second observer replaces the first.
     ///
     /// ```no_run
     /// # async fn example(client: drivetrain::HttpClient, file: Vec<u8>) -> drivetrain::Result<()> {
@@ -211,8 +219,8 @@ impl RequestBuilder {
         self
     }
 
-    /// Calls `observer` with each piece of the response's body as it is read: as for
-    /// [`on_upload`](Self::on_upload). Who does not read the body gets no call. Ktor's `onDownload`.
+    /// Calls `observer` with each chunk of the response's body as it is read, as
+    /// [`on_upload`](Self::on_upload) does. A body that is not read makes no call. Ktor's `onDownload`.
     pub fn on_download(
         mut self,
         observer: impl Fn(u64, Option<u64>) + Send + Sync + 'static,
@@ -234,8 +242,8 @@ impl RequestBuilder {
         self
     }
 
-    /// Makes an event stream of it, for one that is asked for with another method or with a body;
-    /// [`HttpClient::sse`] is for a GET.
+    /// Makes this request an event stream, for one with another method than GET or with a body;
+    /// [`HttpClient::sse`] is for a GET. Only GET and HEAD [connect again](SseRequest::reconnect) by themselves.
     pub fn sse(self) -> SseRequest {
         SseRequest::new(self)
     }
@@ -288,8 +296,7 @@ impl RequestBuilder {
             None => response,
         };
         let max_size = self.max_response_size.or(client.installed().max_response_size);
-        let pause = limits.socket.map(|limit| (limit, runtime));
-        Ok(Response::new(response, url, pause).at_most(max_size))
+        Ok(Response::new(response, url, runtime).limited(limits.socket, max_size))
     }
 
     fn authorization(self, value: Result<HeaderValue>) -> Self {
@@ -299,7 +306,7 @@ impl RequestBuilder {
         })
     }
 
-    /// Does one step; the first error is kept for `send`.
+    /// Applies a step, unless an earlier one failed; the first error is that of `send`.
     fn and(mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Self {
         if self.target.is_ok() {
             if let Err(error) = step(&mut self) {

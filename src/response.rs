@@ -1,24 +1,24 @@
-//! What a server answered.
+//! The response to a request.
 
-use std::{fmt, pin::Pin};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use drivetrain_engine::{Body, Error, ErrorKind, Result, redacted};
+use drivetrain_engine::{Body, Error, ErrorKind, Result, Runtime, redacted};
 use futures_core::Stream;
 use http::{HeaderMap, StatusCode, Version};
 use url::Url;
 
-use crate::{
-    response_body::{Pause, ResponseBody},
-    target,
-};
+use crate::{error_body, response_body::ResponseBody, target};
 
-/// The head of a response, and its body to come.
+/// How long the body of a response that is an error is read.
+const REFUSAL: Duration = Duration::from_secs(10);
+
+/// A response: its head, and its body to read.
 ///
 /// # Example
 /// ```no_run
 /// # async fn example(client: drivetrain::HttpClient) -> drivetrain::Result<()> {
-/// let response = client.get("https://example.com/").send().await?.error_for_status()?;
+/// let response = client.get("https://example.com/").send().await?.error_for_status().await?;
 /// println!("{} {:?}", response.status(), response.headers().get("content-type"));
 /// let text = response.text().await?;
 /// # Ok(()) }
@@ -27,19 +27,20 @@ pub struct Response {
     parts: http::response::Parts,
     body: Body,
     url: Url,
-    pause: Option<Pause>,
+    runtime: Arc<dyn Runtime>,
+    pause: Option<Duration>,
     max_size: Option<u64>,
 }
 
 impl Response {
-    pub(crate) fn new(response: http::Response<Body>, url: Url, pause: Option<Pause>) -> Self {
+    pub(crate) fn new(response: http::Response<Body>, url: Url, runtime: Arc<dyn Runtime>) -> Self {
         let (parts, body) = response.into_parts();
-        Self { parts, body, url, pause, max_size: None }
+        Self { parts, body, url, runtime, pause: None, max_size: None }
     }
 
-    /// The same with a limit for its body.
-    pub(crate) fn at_most(self, max_size: Option<u64>) -> Self {
-        Self { max_size, ..self }
+    /// The same with limits for its body: how long it may pause, and how large it may be.
+    pub(crate) fn limited(self, pause: Option<Duration>, max_size: Option<u64>) -> Self {
+        Self { pause, max_size, ..self }
     }
 
     /// The status.
@@ -57,13 +58,14 @@ impl Response {
         self.parts.version
     }
 
-    /// The URL that answered.
+    /// The URL that answered, after redirects, with the fragment of the URL that was asked for, or of the last
+    /// `Location` that had one (RFC 9110 section 10.2.2).
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// How many bytes the body has, if that is known before it is read: not of a body in chunks, and not of
-    /// one that is decoded on the way. It is the body that counts: of the answer to a HEAD this is 0.
+    /// The length of the body, if it is known before reading: not for a chunked body, nor for one that is decoded. For
+    /// the answer to a HEAD it is 0.
     pub fn content_length(&self) -> Option<u64> {
         http_body::Body::size_hint(&self.body).exact()
     }
@@ -91,8 +93,8 @@ impl Response {
         Ok(whole.freeze())
     }
 
-    /// The whole body as text, which must be UTF-8. Another `charset` in `Content-Type` is not decoded, and
-    /// nothing is replaced in silence: take [`bytes`](Self::bytes) for these.
+    /// The whole body as text, which must be UTF-8. Another `charset` in `Content-Type` is not decoded: use
+    /// [`bytes`](Self::bytes) for it.
     ///
     /// # Errors
     /// [`ErrorKind::Convert`] if it is not UTF-8, and those of [`bytes`](Self::bytes).
@@ -106,7 +108,7 @@ impl Response {
         })
     }
 
-    /// The whole body, read as JSON.
+    /// The whole body as JSON; a byte order mark is ignored (RFC 8259 section 8.1).
     ///
     /// # Errors
     /// [`ErrorKind::Convert`] if it is not this value in JSON, and those of [`bytes`](Self::bytes).
@@ -115,43 +117,54 @@ impl Response {
     /// As for [`bytes`](Self::bytes).
     #[cfg(feature = "json")]
     pub async fn json<T: serde::de::DeserializeOwned>(self) -> Result<T> {
-        serde_json::from_slice(&self.bytes().await?).map_err(|error| {
-            Error::new(ErrorKind::Convert, "the body is not the value that was asked for, in JSON")
-                .with_source(error)
-        })
+        serde_json::from_slice(drivetrain_session::without_byte_order_mark(&self.bytes().await?))
+            .map_err(|error| {
+                Error::new(ErrorKind::Convert, "the body is not JSON of the expected type")
+                    .with_source(error)
+            })
     }
 
-    /// The body as it comes. The stream ends after its first error; the errors are those of
-    /// [`bytes`](Self::bytes). Nothing is read ahead of what is asked for, beyond the engine's buffers.
+    /// The body as a stream of chunks. The stream ends after its first error; the errors are those of
+    /// [`bytes`](Self::bytes). Nothing is read ahead beyond the engine's buffers.
     ///
     /// # Cancel safety
-    /// Dropping the future of one piece loses nothing: the stream has it. Dropped before its end, the stream
+    /// Dropping the future of one chunk loses nothing: the stream keeps it. Dropped before its end, the stream
     /// closes the connection it comes from, or resets its HTTP/2 stream.
     pub fn bytes_stream(self) -> impl Stream<Item = Result<Bytes>> + Send + Unpin + 'static {
         self.into_body()
     }
 
     pub(crate) fn into_body(self) -> ResponseBody {
-        ResponseBody::new(self.body, self.pause, self.max_size)
+        let pause = self.pause.map(|limit| (limit, self.runtime));
+        ResponseBody::new(self.body, pause, self.max_size)
     }
 
-    /// The response, or [`ErrorKind::Status`] if its status is 400 or above. The error carries status
-    /// and headers.
+    /// The response, or [`ErrorKind::Status`] if its status is 400 or above. The error carries the
+    /// [response](Error::response): status, headers, and up to 64 KiB of the body, or
+    /// [`max_response_size`](crate::RequestBuilder::max_response_size) if that is less. The body is read up to its end, its
+    /// failure or a pause of 2 s, for 10 s at most; none of these hides the status.
     ///
     /// # Errors
-    /// As said.
-    pub fn error_for_status(self) -> Result<Self> {
+    /// [`ErrorKind::Status`] with the response.
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, the response is lost.
+    pub async fn error_for_status(self) -> Result<Self> {
         let status = self.status();
         if !status.is_client_error() && !status.is_server_error() {
             return Ok(self);
         }
         let message = format!("the server answered {status} for {}", target::display(&self.url));
-        Err(Error::new(ErrorKind::Status, message).with_response(self.into_head()))
+        Err(Error::new(ErrorKind::Status, message).with_response(self.into_refusal().await))
     }
 
-    /// Without the body, as an error carries it.
-    pub(crate) fn into_head(self) -> http::Response<Bytes> {
-        http::Response::from_parts(self.parts, Bytes::new())
+    /// The response with the beginning of its body, for an error.
+    pub(crate) async fn into_refusal(self) -> http::Response<Bytes> {
+        let deadline = self.runtime.now() + REFUSAL;
+        let mut body = error_body::start(self.body, &*self.runtime, deadline).await;
+        let most = self.max_size.and_then(|most| usize::try_from(most).ok());
+        body.truncate(most.unwrap_or(usize::MAX));
+        http::Response::from_parts(self.parts, body)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A response's body on its way to the caller.
+//! The body of a response, with its limits of size and time.
 
 use std::{
     pin::Pin,
@@ -14,14 +14,14 @@ use futures_core::Stream;
 /// How long a body may pause.
 pub(crate) type Pause = (Duration, Arc<dyn Runtime>);
 
-/// The pieces of a body, up to the first error.
+/// The chunks of a body, up to the first error.
 pub(crate) struct ResponseBody {
     body: Body,
     pause: Option<Pause>,
     /// How many bytes may still come.
     room: Option<Room>,
     timer: Option<Box<dyn Timer>>,
-    /// The timer runs for the piece that is awaited.
+    /// The timer runs for the chunk that is awaited.
     waiting: bool,
 }
 
@@ -52,7 +52,7 @@ impl ResponseBody {
         }
     }
 
-    /// A body that says itself that it is too long is not read.
+    /// Refuses a body whose announced length is too long.
     fn check_announced(&self) -> Result<()> {
         let Some(Room { limit, left }) = &self.room else { return Ok(()) };
         if http_body::Body::size_hint(&self.body).lower() <= *left {
@@ -87,7 +87,7 @@ impl Stream for ResponseBody {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let piece = ready!(self.poll_piece(cx));
         if !matches!(piece, Some(Ok(_))) {
-            // Frees the connection, and ends the stream for good.
+            // Frees the connection and ends the stream.
             self.body = Body::empty();
         }
         Poll::Ready(piece)

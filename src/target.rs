@@ -1,4 +1,6 @@
-//! URLs and headers as users give them, parsed once at the edge.
+//! Parses the URLs and headers that users give.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use drivetrain_engine::{Error, ErrorKind, Result};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
@@ -7,6 +9,7 @@ use url::Url;
 
 /// Parses a URL as `url::Url` does (IDNA, dots, defaults), relative to `base` if it has no scheme.
 pub(crate) fn parse(text: &str, base: Option<&Url>) -> Result<Url> {
+    check_slashes(text)?;
     let parsed = match base {
         Some(base) => base.join(text),
         None => Url::parse(text),
@@ -32,7 +35,31 @@ pub(crate) fn parse(text: &str, base: Option<&Url>) -> Result<Url> {
     Ok(url)
 }
 
-/// What a URL comes to for an engine.
+/// Refuses URLs that a browser repairs in silence: `ws:///path` and `ws:path` would have the host `path`.
+fn check_slashes(text: &str) -> Result<()> {
+    let text = text.trim_start();
+    let is_slash = |c: char| c == '/' || c == '\\';
+    let (scheme, rest) = match text.split_once(':') {
+        Some((scheme, rest))
+            if ["http", "https", "ws", "wss"].iter().any(|it| scheme.eq_ignore_ascii_case(it)) =>
+        {
+            (scheme, rest)
+        }
+        // A path, an authority without a scheme, or a scheme that is refused later.
+        _ if text.chars().take_while(|&c| is_slash(c)).nth(1).is_some() => ("", text),
+        _ => return Ok(()),
+    };
+    match rest.strip_prefix("//").is_some_and(|place| !place.starts_with(is_slash)) {
+        true => Ok(()),
+        false => Err(invalid(format!(
+            "`{}` has no host: write `{scheme}{}//host/path`",
+            redact(text),
+            if scheme.is_empty() { "" } else { ":" },
+        ))),
+    }
+}
+
+/// A URL as an engine takes it.
 pub(crate) struct Target {
     /// With scheme `http` or `https`, without userinfo and fragment.
     pub(crate) uri: Uri,
@@ -42,7 +69,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// For a plain request; a fragment stays at home, as browsers keep it.
+    /// For a plain request; the fragment is not sent, as in browsers.
     pub(crate) fn for_request(mut url: Url) -> Result<Self> {
         if matches!(url.scheme(), "ws" | "wss") {
             return Err(invalid(format!(
@@ -64,7 +91,7 @@ impl Target {
         Self::new(url)
     }
 
-    /// Adds the userinfo's credentials to the headers that it goes with, unless they have some.
+    /// Adds the userinfo's credentials to the headers, unless they have some.
     pub(crate) fn authorize(authorization: Option<HeaderValue>, headers: &mut HeaderMap) {
         if let Some(value) = authorization {
             headers.entry(header::AUTHORIZATION).or_insert(value);
@@ -82,7 +109,7 @@ impl Target {
             other => other,
         }
         .to_owned();
-        // These can only be refused for URLs without a host, and this one has one.
+        // These fail only for URLs without a host, and this URL has one.
         let unchanged = |()| invalid("the URL cannot be used");
         url.set_scheme(&scheme).map_err(unchanged)?;
         url.set_username("").map_err(unchanged)?;
@@ -93,7 +120,7 @@ impl Target {
     }
 }
 
-/// A header as the user gave it.
+/// Parses a header.
 pub(crate) fn header(
     name: impl TryInto<HeaderName, Error: Into<http::Error>>,
     value: impl TryInto<HeaderValue, Error: Into<http::Error>>,
@@ -108,7 +135,26 @@ pub(crate) fn header(
         ))
         .with_source(error.into())
     })?;
+    check_name(&name)?;
     Ok((name, value))
+}
+
+/// Refuses headers that must not reach an origin, which a layer may have set.
+pub(crate) fn is_for_origin(headers: &HeaderMap) -> Result<()> {
+    match headers.contains_key(header::PROXY_AUTHORIZATION) {
+        true => check_name(&header::PROXY_AUTHORIZATION),
+        false => Ok(()),
+    }
+}
+
+fn check_name(name: &HeaderName) -> Result<()> {
+    if name != header::PROXY_AUTHORIZATION {
+        return Ok(());
+    }
+    Err(invalid(
+        "header `proxy-authorization` cannot be set: it would reach the origin. Give the credentials to the proxy: \
+         `http://user:password@host` or Proxy::basic_auth",
+    ))
 }
 
 /// The `Authorization` of basic auth (RFC 7617).
@@ -126,34 +172,53 @@ pub(crate) fn bearer_auth(token: &str) -> Result<HeaderValue> {
     sensitive(format!("Bearer {token}"))
 }
 
-/// The URL that answered, after redirects.
-pub(crate) fn answered<B>(response: &http::Response<B>, asked: Url) -> Url {
-    let last = response.extensions().get::<RequestUri>();
-    match last.and_then(|RequestUri(uri)| Url::parse(&uri.to_string()).ok()) {
-        // The one that was asked for still has its fragment.
-        Some(last) if asked.as_str().split('#').next() != Some(last.as_str()) => last,
-        _ => asked,
+/// The fragment of the last `Location` that had one, since a [`Uri`] has no fragment. It is in the extensions of all
+/// requests of a call, and of its response.
+#[derive(Clone, Default)]
+pub(crate) struct Fragment(Arc<Mutex<Option<String>>>);
+
+impl Fragment {
+    /// Notes the fragment of a redirect.
+    pub(crate) fn passes<B>(self, response: &mut http::Response<B>) {
+        let location =
+            response.headers().get(header::LOCATION).filter(|_| response.status().is_redirection());
+        let found = location.and_then(|location| location.to_str().ok()?.split_once('#'));
+        if let Some((_, fragment)) = found {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fragment.to_owned());
+        }
+        response.extensions_mut().insert(self);
+    }
+
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// The URL for people: without its userinfo and the values of its query, which may be secret.
+/// The URL that answered, after redirects. A `Location` without a fragment inherits the one before it
+/// (RFC 9110 section 10.2.2).
+pub(crate) fn answered<B>(response: &http::Response<B>, asked: Url) -> Url {
+    let last = response.extensions().get::<RequestUri>();
+    let Some(mut last) = last.and_then(|RequestUri(uri)| Url::parse(&uri.to_string()).ok()) else {
+        return asked;
+    };
+    let fragment = response.extensions().get().and_then(Fragment::get);
+    last.set_fragment(fragment.as_deref().or(asked.fragment()));
+    last
+}
+
+/// The URL for display: without userinfo, fragment and the values of its query, which may be secret.
 pub(crate) fn display(url: &Url) -> String {
     let mut url = url.clone();
-    // Refused only where there is no userinfo to begin with.
+    // These fail only for a URL that has no userinfo.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     let query = without_values(&url);
     url.set_query(query.as_deref());
+    url.set_fragment(None);
     url.into()
 }
 
-/// The same of what is a URI already.
-pub(crate) fn redacted(uri: &Uri) -> String {
-    let text = uri.to_string();
-    Url::parse(&text).map_or_else(|_| redact(&text), |url| display(&url))
-}
-
-/// The query with the names of its values.
+/// The query with each value redacted.
 pub(crate) fn without_values(url: &Url) -> Option<String> {
     const REDACTED: &str = "REDACTED";
     let query = url.query().filter(|query| !query.is_empty())?;
@@ -176,17 +241,18 @@ fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// What is no URL, for people: without what would be its userinfo and its query.
+/// Redacts an invalid URL for display: without userinfo, query and fragment.
 fn redact(text: &str) -> String {
-    let (text, query) = match text.split_once('?') {
-        Some((text, _)) => (text, "?…"),
+    let (text, query) = match text.find(['?', '#']) {
+        Some(at) if text[at..].starts_with('?') => (&text[..at], "?…"),
+        Some(at) => (&text[..at], "#…"),
         None => (text, ""),
     };
     let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
     let scheme = text.find(':').filter(|&end| text[..end].chars().all(is_scheme));
     let behind = scheme.map_or(0, |end| end + 1);
     let start = text.len() - text[behind..].trim_start_matches(['/', '\\']).len();
-    // A path alone has no userinfo, however many `@` it has.
+    // A path alone has no userinfo, even if it has an `@`.
     let is_path = scheme.is_none() && start < 2;
     match text.rfind('@').filter(|_| !is_path) {
         Some(at) if at >= start => format!("{}…@{}{query}", &text[..start], &text[at + 1..]),
@@ -234,12 +300,18 @@ mod tests {
         for (url, says) in [
             ("ftp://a.example/", "use http, https, ws or wss"),
             ("ws://", "host"),
+            ("ws:///x", "host"),
+            ("WSS:x", "host"),
+            ("http:/x?token=secret", "host"),
+            ("http:\\\\x", "host"),
+            ("///x", "host"),
             ("/path", "begin with a scheme"),
             ("ws://a.example/#top", "fragment"),
             ("ws://user:secret@a b/", "ws://…@a b/"),
             ("ws:user:secret@a b/", "ws:…@a b/"),
             ("//user:secret@a/", "//…@a/"),
             ("ws://a b/?token=secret", "ws://a b/?…"),
+            ("ws://a b/#token=secret", "ws://a b/#…"),
             ("/users/@me?token=secret", "`/users/@me?…`"),
         ] {
             let error = web_socket(url).err().unwrap_or_else(|| panic!("{url} was accepted"));
@@ -253,7 +325,7 @@ mod tests {
 
     #[test]
     fn what_people_see_has_no_secret() {
-        let url = parse("ws://me:secret@a.example/x?token=secret&b=secret&secret", None);
+        let url = parse("ws://me:secret@a.example/x?token=secret&b=secret&secret#secret", None);
         let shown = display(&url.expect("valid"));
         assert_eq!(shown, "ws://a.example/x?token=REDACTED&b=REDACTED&REDACTED");
     }

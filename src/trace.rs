@@ -1,25 +1,25 @@
 //! The spans of requests, handshakes and sessions, with the names of OpenTelemetry's semantic conventions
-//! where they have one. `docs/observability.md` has the table.
+//! where they have one. `docs/reference/observability.md` has the table.
 //!
-//! No header and no body is ever recorded; a URL without what may be secret in it.
+//! No header and no body is ever recorded, and URLs are redacted.
 
-use std::{fmt::Display, future::Future};
+use std::{fmt::Display, future::Future, time::Duration};
 
-use drivetrain_engine::{Connection, Error, Result};
+use drivetrain_engine::{Connection, Error, HandshakePhases, Result};
 use http::{Method, StatusCode, Uri, Version};
 use tracing::{Instrument as _, Span, field, field::Empty};
 use url::Url;
 
 use crate::{Response, target};
 
-/// A call in progress: its span, and whom it goes to.
+/// A call in progress: its span and its server.
 pub(crate) struct Call {
     span: Span,
     engine: String,
     server: Server,
 }
 
-/// Where a call goes to, as far as it is known.
+/// The server of a call, as far as it is known.
 #[derive(Default)]
 pub(crate) struct Server {
     address: Option<String>,
@@ -100,8 +100,28 @@ impl Call {
         result
     }
 
-    /// The span of the session that came of a handshake: a child of the caller's span, which follows from
-    /// the handshake's and outlives it.
+    /// Tells, in the span of a handshake, how long its phases took, where the engine says so.
+    pub(crate) fn phases(&self, extensions: &http::Extensions) {
+        let Some(&HandshakePhases { dns, tcp, proxy, tls, upgrade, .. }) = extensions.get() else {
+            return;
+        };
+        let seconds = |phase: Option<Duration>| phase.map(|phase| phase.as_secs_f64());
+        tracing::debug!(
+            target: "drivetrain::http",
+            parent: &self.span,
+            {
+                "handshake.dns" = seconds(dns),
+                "handshake.tcp" = seconds(tcp),
+                "handshake.proxy" = seconds(proxy),
+                "handshake.tls" = seconds(tls),
+                "handshake.upgrade" = seconds(upgrade),
+            },
+            "handshake phases"
+        );
+    }
+
+    /// The span of the session after a handshake: a child of the caller's span. It follows from the handshake's span and
+    /// outlives it.
     pub(crate) fn session(&self, connection: &Connection) -> Span {
         let span = session(&self.engine, &self.server, connection);
         span.follows_from(&self.span);
@@ -166,7 +186,7 @@ pub(crate) fn session(engine: &str, server: &Server, connection: &Connection) ->
         "server.address" = server.address,
         "server.port" = server.port,
         "network.protocol.name" = "websocket",
-        "websocket.subprotocol" = connection.subprotocol(),
+        "websocket.subprotocol" = connection.subprotocol().map(|_| "redacted"),
         "websocket.close.sent" = Empty,
         "websocket.close.received" = Empty,
         "error.type" = Empty,
@@ -174,7 +194,7 @@ pub(crate) fn session(engine: &str, server: &Server, connection: &Connection) ->
     )
 }
 
-/// What came of a call.
+/// The result of a call.
 pub(crate) trait Answered {
     /// Status and version of the answer, where they are known.
     fn head(&self) -> Option<(StatusCode, Version)>;
@@ -192,7 +212,7 @@ impl<T> Answered for (Connection, T) {
     }
 }
 
-/// The methods that the conventions know (RFC 9110 section 9 and RFC 5789); any other could be anything.
+/// The name of a method that the conventions know (RFC 9110 section 9 and RFC 5789).
 fn known(method: &Method) -> Option<&str> {
     let known = [
         Method::GET,
@@ -208,11 +228,11 @@ fn known(method: &Method) -> Option<&str> {
     known.contains(method).then(|| method.as_str())
 }
 
-/// The URL without what may be secret in it: userinfo, every value of the query, and the fragment.
+/// The URL without its secrets: userinfo, every value of the query, and the fragment.
 fn redacted(url: &Url) -> String {
     const REDACTED: &str = "REDACTED";
     let mut url = url.clone();
-    // Refused only for URLs that have no userinfo.
+    // These fail only for URLs without a host.
     if !url.username().is_empty() {
         let _ = url.set_username(REDACTED);
     }

@@ -1,34 +1,29 @@
 //! Opening a WebSocket.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use drivetrain_engine::{
-    Body, Capability, CloseCode, CloseReason, Connection, Engine, Error, ErrorKind, Extension,
-    Handshake, Result,
+    Body, Capability, CloseCode, CloseReason, Connection, Engine, Error, ErrorKind, Handshake,
+    Instant, Result, Runtime,
 };
+use drivetrain_session::{SessionConfig, override_methods, session_options};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body_util::BodyExt as _;
 use url::Url;
 
 use crate::{
-    HttpClient, RawSession, Session, deadline,
-    extensions::Extensions,
-    options::{Effective, SessionOptions, require},
+    HttpClient, RawSession, Session, WebSockets,
+    capability::require,
+    deadline, error_body, options,
     reconnect::{Backoff, ReconnectRequest},
-    session::Stagger,
     target::{self, Target},
     trace::Call,
 };
 
-/// More of a refused handshake's body than this is not read.
-const MOST_OF_A_REFUSAL: usize = 64 << 10;
-
 /// A WebSocket to open: headers, subprotocols, and the options of this one session.
 ///
-/// Made by [`HttpClient::web_socket`]. Nothing happens until [`connect`](Self::connect),
-/// [`run`](Self::run) or [`connect_raw`](Self::connect_raw) is awaited; what was given wrongly before is
-/// their error, before any I/O.
+/// Made by [`HttpClient::web_socket`]. Nothing happens until [`connect`](Self::connect), [`run`](Self::run) or
+/// [`connect_raw`](Self::connect_raw) is awaited, which fails before any I/O if an argument was invalid.
 ///
 /// # Example
 /// ```no_run
@@ -53,11 +48,10 @@ pub struct WebSocketRequest {
     url: String,
     headers: Result<HeaderMap>,
     subprotocols: Vec<String>,
-    /// `None` leaves the plugin's.
-    extensions: Option<Extensions>,
-    /// For raw sessions, as they stand in the header.
+    /// Extensions for raw sessions, in the syntax of the header.
     offers: Vec<String>,
-    options: SessionOptions,
+    /// The options of this one session.
+    options: WebSockets,
 }
 
 impl WebSocketRequest {
@@ -67,14 +61,13 @@ impl WebSocketRequest {
             url: url.to_owned(),
             headers: Ok(HeaderMap::new()),
             subprotocols: Vec::new(),
-            extensions: None,
             offers: Vec::new(),
-            options: SessionOptions::default(),
+            options: WebSockets::new(),
         }
     }
 
-    /// Adds a header to the handshake. The handshake's own (`Upgrade`, `Connection`, `Sec-WebSocket-*`)
-    /// are refused.
+    /// Adds a header to the handshake. Refused are the handshake's own headers (`Upgrade`, `Connection`,
+    /// `Sec-WebSocket-*`) and `Proxy-Authorization`: give it to the [proxy](crate::Proxy::basic_auth).
     pub fn header(
         mut self,
         name: impl TryInto<HeaderName, Error: Into<http::Error>>,
@@ -98,98 +91,29 @@ impl WebSocketRequest {
         self.authorization(target::bearer_auth(token.as_ref()))
     }
 
-    /// Offers a subprotocol; the first offered is the preferred one. The one that the server chose is
-    /// [`Session::subprotocol`]; a server may choose none.
+    /// Offers a subprotocol, in the order of preference. [`Session::subprotocol`] is the one that the server chose, if
+    /// any. None is offered after a redirect to another origin: see
+    /// [`Redirects`](crate::Redirects). Subprotocols are never printed, as they often carry tokens.
     pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
         self.subprotocols.push(name.into());
         self
     }
 
-    /// Adds an extension to offer, such as
-    /// [`PermessageDeflate`](crate::extension::PermessageDeflate). The request's extensions are offered in place of
-    /// the plugin's. What the server agreed to is [`Session::extensions`].
-    pub fn extension(mut self, extension: impl Extension) -> Self {
-        self.extensions.get_or_insert_default().push(extension);
-        self
-    }
-
-    /// Overrides [`WebSockets::extensions`](crate::WebSockets::extensions); with an empty list, none is offered.
-    pub fn extensions(mut self, extensions: impl IntoIterator<Item = Arc<dyn Extension>>) -> Self {
-        self.extensions = Some(extensions.into_iter().collect());
-        self
-    }
-
-    /// Offers an extension as it stands in `Sec-WebSocket-Extensions`. For [`connect_raw`](Self::connect_raw) only:
-    /// whoever offers an extension like this has to check what the server answered, and to apply it.
+    /// Offers an extension in the syntax of `Sec-WebSocket-Extensions`, for [`connect_raw`](Self::connect_raw) only. The
+    /// caller checks the server's answer and applies the extension.
     pub fn offer_extension(mut self, offer: impl Into<String>) -> Self {
         self.offers.push(offer.into());
         self
     }
 
-    /// Overrides [`WebSockets::ping_interval`](crate::WebSockets::ping_interval); `None` switches pings
-    /// off.
-    pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
-        self.options.ping_interval = Some(interval.into());
-        self
-    }
+    session_options!(override_methods; options);
 
-    /// Overrides [`WebSockets::ping_timeout`](crate::WebSockets::ping_timeout).
-    pub fn ping_timeout(mut self, timeout: Duration) -> Self {
-        self.options.ping_timeout = Some(timeout);
-        self
-    }
-
-    /// Lowers [`WebSockets::max_frame_size`](crate::WebSockets::max_frame_size): the smallest limit set
-    /// anywhere wins.
-    pub fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.options.max_frame_size = Some(bytes);
-        self
-    }
-
-    /// Lowers [`WebSockets::max_message_size`](crate::WebSockets::max_message_size): the smallest limit
-    /// set anywhere wins.
-    pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.options.max_message_size = Some(bytes);
-        self
-    }
-
-    /// Lowers [`WebSockets::max_stream_size`](crate::WebSockets::max_stream_size): the smallest limit set
-    /// anywhere wins.
-    pub fn max_stream_size(mut self, bytes: u64) -> Self {
-        self.options.max_stream_size = Some(bytes);
-        self
-    }
-
-    /// Overrides [`WebSockets::close_timeout`](crate::WebSockets::close_timeout).
-    pub fn close_timeout(mut self, timeout: Duration) -> Self {
-        self.options.close_timeout = Some(timeout);
-        self
-    }
-
-    /// Overrides [`WebSockets::handshake_timeout`](crate::WebSockets::handshake_timeout).
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.options.handshake_timeout = Some(timeout);
-        self
-    }
-
-    /// Overrides [`WebSockets::incoming_capacity`](crate::WebSockets::incoming_capacity).
-    pub fn incoming_capacity(mut self, bytes: usize) -> Self {
-        self.options.incoming_capacity = Some(bytes);
-        self
-    }
-
-    /// Overrides [`WebSockets::outgoing_capacity`](crate::WebSockets::outgoing_capacity).
-    pub fn outgoing_capacity(mut self, bytes: usize) -> Self {
-        self.options.outgoing_capacity = Some(bytes);
-        self
-    }
-
-    /// Opens the session: Ktor's `webSocketSession`. Whoever writes a generic helper takes this and an
-    /// `FnOnce(Session) -> Fut`, since stable Rust cannot bound the future of an async closure.
+    /// Opens the session: Ktor's `webSocketSession`. A generic helper takes this and an `FnOnce(Session) -> Fut`, since
+    /// stable Rust cannot bound the future of an async closure.
     ///
     /// # Errors
-    /// Before any I/O: [`ErrorKind::InvalidInput`] for what can never work, [`ErrorKind::Unsupported`]
-    /// for what the engine does not offer. Then [`ErrorKind::Connect`], [`ErrorKind::Tls`],
+    /// Before any I/O: [`ErrorKind::InvalidInput`] for an invalid argument or option, [`ErrorKind::Unsupported`] for one
+    /// that the engine does not offer. Then [`ErrorKind::Connect`], [`ErrorKind::Tls`],
     /// [`ErrorKind::Rejected`] with the response if the server answered something else than 101, or did not agree to
     /// an extension that is required; [`ErrorKind::Protocol`] if its 101 is wrong, [`ErrorKind::Timeout`].
     ///
@@ -199,24 +123,23 @@ impl WebSocketRequest {
         if !self.offers.is_empty() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a session applies no extension that is offered as text: use extension(..), or connect_raw",
+                "offer_extension(..) is for connect_raw: a session cannot apply an extension given as text, use extension(..)",
             ));
         }
         let client = self.client.clone();
         let runtime = client.engine().runtime();
-        let (connection, effective, call) = self.open().await?;
+        let (connection, config, call) = self.open().await?;
         let (runtime, span) = (runtime?, call.session(&connection));
         let response = connection.response().cloned();
-        let (extensions, failure) = match effective.extensions.negotiated(&connection) {
+        let (extensions, failure) = match config.extensions.negotiated(&connection) {
             Ok(extensions) => (extensions, None),
             Err(error) => (None, Some(error)),
         };
-        let stagger = Stagger::random(&*runtime);
         let session =
-            Session::open(connection, extensions, runtime, effective.session, stagger, span);
+            Session::builder(connection, runtime, config).extensions(extensions).span(span).open();
         let Some(mut error) = failure else { return Ok(session) };
         let code = error.close_code().unwrap_or(CloseCode::PROTOCOL_ERROR);
-        // How the closing went changes nothing for the caller.
+        // The failed negotiation is the caller's error, however closing goes.
         let _ = session.close(CloseReason::truncated(code, &error.to_string())).await;
         if let Some(response) = response {
             error = error.with_response(response.map(|()| Bytes::new()));
@@ -224,8 +147,7 @@ impl WebSocketRequest {
         Err(client.named(error))
     }
 
-    /// Makes it a session that connects again when its connection is lost: see
-    /// [`reconnect`](crate::reconnect).
+    /// Makes the session reconnect when its connection is lost: see [`reconnect`](crate::reconnect).
     pub fn reconnect(self, backoff: Backoff) -> ReconnectRequest {
         ReconnectRequest::new(self, backoff)
     }
@@ -237,7 +159,7 @@ impl WebSocketRequest {
     /// Opens the session, runs a block on it, and closes it: Ktor's `webSocket { }`. Closes with 1000 if
     /// the block returned `Ok`, with 1011 if it returned `Err`.
     ///
-    /// The block's value is returned even if the peer ends badly after it.
+    /// The block's value is returned even if closing fails.
     ///
     /// # Errors
     /// Those of [`connect`](Self::connect), and the block's own: see [`Error::other`].
@@ -251,16 +173,14 @@ impl WebSocketRequest {
             Ok(_) => CloseReason::normal(),
             Err(_) => CloseReason::truncated(CloseCode::INTERNAL_ERROR, ""),
         };
-        // How the closing went is in the outcome, for blocks that close by themselves; the value of the
-        // block is what its caller came for.
+        // The caller gets the block's result, however closing goes; a block that wants the outcome closes itself.
         let _ = session.close(reason).await;
         result
     }
 
-    /// Opens a session of raw frames, nothing automatic: Ktor's `webSocketRaw`. Of the plugin's options
-    /// the handshake timeout, the limit for frames and the close timeout hold; the others are for sessions. So the
-    /// plugin's extensions are not offered; [`offer_extension`](Self::offer_extension) is for those that the caller
-    /// applies.
+    /// Opens a session of raw frames, nothing automatic: Ktor's `webSocketRaw`. Of the plugin's options, the handshake
+    /// timeout, the frame limit and the close timeout apply. The plugin's extensions are not offered: use
+    /// [`offer_extension`](Self::offer_extension) for those that the caller applies.
     ///
     /// # Errors
     /// Those of [`connect`](Self::connect); [`ErrorKind::InvalidInput`] also for options of this request
@@ -273,62 +193,52 @@ impl WebSocketRequest {
         if !self.offers.is_empty() {
             require(self.client.engine(), Capability::RsvBits)?;
         }
-        let SessionOptions { max_frame_size, handshake_timeout, close_timeout, .. } = self.options;
-        let of_raw = SessionOptions {
-            max_frame_size,
-            handshake_timeout,
-            close_timeout,
-            ..Default::default()
-        };
-        if self.options != of_raw || self.extensions.is_some() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "a raw session does nothing by itself: of a request's options only max_frame_size, \
-                 handshake_timeout and close_timeout are for connect_raw, and of extensions those offered as \
-                 text",
-            ));
-        }
-        self.extensions = Some(Extensions::default());
+        self.options.check_raw()?;
+        self.options = self.options.extensions([]);
         let runtime = self.client.engine().runtime();
-        let (connection, effective, _) = self.open().await?;
-        Ok(RawSession::new(connection, runtime?, &effective.session))
+        let (connection, config, _) = self.open().await?;
+        Ok(RawSession::new(connection, runtime?, &config))
     }
 
-    async fn open(self) -> Result<(Connection, Effective, Call)> {
+    async fn open(self) -> Result<(Connection, Arc<SessionConfig>, Call)> {
         let client = self.client.clone();
         let call = Call::handshake(client.engine_name(), self.parsed().ok().as_ref());
         let opened = call.run(self.open_on(&client)).await;
-        let (connection, effective) = opened.map_err(|error| client.named(error))?;
-        Ok((connection, effective, call))
+        let extensions = match &opened {
+            Ok((connection, _)) => connection.response().map(Response::extensions),
+            Err(error) => error.response().map(Response::extensions),
+        };
+        if let Some(extensions) = extensions {
+            call.phases(extensions);
+        }
+        let (connection, config) = opened.map_err(|error| client.named(error))?;
+        Ok((connection, config, call))
     }
 
-    async fn open_on(self, client: &HttpClient) -> Result<(Connection, Effective)> {
+    async fn open_on(self, client: &HttpClient) -> Result<(Connection, Arc<SessionConfig>)> {
         let engine = client.engine();
         client.check_web_sockets()?;
-        self.options.check(engine)?;
-        if let Some(extensions) = &self.extensions {
-            extensions.check(engine)?;
-        }
-        let effective = client.effective(&self.options, self.extensions.clone());
-        let (handshake, secure) = self.handshake(engine, &effective)?;
+        options::check(&self.options, engine)?;
+        let config = client.session_config(&self.options);
+        let (handshake, secure) = self.handshake(engine, &config)?;
         let runtime = client.ready(secure)?;
-        let answer = async {
-            let mut response = client.call(http::Request::from(handshake).map(Body::from)).await?;
-            let Some(connection) = Connection::take(&mut response) else {
-                return Err(rejected(response).await);
-            };
-            Ok(match connection.response() {
-                // As the layers left it.
-                Some(_) => connection.with_response(response.map(drop)),
-                None => connection,
-            })
+        let limit = config.handshake_timeout;
+        let deadline = runtime.now() + limit;
+        let answer = client.call(http::Request::from(handshake).map(Body::from));
+        let mut response =
+            deadline::within(&*runtime, Some(limit), "the handshake", answer).await?;
+        let Some(connection) = Connection::take(&mut response) else {
+            return Err(rejected(response, &*runtime, deadline).await);
         };
-        let limit = Some(effective.handshake_timeout);
-        let connection = deadline::within(&*runtime, limit, "the handshake", answer).await?;
-        Ok((connection, effective))
+        let connection = match connection.response() {
+            // The layers may have changed the response.
+            Some(_) => connection.with_response(response.map(drop)),
+            None => connection,
+        };
+        Ok((connection, config))
     }
 
-    fn handshake(self, engine: &dyn Engine, effective: &Effective) -> Result<(Handshake, bool)> {
+    fn handshake(self, engine: &dyn Engine, config: &SessionConfig) -> Result<(Handshake, bool)> {
         let Target { uri, secure, authorization } = Target::for_web_socket(self.parsed()?)?;
         let mut headers = self.headers?;
         Target::authorize(authorization, &mut headers);
@@ -339,7 +249,7 @@ impl WebSocketRequest {
         if !self.subprotocols.is_empty() {
             require(engine, Capability::Subprotocols)?;
         }
-        let mut handshake = Handshake::new(uri)?.with_limits(effective.session.limits);
+        let mut handshake = Handshake::new(uri)?.with_limits(config.limits());
         for (name, value) in &headers {
             handshake = handshake.header(name.clone(), value.clone())?;
         }
@@ -349,7 +259,7 @@ impl WebSocketRequest {
         for offer in self.offers {
             handshake = handshake.extension(offer)?;
         }
-        Ok((effective.extensions.offer(handshake)?, secure))
+        Ok((config.extensions.offer(handshake)?, secure))
     }
 
     fn parsed(&self) -> Result<Url> {
@@ -369,32 +279,23 @@ impl fmt::Debug for WebSocketRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketRequest")
             .field("engine", &self.client.engine_name())
-            .field("subprotocols", &self.subprotocols)
-            .field("extensions", &self.extensions)
+            .field("url", &self.parsed().as_ref().map(target::display))
+            .field("headers", &self.headers.as_ref().map(drivetrain_engine::redacted))
+            .field("subprotocols", &self.subprotocols.len())
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }
 
-/// The error for a server that answered, but not with a WebSocket.
-async fn rejected(response: Response<Body>) -> Error {
-    let (parts, mut body) = response.into_parts();
+/// The error for a response that is no WebSocket. No failure while reading its body hides the status.
+async fn rejected(response: Response<Body>, runtime: &dyn Runtime, deadline: Instant) -> Error {
+    let (parts, body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let message =
             "a layer of the client replaced the response that carried the open connection";
         return Error::new(ErrorKind::Other, message);
     }
-    let mut seen = Vec::new();
-    // What of the body could be read is attached; that the rest failed is not what went wrong here.
-    while let Some(Ok(frame)) = body.frame().await {
-        if let Ok(data) = frame.into_data() {
-            let room = MOST_OF_A_REFUSAL - seen.len();
-            seen.extend_from_slice(&data[..data.len().min(room)]);
-            if seen.len() == MOST_OF_A_REFUSAL {
-                break;
-            }
-        }
-    }
+    let seen = error_body::start(body, runtime, deadline).await;
     let message = format!("the server refused the WebSocket with {}", parts.status);
-    Error::new(ErrorKind::Rejected, message).with_response(Response::from_parts(parts, seen.into()))
+    Error::new(ErrorKind::Rejected, message).with_response(Response::from_parts(parts, seen))
 }

@@ -23,7 +23,8 @@ options
   --millis N      what one run of one contender should take (default 60)
   --filter TEXT   only rows whose work, engine or contender contains TEXT; may be repeated, then all count
   --json FILE     writes the figures to FILE as well
-  --page          writes tables, plots and figures into the repository: docs/benchmarks.md, docs/benchmarks
+  --page          writes tables, plots and figures to target/benchmarks
+  --docs          writes the summary and two plots into docs/reference/benchmarks.md
   --sessions N    sessions to open (memory: default 5000; idle: default 10000)
   --raw           the raw libraries too (instructions)
   --baseline FILE compares with FILE and fails when a figure has grown by more than 5 % (instructions)
@@ -40,6 +41,7 @@ pub(crate) struct Arguments {
     pub(crate) filters: Vec<String>,
     pub(crate) json: Option<PathBuf>,
     pub(crate) page: bool,
+    pub(crate) docs: bool,
     pub(crate) sessions: Option<usize>,
     pub(crate) raw: bool,
     pub(crate) baseline: Option<PathBuf>,
@@ -92,7 +94,7 @@ impl Mode {
         }
     }
 
-    /// Whether a part belongs to what is asked for.
+    /// Whether a part belongs to the mode.
     pub(crate) fn has(&self, part: &Self) -> bool {
         match self {
             Self::All => true,
@@ -113,6 +115,7 @@ impl Arguments {
             filters: Vec::new(),
             json: None,
             page: false,
+            docs: false,
             sessions: None,
             raw: false,
             baseline: None,
@@ -144,6 +147,7 @@ impl Arguments {
                 "--filter" => arguments.filters.push(value()?.to_lowercase()),
                 "--json" => arguments.json = Some(value()?.into()),
                 "--page" => arguments.page = true,
+                "--docs" => arguments.docs = true,
                 "--sessions" => {
                     arguments.sessions = Some(at_least_one(&argument, &value()?)?);
                 }
@@ -222,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_command_is_said_without_files() {
-        let arguments = parse("memory --sessions 7 --json /tmp/x --page").expect("valid");
+        let arguments = parse("memory --sessions 7 --json /tmp/x --page --docs").expect("valid");
         assert_eq!(arguments.command(), "cargo bench -p drivetrain-benches -- memory --sessions 7");
         let arguments = parse("--rounds 3").expect("valid");
         let command = "cargo bench -p drivetrain-benches -- --rounds 3 --millis 60";

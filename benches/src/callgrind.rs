@@ -1,8 +1,8 @@
 //! Counting: callgrind around work over an in-memory connection.
 //!
-//! Each contender runs in a valgrind of its own. It does each work with two numbers of messages and has
+//! Each contender runs in its own valgrind. It does each work with two numbers of messages and has
 //! callgrind write its counters at [`mark`]; the difference of the two, divided by the difference of the
-//! numbers, is free of what is done once.
+//! numbers, excludes one-time work.
 
 use std::{
     fmt::Write as _,
@@ -118,7 +118,7 @@ fn count_in(folder: &Path, contender: &str, works: &[Work]) -> Result<Vec<Counte
 /// What a program prints.
 ///
 /// # Errors
-/// If it cannot be run, or with what it says on failing.
+/// If valgrind cannot run, or with valgrind's message.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command

@@ -21,7 +21,7 @@ impl Start {
         Self { at: Instant::now(), cpu: cpu_time() }
     }
 
-    /// What so many messages since then came to. Sorts how long each took.
+    /// The sample of this many messages since then. Sorts the latencies.
     pub(crate) fn sample(&self, messages: usize, trips: &mut [u32]) -> Sample {
         Sample::new(messages, cpu_time() - self.cpu, self.at.elapsed(), trips)
     }

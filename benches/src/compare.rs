@@ -28,7 +28,7 @@ pub(crate) struct Row {
     pub(crate) samples: Vec<Sample>,
 }
 
-/// Who did it.
+/// The identity of a contender.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Who {
     pub(crate) contender: String,
@@ -46,7 +46,7 @@ impl Who {
         }
     }
 
-    /// What it is called in a table.
+    /// The label in tables.
     pub(crate) fn label(&self) -> String {
         let Self { contender, is_ours, .. } = self;
         if *is_ours { format!("drivetrain {contender}") } else { format!("  {contender}") }
@@ -58,14 +58,14 @@ impl Who {
     }
 }
 
-/// All of them.
+/// All rows.
 #[derive(Debug)]
 pub(crate) struct Compared {
     pub(crate) rounds: usize,
     pub(crate) rows: Vec<Row>,
 }
 
-/// What a row comes to, for a program that reads it.
+/// The figures of a row, for programs.
 #[derive(Debug, Serialize)]
 struct Figures {
     work: String,
@@ -78,9 +78,9 @@ struct Figures {
     p99_ns: Option<Spread>,
     p999_ns: Option<Spread>,
     server_busy: Option<Spread>,
-    /// This by the limit.
+    /// This divided by the limit.
     cpu_to_limit: Option<Spread>,
-    /// The engine beside this by this. Below 1 the engine needs less.
+    /// The engine's figure divided by this one. Below 1 the engine needs less.
     engine_to_this: Option<Ratios>,
 }
 
@@ -137,6 +137,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Compared> {
 }
 
 impl Row {
+    #[cfg(test)]
+    pub(crate) fn new(work: Work, who: Who, samples: Vec<Sample>) -> Self {
+        Self { work, who, messages: 1, samples }
+    }
+
     pub(crate) fn spread(&self, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         Spread::of(self.samples.iter().map(figure))
     }
@@ -145,7 +150,7 @@ impl Row {
         Spread::of(self.samples.iter().filter_map(|sample| Some(figure(&sample.latency?))))
     }
 
-    /// This by another, round by round.
+    /// This divided by another, round by round.
     pub(crate) fn by(
         &self,
         other: &Self,
@@ -260,7 +265,7 @@ mod tests {
     fn row(contender: &str, is_ours: bool, cpus: [f64; 3]) -> Row {
         let sample = |cpu| Sample { cpu, wall: cpu, latency: None, server_busy: 0.5 };
         let who = Who { contender: contender.into(), engine: "tungstenite", is_ours };
-        Row { work: SEND, who, messages: 1, samples: cpus.map(sample).to_vec() }
+        Row::new(SEND, who, cpus.map(sample).to_vec())
     }
 
     fn compared() -> Compared {

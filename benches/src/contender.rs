@@ -1,4 +1,4 @@
-//! Who does the work: an engine through the facade, or a raw library.
+//! The contenders: an engine through the facade, or a raw library.
 
 use std::{any::Any, net::SocketAddr, time::Duration};
 
@@ -18,13 +18,13 @@ pub(crate) trait Library {
     /// The same over an in-memory connection.
     type InMemory: Socket;
 
-    /// What the table calls it.
+    /// The name in tables.
     fn name(&self) -> &str;
 
-    /// The engine whose row it stands beside.
+    /// The engine for comparison.
     fn engine(&self) -> &'static str;
 
-    /// Whether it is an engine of ours.
+    /// Whether it is one of our engines.
     fn is_ours(&self) -> bool {
         false
     }
@@ -75,7 +75,7 @@ pub(crate) trait Contender {
     /// messages; `mark` is called before and after each of these.
     fn count(&self, work: Work, numbers: [usize; 2], mark: fn()) -> Result<()>;
 
-    /// Does so many ping-pongs in all, spread over so many sessions at once.
+    /// Does this many ping-pongs in all, over this many concurrent sessions.
     fn spread(&self, server: SocketAddr, sessions: usize, messages: usize) -> Result<Sample>;
 
     /// Does a flood in one task; returns for how long another task that is always ready had to wait at
@@ -243,7 +243,7 @@ impl<L: Library> Contender for Keeping<L> {
 
     fn memory(&self, server: SocketAddr, sessions: usize) -> Result<[usize; 2]> {
         self.library.executor().block_on(async {
-            // Once for what is made at first use.
+            // Once, for lazily created parts.
             let mut first = self.library.connect(server, "/echo").await?;
             many::round_trip(&mut first).await?;
             let start = clock::resident()?;

@@ -30,9 +30,9 @@ pub(crate) struct Row {
     pub(crate) work: String,
     #[serde(flatten)]
     pub(crate) who: Who,
-    /// The worst of each round in milliseconds: what the thread did meanwhile.
+    /// The worst delay of each round in milliseconds, by the thread's CPU time.
     pub(crate) thread_ms: Option<Spread>,
-    /// With what the machine did meanwhile, too.
+    /// The same by wall-clock time.
     wall_ms: Option<Spread>,
 }
 

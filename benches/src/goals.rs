@@ -1,4 +1,4 @@
-//! What the figures have to come to, and what they came to.
+//! Goals: bounds and measured figures.
 
 use std::cmp::Ordering;
 
@@ -14,14 +14,14 @@ use crate::{
     work::{Shape, Work},
 };
 
-/// What everybody has.
+/// The reference library.
 const PLAIN: &str = "tokio-tungstenite";
 const SPLIT: &str = "tokio-tungstenite, split";
 
 /// Ours.
 const NATIVE: &str = "native";
 
-/// Whom it has to be ahead of.
+/// The libraries that the native engine must beat.
 const PEERS: [&str; 4] = [PLAIN, "raw fastwebsockets", "tokio-websockets", "yawc"];
 
 #[derive(Debug, Serialize)]
@@ -52,7 +52,7 @@ impl Goal {
     }
 }
 
-/// All that can be told from these results.
+/// All goals that these results can decide.
 pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     let mut goals = Vec::new();
     if let Some(compared) = &results.work {
@@ -147,7 +147,7 @@ fn faster_than_natural_use(compared: &Compared) -> Vec<Option<Goal>> {
     goals
 }
 
-/// What our own frames have to come to, against the limit and the best of the others.
+/// Goals of the native codec, against raw TCP and the best other library.
 fn ahead_of_every_library(compared: &Compared) -> Vec<Option<Goal>> {
     let by_limit = |work: Work, figure: fn(&Sample) -> Option<f64>| {
         compared.row(work, NATIVE)?.by(compared.row(work, LIMIT)?, figure)

@@ -1,4 +1,4 @@
-//! Many idle sessions with keepalive in one process: what they cost, and how their pings spread.
+//! Many idle sessions with keepalive in one process: their cost, and the spread of their pings.
 
 use std::time::Duration;
 

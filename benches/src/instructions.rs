@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Instructions> {
     let mut counts = Counts { rustc: machine::rustc(), instructions: BTreeMap::new() };
     let mut rows = Vec::new();
     let mut details = String::new();
-    for contender in libraries::all()? {
+    for contender in libraries::counted()? {
         let who = Who::new(&*contender);
         let asked = arguments.selects(&[who.engine, &who.contender]);
         let works: Vec<_> = WORKS.into_iter().filter(|&work| contender.can(work)).collect();

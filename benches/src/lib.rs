@@ -1,17 +1,17 @@
-//! Every engine of drivetrain beside its raw library in its natural use: `docs/benchmarks.md` says what
+//! Every engine of drivetrain beside its raw library in its natural use: `docs/reference/benchmarks.md` says what
 //! is measured and how to read it.
 //!
-//! | file | what it is |
+//! | file | purpose |
 //! |---|---|
 //! | `arguments`, this one | the command line |
 //! | `compare`, `sample`, `spread` | the main part: interleaved rounds over loopback, medians, ratios |
 //! | `sessions`, `fairness`, `memory`, `idle`, `many` | many sessions, and tasks beside each other |
 //! | `instructions`, `callgrind`, `profile`, `wire` | instructions per message, over an in-memory connection |
-//! | `size` | what a program costs to compile and how large it becomes |
-//! | `results`, `goals`, `table`, `page`, `plots`, `machine` | what is printed, and what goes into the page |
-//! | `work`, `socket`, `contender`, `libraries` | what is done, by whom |
-//! | `worker`, `partner` | each contender in a process of its own |
-//! | `server`, `service` | the other side, in a process of its own |
+//! | `size` | compile time and size of a program |
+//! | `results`, `goals`, `summary`, `table`, `page`, `plots`, `machine` | the report of a run |
+//! | `work`, `socket`, `contender`, `libraries` | the works, and the contenders that do them |
+//! | `worker`, `partner` | each contender in its own process |
+//! | `server`, `service` | the server, in its own process |
 //! | `clock`, `cores` | time, CPU time and resident memory; where processes run |
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 
@@ -41,6 +41,7 @@ mod sessions;
 mod size;
 mod socket;
 mod spread;
+mod summary;
 mod table;
 mod wire;
 mod work;
@@ -54,7 +55,7 @@ use results::Results;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Runs what the command line asks for.
+/// Runs the command line's mode.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
@@ -82,7 +83,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Measures what is asked for; what was measured is told also if something later fails.
+/// Measures the mode's parts. Prints the finished parts even if a later part fails.
 fn measure(arguments: &Arguments) -> Result<()> {
     let mut results = Results::new();
     let measured = measure_parts(arguments, &mut results);

@@ -1,4 +1,4 @@
-//! What the figures were taken on: nothing that tells whose machine it is.
+//! The machine of the figures, without anything that identifies it.
 
 use std::process::Command;
 
@@ -32,7 +32,7 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// Its name and the numbers of its version: what follows them may name a machine.
+/// Name and version numbers of the kernel. The rest may name a machine.
 fn kernel() -> String {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let end = release.find(|part: char| part != '.' && !part.is_ascii_digit());

@@ -26,7 +26,7 @@ pub(crate) async fn round_trip(socket: &mut (impl Sending + Receiving)) -> Resul
     socket.receive().await.map(drop)
 }
 
-/// Each socket does its share of the ping-pongs in a task of its own. What takes long to begin with is done
+/// Each socket does its share of the ping-pongs in its own task. Slow initial work is done
 /// before.
 pub(crate) async fn spread<S: Socket>(
     mut sockets: Vec<S>,
@@ -56,7 +56,7 @@ pub(crate) async fn spread<S: Socket>(
     }
     let sample = start.sample(all, &mut trips);
     drop(open);
-    // Whoever closes in a task of its own gets the time for it.
+    // Gives tasks time to close.
     spawner.sleep(Duration::from_millis(20)).await;
     Ok(sample)
 }
@@ -66,7 +66,7 @@ pub(crate) async fn spread<S: Socket>(
 pub(crate) struct Delay {
     /// By the clock on the wall: with the time in which the machine did something else.
     pub(crate) wall: f64,
-    /// By the CPU time of the thread: what its tasks did meanwhile. It does not sleep with one of them
+    /// By the CPU time of the thread, that is, of its tasks. It does not sleep with one of them
     /// ready.
     pub(crate) thread: f64,
 }

@@ -14,7 +14,7 @@ pub(crate) struct Row {
     pub(crate) who: Who,
     pub(crate) open: usize,
     pub(crate) after_a_message: usize,
-    /// What our engines' connections cost without a session, after a message each way.
+    /// The cost of our engines' connections without a session, after a message each way.
     pub(crate) without_session: Option<usize>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Memory> {
     for contender in libraries::all()? {
         let who = Who::new(&*contender);
         let asked = arguments.selects(&["memory", who.engine, &who.contender]);
-        // The threads of a runtime are not what a session costs.
+        // A runtime's threads are not part of a session's cost.
         if !asked || !contender.opens_many() || who.engine.contains("threads") {
             continue;
         }
@@ -51,6 +51,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Memory> {
 }
 
 impl Memory {
+    #[cfg(test)]
+    pub(crate) fn new(sessions: usize, rows: Vec<Row>) -> Self {
+        Self { sessions, rows }
+    }
+
     pub(crate) fn table(&self) -> Table {
         let name = format!("bytes a session, of {}", self.sessions);
         let mut table =

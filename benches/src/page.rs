@@ -1,4 +1,4 @@
-//! The page in the repository: what was measured goes between its markers.
+//! Two files in Markdown: the report of a run, and the page of the documentation.
 
 use std::{
     fs,
@@ -7,21 +7,84 @@ use std::{
 
 use crate::{Result, table::Table};
 
-/// Where the page is.
-pub(crate) fn path() -> PathBuf {
-    docs().join("benchmarks.md")
+/// A new report. Each run replaces the parts that it measured.
+const REPORT: &str = "\
+# Report
+
+`docs/reference/benchmarks.md` says what is measured and how to read it.
+
+## Summary
+
+<!-- begin summary --><!-- end summary -->
+
+## Goals
+
+<!-- begin goals --><!-- end goals -->
+
+## Work
+
+![ping-pong](ping-pong.svg)
+![echoes](echo.svg)
+![duplex](duplex.svg)
+![receive](receive.svg)
+![send](send.svg)
+![feed](feed.svg)
+![handshake](handshake.svg)
+
+<!-- begin work --><!-- end work -->
+
+## Sessions at once
+
+![sessions](sessions.svg)
+
+<!-- begin sessions --><!-- end sessions -->
+
+## Fairness
+
+![fairness](fairness.svg)
+
+<!-- begin fairness --><!-- end fairness -->
+
+## Memory
+
+![memory](memory.svg)
+
+<!-- begin memory --><!-- end memory -->
+
+## Idle sessions
+
+<!-- begin idle --><!-- end idle -->
+
+## Instructions
+
+<!-- begin instructions --><!-- end instructions -->
+
+## Compile time and size
+
+<!-- begin size --><!-- end size -->
+";
+
+/// The folder of the report, its plots and its figures: `benchmarks` in Cargo's target directory.
+pub(crate) fn report_folder() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| root().join("target")).join("benchmarks")
 }
 
-/// Where its plots and its figures are.
-pub(crate) fn folder() -> PathBuf {
-    docs().join("benchmarks")
+/// The page of the documentation.
+pub(crate) fn docs_page() -> PathBuf {
+    root().join("docs/reference/benchmarks.md")
 }
 
-fn docs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs")
+/// The folder of the page's plots.
+pub(crate) fn docs_folder() -> PathBuf {
+    docs_page().with_extension("")
 }
 
-/// A page that is being written anew.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A page whose parts are between markers.
 #[derive(Debug)]
 pub(crate) struct Page {
     path: PathBuf,
@@ -29,10 +92,19 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    pub(crate) fn open(path: PathBuf) -> Result<Self> {
+    /// The page of the documentation.
+    pub(crate) fn docs() -> Result<Self> {
+        let path = docs_page();
         let text = fs::read_to_string(&path)
             .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         Ok(Self { path, text })
+    }
+
+    /// The report, with the parts of earlier runs.
+    pub(crate) fn report() -> Self {
+        let path = report_folder().join("report.md");
+        let text = fs::read_to_string(&path).unwrap_or_else(|_| REPORT.to_owned());
+        Self { path, text }
     }
 
     /// Puts tables into the part of this name, after a line that says where they are from.
@@ -82,10 +154,20 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_every_part() {
-        let page = fs::read_to_string(path()).expect("there is a page");
+    fn the_report_has_every_part() {
         for part in crate::results::PARTS {
-            assert!(replaced(&page, part, "").is_ok(), "{part}");
+            assert!(replaced(REPORT, part, "").is_ok(), "{part}");
+        }
+    }
+
+    #[test]
+    fn the_page_of_the_documentation_has_the_summary_and_its_plots() {
+        let page = Page::docs().expect("there is a page");
+        assert!(replaced(&page.text, "summary", "").is_ok());
+        for plot in crate::plots::IN_DOCS {
+            let file = format!("benchmarks/{plot}.svg");
+            assert!(page.text.contains(&format!("]({file})")), "{file}");
+            assert!(docs_page().with_file_name(&file).exists(), "{file}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Processes of this program that answer lines.
+//! Child processes of this program with a line protocol.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::Result;
 
-/// Another process of this program; it ends with this value.
+/// A child process of this program, which ends with this value.
 #[derive(Debug)]
 pub(crate) struct Partner {
     child: Child,
@@ -22,7 +22,7 @@ impl Partner {
         Self::start_with(arguments, [])
     }
 
-    /// The same with more in its environment.
+    /// Starts this program with arguments and environment variables.
     pub(crate) fn start_with<const N: usize>(
         arguments: &[&str],
         variables: [(&str, &str); N],
@@ -37,7 +37,7 @@ impl Partner {
         Ok(Self { child, answers })
     }
 
-    /// The number of its process.
+    /// The process id.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }

@@ -1,4 +1,4 @@
-//! Plots of what was measured, as SVG: dark on white, so that they can be read on a page of any colour.
+//! Plots of the results, as SVG: dark on white, readable on a page of any colour.
 
 use std::path::Path;
 
@@ -34,7 +34,10 @@ struct Panel {
     bars: Vec<(Who, Spread)>,
 }
 
-/// Draws what there is.
+/// The plots that the page of the documentation shows.
+pub(crate) const IN_DOCS: [&str; 2] = ["ping-pong", "memory"];
+
+/// Draws the measured parts.
 pub(crate) fn draw(results: &Results, folder: &Path) -> Result<()> {
     let to = |name: &str| folder.join(format!("{name}.svg"));
     if let Some(compared) = &results.work {

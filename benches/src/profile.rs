@@ -1,4 +1,4 @@
-//! A profile as callgrind writes it: what each function costs by itself.
+//! A profile in callgrind's format: the self cost of each function.
 
 use std::{collections::HashMap, fs, path::Path};
 

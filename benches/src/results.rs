@@ -1,4 +1,4 @@
-//! Everything that one run of the program has measured: printed, as JSON, and for the page.
+//! The results of one run: printed, as JSON, and as a report.
 
 use std::{fs, path::Path};
 
@@ -18,13 +18,14 @@ use crate::{
     plots,
     sessions::Sessions,
     size::Sizes,
+    summary,
     table::Table,
 };
 
-/// The parts of the page.
+/// The parts of the report.
 #[cfg(test)]
-pub(crate) const PARTS: [&str; 8] =
-    ["goals", "work", "sessions", "fairness", "memory", "idle", "instructions", "size"];
+pub(crate) const PARTS: [&str; 9] =
+    ["summary", "goals", "work", "sessions", "fairness", "memory", "idle", "instructions", "size"];
 
 #[derive(Debug)]
 pub(crate) struct Results {
@@ -64,9 +65,14 @@ impl Results {
             ("idle", self.idle.as_ref().map(|part| vec![part.table()])),
             ("instructions", self.instructions.as_ref().map(|part| vec![part.table()])),
             ("size", self.size.as_ref().map(|part| vec![part.table()])),
+            ("summary", self.summary().map(|table| vec![table])),
             ("goals", (!goals.is_empty()).then(|| vec![goals::table(&goals)])),
         ];
         parts.into_iter().filter_map(|(name, tables)| Some((name, tables?))).collect()
+    }
+
+    fn summary(&self) -> Option<Table> {
+        Some(summary::table(self.work.as_ref()?, self.memory.as_ref()?))
     }
 
     fn json(&self) -> Result<Value> {
@@ -90,7 +96,7 @@ impl Results {
         Ok(Value::Object(all))
     }
 
-    /// Prints it, and writes what is asked for.
+    /// Prints the results, and writes the requested files.
     pub(crate) fn give(&self, arguments: &Arguments) -> Result<()> {
         println!("{}\nmedian (min–max); e/t: engine / this, round by round\n", self.machine);
         for (_, tables) in self.parts() {
@@ -102,7 +108,10 @@ impl Results {
             self.write_json(path)?;
         }
         if arguments.page {
-            self.write_page(arguments)?;
+            self.write_report(arguments)?;
+        }
+        if arguments.docs {
+            self.write_docs(arguments)?;
         }
         Ok(())
     }
@@ -111,19 +120,42 @@ impl Results {
         Ok(fs::write(path, serde_json::to_string_pretty(&self.json()?)? + "\n")?)
     }
 
-    fn write_page(&self, arguments: &Arguments) -> Result<()> {
-        let origin = format!("`{}`: {}", arguments.command(), self.machine);
-        let mut page = Page::open(page::path())?;
+    fn write_report(&self, arguments: &Arguments) -> Result<()> {
+        let origin = self.origin(arguments);
+        let folder = page::report_folder();
+        fs::create_dir_all(&folder)?;
+        let mut report = Page::report();
         for (name, tables) in self.parts() {
-            // A part of the goals does not replace all of them.
-            if name != "goals" || (self.work.is_some() && arguments.filters.is_empty()) {
-                page.put(name, &origin, &tables)?;
+            // A filtered run does not replace the parts that summarise all rows.
+            let is_partial = self.work.is_none() || !arguments.filters.is_empty();
+            if !(is_partial && ["summary", "goals"].contains(&name)) {
+                report.put(name, &origin, &tables)?;
             }
         }
-        page.write()?;
-        let folder = page::folder();
-        fs::create_dir_all(&folder)?;
+        report.write()?;
         plots::draw(self, &folder)?;
-        self.write_json(&folder.join(format!("{}.json", arguments.mode.name())))
+        self.write_json(&folder.join(format!("{}.json", arguments.mode.name())))?;
+        eprintln!("the report is in {}", folder.display());
+        Ok(())
+    }
+
+    fn write_docs(&self, arguments: &Arguments) -> Result<()> {
+        let summary = self.summary().filter(|_| arguments.filters.is_empty());
+        let summary = summary.ok_or("--docs needs work and memory, without a filter")?;
+        let mut page = Page::docs()?;
+        page.put("summary", &self.origin(arguments), &[summary])?;
+        page.write()?;
+        let report = page::report_folder();
+        fs::create_dir_all(&report)?;
+        plots::draw(self, &report)?;
+        for plot in plots::IN_DOCS {
+            let file = format!("{plot}.svg");
+            fs::copy(report.join(&file), page::docs_folder().join(&file))?;
+        }
+        Ok(())
+    }
+
+    fn origin(&self, arguments: &Arguments) -> String {
+        format!("`{}`: {}", arguments.command(), self.machine)
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Latency {
 }
 
 impl Sample {
-    /// Of so many messages in so much time. Sorts how long each took.
+    /// The sample of this many messages in this time. Sorts the latencies.
     pub(crate) fn new(messages: usize, cpu: Duration, wall: Duration, trips: &mut [u32]) -> Self {
         let each = |time: Duration| time.as_nanos() as f64 / messages as f64;
         Self { cpu: each(cpu), wall: each(wall), latency: Latency::of(trips), server_busy: 0.0 }

@@ -1,4 +1,4 @@
-//! The server: one thread and the system's readiness queue, in a process of its own.
+//! The server: one thread and the system's readiness queue, in its own process.
 
 use std::{
     collections::HashMap,
@@ -141,7 +141,7 @@ impl Connection {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
                     self.service.receive(&buffer[..count]);
-                    // Less than there is room for: what comes after it is told anew.
+                    // Less than the buffer: the next data causes a new event.
                     is_drained = count < buffer.len();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
@@ -151,7 +151,7 @@ impl Connection {
     }
 }
 
-/// A server in a process of its own; it ends with this value.
+/// A server in its own process, which ends with this value.
 #[derive(Debug)]
 pub(crate) struct Server(Partner);
 
@@ -167,7 +167,7 @@ impl Server {
         Partner::start(&["serve"]).map(Self)
     }
 
-    /// The number of its process.
+    /// The process id.
     pub(crate) fn process(&self) -> u32 {
         self.0.process()
     }

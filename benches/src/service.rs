@@ -1,4 +1,5 @@
-//! The other side of the wire, without I/O: bytes in, bytes out, with as little work as it can.
+//! The other side of the wire, without I/O: bytes in, bytes out, with as little work as it can. It is a server, or, for
+//! a server that is measured, a client that does the same.
 //!
 //! | path | does |
 //! |---|---|
@@ -20,7 +21,10 @@ pub(crate) struct Service {
     carry: Vec<u8>,
     /// The payload that is coming.
     left: usize,
+    /// Of what comes.
     mask: [u8; 4],
+    /// Of what goes out, if this is a client: the same for each frame.
+    own_mask: Option<[u8; 4]>,
     /// A number as text that is coming.
     request: Option<String>,
     /// What is to be written, from `written` on.
@@ -52,12 +56,20 @@ impl Service {
             carry: Vec::new(),
             left: 0,
             mask: [0; 4],
+            own_mask: None,
             request: None,
             out: Vec::new(),
             written: 0,
             closed: false,
             pings: 0,
         }
+    }
+
+    /// A client whose handshake for this path is over.
+    pub(crate) fn client(path: &str) -> Self {
+        let mut service = Self { own_mask: Some([0x5a, 0xc3, 0x17, 0x88]), ..Self::new() };
+        service.open(path);
+        service
     }
 
     /// The peer has sent a Close; nothing follows what is pending.
@@ -148,9 +160,13 @@ impl Service {
             127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?), 10),
             short => (u64::from(short), 2),
         };
-        self.mask = bytes.get(size..size + 4)?.try_into().ok()?;
+        let masked = if second & 0x80 == 0 { 0 } else { 4 };
+        self.mask = match bytes.get(size..size + masked)? {
+            [] => [0; 4],
+            mask => mask.try_into().ok()?,
+        };
         self.left = usize::try_from(length).ok()?;
-        Some((size + 4, first & 0x0f))
+        Some((size + masked, first & 0x0f))
     }
 
     fn begin(&mut self, opcode: u8) {
@@ -158,7 +174,13 @@ impl Service {
         self.pings += usize::from(opcode == 9);
         match &self.role {
             _ if self.closed => {}
-            Role::Echo => push_head(&mut self.out, opcode, self.left),
+            Role::Echo => {
+                push_head(&mut self.out, opcode, self.left, self.own_mask);
+                // An echo is unmasked and masked at once.
+                for (mask, own) in self.mask.iter_mut().zip(self.own_mask.unwrap_or_default()) {
+                    *mask ^= own;
+                }
+            }
             Role::Source { .. } | Role::Sink(0) => self.request = Some(String::new()),
             _ => {}
         }
@@ -190,19 +212,18 @@ impl Service {
             (Role::Sink(left), None) => {
                 *left -= 1;
                 if *left == 0 {
-                    push_message(&mut self.out, b"done");
+                    push_message(&mut self.out, b"done", self.own_mask);
                 }
             }
             _ => {}
         }
     }
 
-    fn accept(&mut self, head: &str) {
-        let path = head.split(' ').nth(1).unwrap_or_default();
+    fn open(&mut self, path: &str) {
         self.role = match path.strip_prefix("/source/").map(str::parse::<usize>) {
             Some(Ok(size)) => {
                 let mut batch = Vec::with_capacity(BATCH + size + 10);
-                push_message(&mut batch, &vec![b'x'; size]);
+                push_message(&mut batch, &vec![b'x'; size], self.own_mask);
                 let frame = batch.len();
                 for _ in 1..BATCH / frame {
                     batch.extend_from_within(..frame);
@@ -212,6 +233,10 @@ impl Service {
             _ if path == "/sink" => Role::Sink(0),
             _ => Role::Echo,
         };
+    }
+
+    fn accept(&mut self, head: &str) {
+        self.open(head.split(' ').nth(1).unwrap_or_default());
         let mut headers = head.lines().filter_map(|line| line.split_once(':'));
         let key = headers.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
         let mut hash = Sha1::new();
@@ -228,23 +253,27 @@ impl Service {
     }
 }
 
-fn push_message(out: &mut Vec<u8>, text: &[u8]) {
-    push_head(out, 1, text.len());
+fn push_message(out: &mut Vec<u8>, text: &[u8], mask: Option<[u8; 4]>) {
+    push_head(out, 1, text.len(), mask);
+    let from = out.len();
     out.extend_from_slice(text);
+    unmask(&mut out[from..], mask.unwrap_or_default());
 }
 
-/// The head of a whole message, unmasked: a server's. A ping is answered with a pong.
-fn push_head(out: &mut Vec<u8>, opcode: u8, length: usize) {
+/// The head of a whole message: a client's with a mask, a server's without. A ping is answered with a pong.
+fn push_head(out: &mut Vec<u8>, opcode: u8, length: usize, mask: Option<[u8; 4]>) {
+    let masked = if mask.is_some() { 0x80 } else { 0 };
     out.push(0x80 | if opcode == 9 { 10 } else { opcode });
     if length < 126 {
-        out.push(length as u8);
+        out.push(masked | length as u8);
     } else if let Ok(length) = u16::try_from(length) {
-        out.push(126);
+        out.push(masked | 126);
         out.extend_from_slice(&length.to_be_bytes());
     } else {
-        out.push(127);
+        out.push(masked | 127);
         out.extend_from_slice(&(length as u64).to_be_bytes());
     }
+    out.extend(mask.into_iter().flatten());
 }
 
 fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
@@ -275,13 +304,26 @@ mod tests {
 
     fn masked(text: &str) -> Vec<u8> {
         let mut frame = Vec::new();
-        push_head(&mut frame, 1, text.len());
-        frame[1] |= 0x80;
-        frame.extend([1, 2, 3, 4]);
-        let from = frame.len();
-        frame.extend(text.bytes());
-        unmask(&mut frame[from..], [1, 2, 3, 4]);
+        push_message(&mut frame, text.as_bytes(), Some([1, 2, 3, 4]));
         frame
+    }
+
+    #[test]
+    fn a_client_masks_what_it_echoes_and_what_it_sends() {
+        let mut client = Service::client("/echo");
+        for text in ["hello", "0123456789abcdef0123"] {
+            let mut frame = Vec::new();
+            push_message(&mut frame, text.as_bytes(), None);
+            client.receive(&frame[..4]);
+            client.receive(&frame[4..]);
+            let mut expected = Vec::new();
+            push_message(&mut expected, text.as_bytes(), client.own_mask);
+            assert_eq!(client.pending(), expected);
+            client.consume(expected.len());
+        }
+        let mut source = Service::client("/source/32");
+        source.receive(b"\x81\x0210");
+        assert_eq!(source.pending().len(), 10 * (2 + 4 + 32));
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Row {
 }
 
 impl Sessions {
-    /// The p99 of one contender by that of another, with so many sessions, round by round.
+    /// The p99 of one contender divided by that of another, with this many sessions, round by round.
     pub(crate) fn p99_by(&self, sessions: usize, one: &str, other: &str) -> Option<Spread> {
         let row = |name: &str| {
             self.rows.iter().find(|row| row.sessions == sessions && row.who.contender == name)

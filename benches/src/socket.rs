@@ -16,7 +16,7 @@ pub(crate) trait Sending: Send + 'static {
     /// Sends a text with those after it.
     fn feed(&mut self, text: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// Writes what was fed.
+    /// Writes fed messages.
     fn flush(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -68,7 +68,7 @@ impl<S: Sending, R: Receiving> Socket for Halves<S, R> {
 }
 
 impl Work {
-    /// Does it with so many messages. The last one has arrived when it returns. `trip` is told how long
+    /// Does the work with this many messages. The last one has arrived when it returns. `trip` gets the duration of
     /// each round trip took, in nanoseconds.
     pub(crate) async fn run(
         self,

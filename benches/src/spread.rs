@@ -1,4 +1,4 @@
-//! Medians and what is around them.
+//! Medians and their spread.
 
 use serde::Serialize;
 

@@ -12,7 +12,8 @@ use tokio::io::ReadBuf;
 
 use crate::service::Service;
 
-/// The client's end; the service at the other one runs inside the writes.
+/// The end that is measured, a client's unless it [says otherwise](Self::become_client); the service at the other one
+/// runs inside the writes.
 ///
 /// An echo arrives as it does from a network: not before the client has gone to sleep. See
 /// [`drive`](Self::drive).
@@ -31,6 +32,11 @@ impl Wire {
     pub(crate) fn new() -> Self {
         let state = State { service: Service::new(), arrived: false, reader: None };
         Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// From now on the other end is a client that has sent its handshake, for this path, and got its answer.
+    pub(crate) fn become_client(&self, path: &str) {
+        self.lock().service = Service::client(path);
     }
 
     /// Runs a client; whenever it waits, what it waits for arrives.

@@ -18,7 +18,7 @@ pub(crate) enum Cores {
     Any,
     /// Both on one.
     One,
-    /// Each on one of its own.
+    /// Each on its own core.
     Two,
 }
 
@@ -102,7 +102,7 @@ impl Work {
         }
     }
 
-    /// With so many messages the time of one is measured, to find out how many a run takes.
+    /// Number of messages of the calibration run.
     pub(crate) fn trial(self) -> usize {
         match self.shape {
             Shape::Handshake => 50,

@@ -1,4 +1,4 @@
-//! A contender in a process of its own, so that none shares an allocator, a reactor or threads with
+//! A contender in its own process, so that none shares an allocator, a reactor or threads with
 //! another.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::{
     work::Work,
 };
 
-/// In the other process.
+/// The main loop of the child process.
 pub(crate) fn work(contender: &str, port: u16) -> Result<()> {
     let mut contender = libraries::named(contender)?;
     let server = address(port);
@@ -68,7 +68,7 @@ impl Worker {
         Ok(Self { contender: contender.to_owned(), partner })
     }
 
-    /// The number of its process.
+    /// The process id.
     pub(crate) fn process(&self) -> u32 {
         self.partner.process()
     }
@@ -85,7 +85,7 @@ impl Worker {
         self.ask(&format!("measure {} {messages}", index(work)?))
     }
 
-    /// Does so many ping-pongs over so many sessions at once.
+    /// Does this many ping-pongs over this many concurrent sessions.
     pub(crate) fn spread(&mut self, sessions: usize, messages: usize) -> Result<Sample> {
         self.ask(&format!("spread {sessions} {messages}"))
     }

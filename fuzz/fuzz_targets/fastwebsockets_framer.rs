@@ -1,38 +1,20 @@
-//! The framer of the fastwebsockets engine, taken in as source because it is private: the frames of a
-//! wire are those of the rules, however the wire is cut; what it encodes reads back.
+//! fastwebsockets' framing: it reads the frames that the rules say, in both roles, however the bytes are cut; the peer
+//! reads the frames that it encodes.
 #![no_main]
 
-/// The engine's own files. A module in a directory, so that `framer.rs` finds its own modules.
-#[path = "../../engines/fastwebsockets/src"]
-mod engine {
-    #![allow(dead_code, unreachable_pub, clippy::all)]
-    pub(crate) mod framer;
-    pub(crate) mod map;
-}
 mod wire;
 
-/// What the files of the engine name by `drivetrain_reqwest::`, without building reqwest.
-extern crate self as drivetrain_reqwest;
-pub type BoxStream = Box<dyn Stream>;
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-/// What they name by `crate::`.
-pub(crate) use engine::map;
-pub(crate) const NAME: &str = "fastwebsockets";
-
 use std::{
-    io,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{CloseCode, Error, ErrorKind, OpCode, RawFrame, Transport as _};
-use engine::framer::{Framer, Options};
+use drivetrain_engine::{
+    Accepted, CloseCode, Error, ErrorKind, Framing as _, OpCode, RawFrame, Role, Transport,
+};
+use drivetrain_fastwebsockets::FastWebSocketsFraming;
 use libfuzzer_sys::fuzz_target;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wire::{Counting, End, Input, Memory};
 
 #[global_allocator]
@@ -49,7 +31,7 @@ const LARGEST: usize = 64 << 10;
 
 fn run(input: &Input) {
     let limit = input.limit.min(LARGEST);
-    let (mut expected, mut end) = wire::read(&input.wire, false, limit);
+    let (mut expected, mut end) = wire::read(&input.wire, input.server, limit);
     // The library's own rules: no reserved bits, and a text in one frame is UTF-8.
     let mut code = None;
     if let Some(at) = expected.iter().position(|frame| refused(frame).is_some()) {
@@ -85,10 +67,20 @@ fn refused(frame: &RawFrame) -> Option<CloseCode> {
         .then_some(CloseCode::INVALID_PAYLOAD)
 }
 
-fn framer(input: &Input, leftover: usize, chunks: &[u8]) -> Framer {
+fn role(server: bool) -> Role {
+    if server { Role::Server } else { Role::Client }
+}
+
+fn transport(stream: Memory, read_ahead: &[u8], role: Role) -> Box<dyn Transport> {
+    let (stream, read_ahead) = (Box::new(stream), Bytes::copy_from_slice(read_ahead));
+    FastWebSocketsFraming::new()
+        .transport(stream, read_ahead, role, &Accepted::default())
+        .expect("it never fails")
+}
+
+fn framer(input: &Input, leftover: usize, chunks: &[u8]) -> Box<dyn Transport> {
     let (leftover, rest) = input.wire.split_at(leftover);
-    let stream = Box::new(Tokio(Memory::new(rest, chunks)));
-    Framer::new(stream, Bytes::copy_from_slice(leftover), Options::default())
+    transport(Memory::new(rest, chunks), leftover, role(input.server))
 }
 
 fn receive(
@@ -99,12 +91,12 @@ fn receive(
 ) -> (Vec<RawFrame>, Result<(), Error>) {
     let mut framer = framer(input, leftover, chunks);
     let mut frames = vec![];
-    let end = each(&mut framer, input, limit, |frame| frames.push(frame));
+    let end = each(&mut *framer, input, limit, |frame| frames.push(frame));
     (frames, end)
 }
 
 fn each(
-    framer: &mut Framer,
+    framer: &mut dyn Transport,
     input: &Input,
     limit: usize,
     mut take: impl FnMut(RawFrame),
@@ -142,17 +134,17 @@ fn memory_is_bounded(input: &Input, limit: usize) {
     let mut framer = framer(input, input.leftover, &input.chunks);
     let ((), most) = wire::most_allocated(|| {
         // The end is checked elsewhere.
-        let _ = each(&mut framer, input, limit, drop);
+        let _ = each(&mut *framer, input, limit, drop);
     });
     let bound = 2 * input.wire.len() + 2 * limit + (256 << 10);
     assert!(most <= bound, "{most} for {}", input.wire.len());
 }
 
-/// What this end encodes is masked and reads back.
+/// The other end reads the frames that this end encodes.
 fn round_trip(input: &Input, frames: &[RawFrame]) {
     let memory = Memory::new(&[], &input.chunks);
     let written = Arc::clone(&memory.written);
-    let mut sender = Framer::new(Box::new(Tokio(memory)), Bytes::new(), Options::default());
+    let mut sender = transport(memory, &[], role(!input.server));
     let mut cx = Context::from_waker(Waker::noop());
     for frame in frames {
         while sender.poll_ready(&mut cx).is_pending() && !input.buffered {}
@@ -160,41 +152,6 @@ fn round_trip(input: &Input, frames: &[RawFrame]) {
     }
     while sender.poll_close(&mut cx).is_pending() {}
     let written = std::mem::take(&mut *written.lock().unwrap());
-    let (back, end) = wire::read(&written, true, usize::MAX);
+    let (back, end) = wire::read(&written, input.server, usize::MAX);
     assert_eq!((&*back, end), (frames, End::Clean));
-}
-
-struct Tokio(Memory);
-
-impl AsyncRead for Tokio {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let room = buffer.initialize_unfilled();
-        self.0.read(cx, room).map(|count| {
-            buffer.advance(count);
-            Ok(())
-        })
-    }
-}
-
-impl AsyncWrite for Tokio {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.write(cx, buffer).map(Ok)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.shut = true;
-        Poll::Ready(Ok(()))
-    }
 }

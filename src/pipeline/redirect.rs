@@ -1,29 +1,36 @@
-//! Following redirects, with tower-http's service and a policy of our own.
+//! Following redirects: the policy for tower-http's service.
 
 use std::fmt;
 
-use drivetrain_engine::{Body, Error, ErrorKind, Handshake};
+use drivetrain_engine::{Body, Error, ErrorKind, Handshake, is_secret};
 use http::{Extensions, HeaderName, Request, Uri, header, uri::Scheme};
 use tower_http::follow_redirect::{
     FollowRedirectLayer,
     policy::{Action, Attempt, Policy},
 };
 
-use crate::trace;
-
-/// What is not sent to another origin than the one it was meant for, besides what is marked sensitive.
-const FOR_ONE_ORIGIN: [HeaderName; 4] =
-    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST];
+use super::unauthorized::Elsewhere;
+use crate::{target::Fragment, trace};
 
 /// Which redirects are followed, for requests and for handshakes: 301, 302, 303, 307 and 308.
 ///
-/// A POST becomes a GET after 301 and 302, everything but HEAD after 303 (RFC 9110 section 15.4); after 307
-/// and 308 it is sent again as it was, and a body that streams cannot be: then the redirect is the response.
-/// `Authorization`, `Cookie` and `Host` headers of the request, and those whose value is marked
-/// [sensitive](http::HeaderValue::set_sensitive), are not sent to another origin, nor to any after it; all
-/// others are, those of [`DefaultRequest`](crate::DefaultRequest) among them. Cookies of the client's jar
-/// follow their own rules. A redirect to what is neither `http` nor `https` is an error, but for a handshake
-/// to `ws` and `wss`.
+/// A POST becomes a GET after 301 and 302, everything but HEAD after 303 (RFC 9110 section 15.4). After 307 and
+/// 308 the request is sent again unchanged; if its body is a stream, the redirect is the response. A redirect to any
+/// scheme but `http` and `https` is an error, except `ws` and `wss` for a handshake.
+///
+/// Credentials stay with their origin (scheme, host and port). From the first redirect to another origin to the end of
+/// the call,
+///
+/// - `Host` and all [secret](drivetrain_engine::is_secret) headers of the request and of
+///   [`DefaultRequest`](crate::DefaultRequest) are left out: `Authorization`, `Cookie`, `X-Api-Key` and its
+///   relatives, and headers whose value is marked [sensitive](http::HeaderValue::set_sensitive); cookies of the client's
+///   jar follow their own rules;
+/// - [`on_unauthorized`](crate::HttpClientBuilder::on_unauthorized) is not asked, unless
+///   [`ask_unauthorized_across_origins`](Self::ask_unauthorized_across_origins) says so;
+/// - a handshake offers no subprotocol, unless
+///   [`offer_subprotocols_across_origins`](Self::offer_subprotocols_across_origins) says so. The session has none
+///   then, and a server that chooses one all the same is refused with
+///   [`ErrorKind::Protocol`](crate::ErrorKind::Protocol).
 ///
 /// ```
 /// use drivetrain::Redirects;
@@ -35,37 +42,64 @@ const FOR_ONE_ORIGIN: [HeaderName; 4] =
 pub struct Redirects {
     limit: Option<usize>,
     downgrade: bool,
+    asks_unauthorized: bool,
+    offers_subprotocols: bool,
 }
 
 impl Default for Redirects {
     fn default() -> Self {
-        Self { limit: Some(10), downgrade: false }
+        Self {
+            limit: Some(Self::LIMIT),
+            downgrade: false,
+            asks_unauthorized: false,
+            offers_subprotocols: false,
+        }
     }
 }
 
 impl Redirects {
+    const LIMIT: usize = 10;
+
     /// Redirects are followed, up to ten of them, not from `https` to `http`.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// None is followed: a redirect is a response like any other, and refuses a handshake.
+    /// No redirect is followed: it is a response like any other, and refuses a handshake.
     pub fn none() -> Self {
         Self { limit: None, ..Self::default() }
     }
 
-    /// How many are followed for one call; one more is an error. Default: 10.
+    /// The most redirects of one call; one more is an error. Default: 10.
     #[must_use]
     pub fn limit(mut self, redirects: usize) -> Self {
         self.limit = Some(redirects);
         self
     }
 
-    /// Follows from `https` to `http` and from `wss` to `ws` as well, which gives up the encryption that was
-    /// asked for. Default: such a redirect is an error.
+    /// Follows redirects from `https` to `http` and from `wss` to `ws`, which gives up encryption. Default: such a
+    /// redirect is an error.
     #[must_use]
     pub fn allow_https_downgrade(mut self, allow: bool) -> Self {
         self.downgrade = allow;
+        self
+    }
+
+    /// Asks [`on_unauthorized`](crate::HttpClientBuilder::on_unauthorized) also about a 401 that comes after a
+    /// redirect to another origin, and sends the hook's credentials to that origin. Check
+    /// [`Unauthorized::uri`](crate::Unauthorized::uri) in the hook: any server that redirects chooses who receives
+    /// the credentials. Default: such a 401 is the response, and the hook is not asked.
+    #[must_use]
+    pub fn ask_unauthorized_across_origins(mut self, ask: bool) -> Self {
+        self.asks_unauthorized = ask;
+        self
+    }
+
+    /// Offers a handshake's subprotocols also after a redirect to another origin. Default: they are left out of
+    /// such a handshake, because subprotocols often carry tokens.
+    #[must_use]
+    pub fn offer_subprotocols_across_origins(mut self, offer: bool) -> Self {
+        self.offers_subprotocols = offer;
         self
     }
 
@@ -86,10 +120,19 @@ impl Redirects {
 impl fmt::Display for Redirects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.limit {
-            None => f.write_str("none"),
-            Some(limit) if self.downgrade => write!(f, "at most {limit}, to http too"),
-            Some(limit) => write!(f, "at most {limit}"),
+            None => return f.write_str("none"),
+            Some(limit) => write!(f, "at most {limit}")?,
         }
+        for (is_set, what) in [
+            (self.downgrade, "to http too"),
+            (self.asks_unauthorized, "on_unauthorized across origins"),
+            (self.offers_subprotocols, "subprotocols across origins"),
+        ] {
+            if is_set {
+                write!(f, ", {what}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -98,11 +141,11 @@ impl fmt::Display for Redirects {
 pub(super) struct Follow {
     redirects: Redirects,
     left: usize,
-    /// What the first request carried, for those that follow: a handshake is in there.
+    /// The extensions of the first request, for the requests that follow. They hold the handshake.
     carried: Extensions,
     is_first: bool,
     is_handshake: bool,
-    /// Some redirect led to another origin. It stays so: tower-http's own filter forgets it at the next hop.
+    /// Whether some redirect of this call led to another origin. tower-http's own filter looks at the last one only.
     is_elsewhere: bool,
 }
 
@@ -117,7 +160,7 @@ impl Policy<Body, Error> for Follow {
         };
         if !is_followed {
             return Err(protocol(
-                "the server redirected to what is no place for this request".into(),
+                "the server redirected to a scheme that this request cannot follow".into(),
             ));
         }
         if self.left == 0 {
@@ -141,24 +184,36 @@ impl Policy<Body, Error> for Follow {
     fn on_request(&mut self, request: &mut Request<Body>) {
         if std::mem::take(&mut self.is_first) {
             self.is_handshake = Handshake::is_in(request);
+            request.extensions_mut().insert(Fragment::default());
             self.carried = request.extensions().clone();
             return;
         }
         request.extensions_mut().extend(self.carried.clone());
         if self.is_elsewhere {
-            let headers = request.headers_mut();
-            let is_sensitive = |name: &&HeaderName| {
-                headers.get_all(*name).iter().any(http::HeaderValue::is_sensitive)
-            };
-            let sensitive: Vec<_> = headers.keys().filter(is_sensitive).cloned().collect();
-            for name in sensitive.into_iter().chain(FOR_ONE_ORIGIN) {
-                headers.remove(name);
-            }
+            self.strip_credentials(request);
         }
     }
 
     fn clone_body(&self, body: &Body) -> Option<Body> {
         body.try_clone()
+    }
+}
+
+impl Follow {
+    /// Removes headers and subprotocols that are not for this origin.
+    fn strip_credentials(&self, request: &mut Request<Body>) {
+        let asks_hook = self.redirects.asks_unauthorized;
+        request.extensions_mut().insert(Elsewhere { asks_hook });
+        if !self.redirects.offers_subprotocols {
+            Handshake::withhold_subprotocols(request);
+        }
+        let headers = request.headers_mut();
+        let is_secret =
+            |name: &&HeaderName| headers.get_all(*name).iter().any(|value| is_secret(name, value));
+        let secret: Vec<_> = headers.keys().filter(is_secret).cloned().collect();
+        for name in secret.into_iter().chain([header::HOST]) {
+            headers.remove(name);
+        }
     }
 }
 

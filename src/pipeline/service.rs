@@ -1,4 +1,4 @@
-//! The one type of all services in the stack, and the way of any service into it.
+//! The type of all services in the stack, and the conversion of any service into it.
 
 use std::{
     any::Any,
@@ -15,17 +15,16 @@ use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a [`layer`](crate::HttpClientBuilder::layer) is put around: everything between it and the engine,
-/// as a [`tower::Service`].
+/// The services between a [`layer`](crate::HttpClientBuilder::layer) and the engine, as one [`tower::Service`].
 ///
-/// A handshake is a request here: a GET with `Upgrade: websocket`. An accepted one is answered by a
-/// response with status 101, which carries the open connection in its extensions: a layer that makes a new
-/// response instead of handing on that one closes it.
+/// A handshake is a request: a GET with `Upgrade: websocket`. The response to an accepted handshake has status 101 and
+/// carries the open connection in its extensions. A layer that returns another response instead closes the
+/// connection.
 ///
 /// ```
 /// use drivetrain::{Body, Error, HttpService, http};
 ///
-/// // What a layer of one's own is written against:
+/// // The bounds that a layer may rely on:
 /// fn is_a_service<S: tower::Service<
 ///     http::Request<Body>,
 ///     Response = http::Response<Body>,
@@ -67,7 +66,7 @@ impl fmt::Debug for HttpService {
     }
 }
 
-/// A service as one of the stack, whatever the type of its bodies and errors.
+/// Makes any service one of the stack.
 pub(crate) fn erase<S, B>(service: S) -> HttpService
 where
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -84,7 +83,7 @@ where
     ))
 }
 
-/// A body of the stack's type is handed on as it is.
+/// Converts a body; one that has the stack's type already is not wrapped.
 fn body<B>(body: B) -> Body
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,

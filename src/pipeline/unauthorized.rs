@@ -1,4 +1,4 @@
-//! The answer to a 401: new credentials, and the request once more.
+//! Repeating a request with new credentials after a 401.
 
 use std::{
     fmt,
@@ -8,12 +8,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use drivetrain_engine::{Body, Error, Result, redacted};
+use drivetrain_engine::{Body, Error, Result, redacted, redacted_uri};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use tower::{Layer, Service, ServiceExt as _};
 
 use super::HttpService;
-use crate::target;
 
 type Renewal = Pin<Box<dyn Future<Output = Result<Option<HeaderValue>>> + Send>>;
 
@@ -31,19 +30,26 @@ impl Hook {
     }
 }
 
-/// A request or a handshake that a server answered with 401: what
-/// [`on_unauthorized`](crate::HttpClientBuilder::on_unauthorized) is given.
+/// A request or a handshake that a server answered with 401, for
+/// [`on_unauthorized`](crate::HttpClientBuilder::on_unauthorized).
 #[derive(Clone)]
 pub struct Unauthorized {
     uri: Uri,
     headers: HeaderMap,
+    is_cross_origin: bool,
 }
 
 impl Unauthorized {
-    /// Where the request was sent. New credentials are sent there again: check that the host is the one that
-    /// they are for, since a redirect may have led elsewhere.
+    /// The URI that answered with 401. The new credentials are sent there: check that the host may have them.
     pub fn uri(&self) -> &Uri {
         &self.uri
+    }
+
+    /// Whether a redirect has led the call to another origin. Always `false`
+    /// unless [`Redirects::ask_unauthorized_across_origins`](crate::Redirects::ask_unauthorized_across_origins)
+    /// is set.
+    pub fn is_cross_origin(&self) -> bool {
+        self.is_cross_origin
     }
 
     /// The headers of the 401, `WWW-Authenticate` among them.
@@ -55,10 +61,17 @@ impl Unauthorized {
 impl fmt::Debug for Unauthorized {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unauthorized")
-            .field("uri", &target::redacted(&self.uri))
+            .field("uri", &redacted_uri(&self.uri))
+            .field("is_cross_origin", &self.is_cross_origin)
             .field("headers", &redacted(&self.headers))
             .finish()
     }
+}
+
+/// Marks, in the extensions of a request, that a redirect has led it to another origin.
+#[derive(Clone, Copy)]
+pub(super) struct Elsewhere {
+    pub(super) asks_hook: bool,
 }
 
 pub(super) struct UnauthorizedLayer(pub(super) Hook);
@@ -88,6 +101,10 @@ impl Service<Request<Body>> for Reauthorize {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let elsewhere = request.extensions().get::<Elsewhere>().copied();
+        if elsewhere.is_some_and(|elsewhere| !elsewhere.asks_hook) {
+            return self.inner.call(request);
+        }
         let again = again(&request);
         let first = self.inner.call(request);
         let (inner, hook) = (self.inner.clone(), self.hook.clone());
@@ -97,8 +114,11 @@ impl Service<Request<Body>> for Reauthorize {
             else {
                 return Ok(response);
             };
-            let unauthorized =
-                Unauthorized { uri: again.uri().clone(), headers: response.headers().clone() };
+            let unauthorized = Unauthorized {
+                uri: again.uri().clone(),
+                headers: response.headers().clone(),
+                is_cross_origin: elsewhere.is_some(),
+            };
             let Some(mut authorization) = (hook.0)(unauthorized).await? else {
                 return Ok(response);
             };

@@ -1,11 +1,11 @@
-//! Hosts that no proxy is for.
+//! Hosts to connect to directly.
 
 use std::{fmt, net::IpAddr};
 
 use drivetrain_engine::{Error, ErrorKind, Result};
 use ipnet::IpNet;
 
-/// What `NO_PROXY` says.
+/// The hosts of `NO_PROXY`.
 #[derive(Clone, Default)]
 pub(super) struct Exceptions(Vec<Exception>);
 
@@ -19,15 +19,15 @@ struct Exception {
 enum Hosts {
     All,
     Network(IpNet),
-    /// In lower case, and its subdomains.
+    /// A name in lower case, with its subdomains.
     Domain(String),
 }
 
 impl Exceptions {
-    /// Adds the entries of a list with commas; all that are valid, if one is not.
+    /// Adds the entries of a comma-separated list. Valid entries are added even if another one is not valid.
     pub(super) fn add(&mut self, list: &str) -> Result<()> {
         let mut result = Ok(());
-        for entry in list.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()) {
+        for entry in entries(list) {
             match parse(entry) {
                 Some(exception) => self.0.push(exception),
                 None => {
@@ -44,7 +44,7 @@ impl Exceptions {
         result
     }
 
-    /// Whether a URL with this host and port is one of them.
+    /// Whether a URL with this host and port is an exception.
     pub(super) fn contains(&self, host: &str, port: u16) -> bool {
         let host = host.trim_start_matches('[').trim_end_matches([']', '.']).to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
@@ -64,6 +64,10 @@ impl Exceptions {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+pub(super) fn entries(list: &str) -> impl Iterator<Item = &str> {
+    list.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty())
 }
 
 fn parse(entry: &str) -> Option<Exception> {
@@ -96,7 +100,7 @@ fn domain(text: &str) -> Option<Hosts> {
     if text.is_empty() || !text.chars().all(is_name) {
         return None;
     }
-    // As a URL has it: names in other scripts too.
+    // As in a URL: names in other scripts become ASCII (IDNA).
     let name = url::Host::parse(text).ok()?.to_string();
     Some(Hosts::Domain(name.to_ascii_lowercase()))
 }

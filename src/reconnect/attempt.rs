@@ -1,4 +1,4 @@
-//! One try, from the delay before it to the end of the hooks.
+//! One attempt to connect: delay, hooks and handshake.
 
 use std::{
     future::Future,
@@ -17,31 +17,31 @@ type Prepare =
     dyn Fn(Attempt, WebSocketRequest) -> BoxFuture<'static, Result<WebSocketRequest>> + Send + Sync;
 type Opened = dyn for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<()>> + Send + Sync;
 
-/// A try that is about to be made: what [`on_connect`](super::ReconnectRequest::on_connect) is given.
+/// An attempt to connect, as [`on_connect`](super::ReconnectRequest::on_connect) sees it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// Its number: 0 for the first connection of all, and from 1 after a loss.
+    /// The number of the attempt: 0 for the first connection, from 1 after a loss.
     pub number: u32,
-    /// How the connection before it ended, or why the try before it has failed; `None` for the first.
+    /// The end of the previous connection, or the failure of the previous attempt; `None` for the first attempt.
     pub error: Option<Error>,
 }
 
-/// What a try is made of: the same for each.
+/// The parts of each attempt.
 pub(super) struct Recipe {
     pub(super) request: WebSocketRequest,
     pub(super) prepare: Option<Box<Prepare>>,
     pub(super) opened: Option<Box<Opened>>,
     pub(super) timeout: Duration,
-    pub(super) unconfirmed_capacity: usize,
+    pub(super) unacknowledged_capacity: usize,
 }
 
-/// Why a try has failed.
+/// The failed part of an attempt.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The handshake did.
+    /// The handshake failed.
     Handshake(Error),
-    /// One of the hooks did.
+    /// A hook failed.
     Hook(Error),
 }
 
@@ -55,21 +55,21 @@ impl Recipe {
         if let Some(opened) = &self.opened {
             opened(&mut session).await.map_err(Failure::Hook)?;
         }
-        session.keep_journal(self.unconfirmed_capacity);
+        session.keep_send_log(self.unacknowledged_capacity);
         Ok(session)
     }
 }
 
-/// A try in progress.
+/// An attempt in progress.
 pub(super) enum Progress {
-    /// It is waited for.
+    /// The delay before the attempt.
     Waiting(Box<dyn Timer>, Attempt),
-    /// It is made.
+    /// Hooks and handshake.
     Running(BoxFuture<'static, Result<Session, Failure>>, u32),
 }
 
 impl Progress {
-    /// A try that begins at once.
+    /// An attempt without delay.
     pub(super) fn begin(
         recipe: &Arc<Recipe>,
         runtime: &Arc<dyn Runtime>,

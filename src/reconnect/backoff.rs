@@ -1,20 +1,18 @@
-//! How long to wait before the next try, and whether there is one: pure but for the random numbers, which
-//! are an argument. Event streams take their delays from here too.
+//! Delays and the number of attempts: pure, with random numbers as an argument. Event streams use the same delays.
 
 use std::time::Duration;
 
 use drivetrain_engine::{Error, ErrorKind, Result};
 
-/// How long to wait before the next try, and how many there are.
+/// Delay before the next attempt, and the number of attempts.
 ///
-/// The tries are counted from the loss of a connection. Before each one there is a delay which is chosen at
-/// random between nothing and a limit (*full jitter*), so that the clients of a server that restarts do not
-/// come back all at once; the limit begins with [`first_delay`](Self::first_delay) and grows by
-/// [`factor`](Self::factor) up to [`max_delay`](Self::max_delay). A connection that lives for less than
-/// [`reset_after`](Self::reset_after) counts as one more try that failed, so that a server which accepts
-/// and hangs up is given up as well.
+/// Attempts are counted from the loss of a connection. The delay before each is random between zero and a limit (*full
+/// jitter*), so that the clients of a restarting server do not return at once. The limit starts with
+/// [`first_delay`](Self::first_delay) and grows by [`factor`](Self::factor) up to [`max_delay`](Self::max_delay). A
+/// connection that lasts less than [`reset_after`](Self::reset_after) counts as a failed attempt, so that the session
+/// also gives up on a server that accepts and hangs up.
 ///
-/// A `Retry-After` in a refusal (RFC 9110 section 10.2.3) is waited for first, and then the delay.
+/// A `Retry-After` in a refusal (RFC 9110 section 10.2.3) is added to the delay.
 ///
 /// # Example
 /// ```no_run
@@ -37,7 +35,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Ten tries, after up to 1, 2, 4, 8, 16 and then 30 seconds.
+    /// Ten attempts, after up to 1, 2, 4, 8, 16 and then 30 seconds.
     pub fn new() -> Self {
         Self {
             first_delay: Duration::from_secs(1),
@@ -49,44 +47,43 @@ impl Backoff {
         }
     }
 
-    /// The longest delay before the first try. Default: 1 s.
+    /// The longest delay before the first attempt. Default: 1 s.
     #[must_use]
     pub fn first_delay(mut self, delay: Duration) -> Self {
         self.first_delay = delay;
         self
     }
 
-    /// By how much the limit of the delay grows with each try; at least 1. Default: 2.
+    /// Growth of the delay's limit with each attempt; at least 1. Default: 2.
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Self {
         self.factor = factor;
         self
     }
 
-    /// How far the limit of the delay grows; not less than [`first_delay`](Self::first_delay).
-    /// Default: 30 s.
+    /// Maximum of the delay's limit; at least [`first_delay`](Self::first_delay). Default: 30 s.
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
     }
 
-    /// How many tries in a row may fail before it is given up; `None` is no limit. Default: 10.
+    /// Number of failed attempts in a row before the session gives up; `None` is no limit. Default: 10.
     #[must_use]
     pub fn max_tries(mut self, tries: impl Into<Option<u32>>) -> Self {
         self.max_tries = tries.into();
         self
     }
 
-    /// How long a connection has to live for the tries before it to be forgotten. Default: 30 s.
+    /// Duration after which a connection resets the number of attempts. Default: 30 s.
     #[must_use]
     pub fn reset_after(mut self, lived: Duration) -> Self {
         self.reset_after = lived;
         self
     }
 
-    /// The longest `Retry-After` that is waited for. A server that names a longer one is given up: to wait
-    /// for that long is for the application to decide. Default: 10 min.
+    /// The longest accepted `Retry-After`. The session gives up on a longer one; the application decides about such a
+    /// wait. Default: 10 min.
     #[must_use]
     pub fn max_retry_after(mut self, delay: Duration) -> Self {
         self.max_retry_after = delay;
@@ -94,7 +91,7 @@ impl Backoff {
     }
 
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for what can never work.
+    /// [`ErrorKind::InvalidInput`] for an impossible value.
     pub(super) fn check(&self) -> Result<()> {
         let Self { first_delay, factor, max_delay, max_tries, reset_after, max_retry_after: _ } =
             *self;
@@ -121,21 +118,21 @@ impl Default for Backoff {
     }
 }
 
-/// How the tries have gone.
+/// The attempts so far.
 #[derive(Debug)]
 pub(super) struct Tries {
     policy: Backoff,
     in_vain: u32,
 }
 
-/// What is next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// The try of this number, after this delay.
+    /// The attempt of this number, after this delay.
     Try { attempt: u32, delay: Duration },
-    /// So many were enough.
+    /// The maximum number of attempts has failed.
     Enough(u32),
-    /// The server wants to be left alone for longer than is waited.
+    /// The server asks for a longer delay than the maximum.
     TooLong(Duration),
 }
 
@@ -144,20 +141,20 @@ impl Tries {
         Self { policy, in_vain: 0 }
     }
 
-    /// How many tries there are at most.
+    /// The maximum number of attempts.
     pub(super) fn most(&self) -> Option<u32> {
         self.policy.max_tries
     }
 
-    /// A connection has ended that was open for this long.
+    /// Records the lifetime of a connection that has ended.
     pub(super) fn lived(&mut self, time: Duration) {
         if time >= self.policy.reset_after {
             self.in_vain = 0;
         }
     }
 
-    /// What to do after a connection was lost or a try has failed. The random number takes off what it is of
-    /// the largest one: for zero the delay is as it was set.
+    /// The next step after a loss or a failed attempt. The random number shortens the delay in proportion to
+    /// `u32::MAX`; zero keeps the full delay.
     pub(super) fn next(&mut self, retry_after: Option<Duration>, random: u32) -> Next {
         let Backoff { first_delay, factor, max_delay, max_tries, max_retry_after, .. } =
             self.policy;
@@ -177,14 +174,14 @@ impl Tries {
     }
 }
 
-/// The delay after so many tries in vain, without an upper bound.
+/// The delay after this many failed attempts, without an upper bound.
 pub(crate) fn grown(first: Duration, factor: f64, in_vain: u32) -> Duration {
     let exponent = i32::try_from(in_vain).unwrap_or(i32::MAX);
     let seconds = first.as_secs_f64() * factor.powi(exponent);
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
-/// A part of the delay, from nothing for 0 to all of it for the largest number.
+/// A part of the delay, from zero for 0 to the whole delay for `u32::MAX`.
 pub(crate) fn part(delay: Duration, random: u32) -> Duration {
     let share = f64::from(random) / f64::from(u32::MAX);
     Duration::try_from_secs_f64(delay.as_secs_f64() * share).map_or(delay, |part| part.min(delay))

@@ -1,25 +1,24 @@
-//! What a reconnecting session tells.
+//! The events of a reconnecting session.
 
 use std::time::Duration;
 
 use drivetrain_engine::{Error, Frame, Outcome};
 
-use super::Unconfirmed;
+use super::Unacknowledged;
 use crate::SessionStats;
 
-/// What [`receive`](super::ReconnectingSession::receive) gives.
+/// An event from [`receive`](super::ReconnectingSession::receive).
 ///
-/// It is not `non_exhaustive`: a `match` that names the four cannot overlook a loss.
+/// The enum is not `non_exhaustive`: a `match` with all four events cannot overlook a loss.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A message, Text or Binary.
     Message(Frame),
-    /// The connection has ended, and this is what it leaves. After it comes [`Event::Retrying`], or the end
-    /// of the session.
+    /// The connection has ended. The next event is [`Event::Retrying`], or the session ends.
     Disconnected(Box<Disconnected>),
-    /// There will be a try to connect. Comes before each one.
+    /// An attempt to connect follows. This event precedes each attempt.
     Retrying(Box<Retrying>),
-    /// There is a new connection, and messages are accepted again.
+    /// A new connection is open and accepts messages.
     Connected(Connected),
 }
 
@@ -27,33 +26,34 @@ pub enum Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Disconnected {
-    /// How it ended.
+    /// How the connection ended.
     pub outcome: Outcome,
-    /// The messages that it had accepted and that are not known to have arrived. They are not sent again:
+    /// The accepted messages that the peer has not acknowledged. The session does not resend them:
     /// see [the contract](super#the-contract-for-messages-in-flight).
-    pub unconfirmed: Unconfirmed,
-    /// What it has carried.
+    pub unacknowledged: Unacknowledged,
+    /// The counters of the connection.
     pub stats: SessionStats,
 }
 
-/// A try that is to come.
+/// The next attempt to connect.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Retrying {
-    /// Its number, from 1, since the last connection that lived for long enough.
+    /// The number of the attempt, from 1, since the last connection that lasted for
+    /// [`reset_after`](super::Backoff::reset_after).
     pub attempt: u32,
-    /// How many there are at most; `None` is no limit.
+    /// The maximum number of attempts; `None` is no limit.
     pub of: Option<u32>,
-    /// How long it is waited for.
+    /// The delay before the attempt.
     pub delay: Duration,
-    /// Why it is necessary: how the connection ended, or why the try before it has failed.
+    /// The end of the connection, or the failure of the previous attempt.
     pub error: Error,
 }
 
-/// A connection that was made again.
+/// A new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Connected {
-    /// The number of the try that has made it; 0 is the first connection of all.
+    /// The number of the successful attempt; 0 is the first connection.
     pub attempt: u32,
 }

@@ -1,4 +1,4 @@
-//! What whoever receives, the senders and the observers of a reconnecting session share.
+//! State shared by the receiver, senders and observers.
 
 use std::{
     collections::BTreeMap,
@@ -9,37 +9,37 @@ use std::{
 };
 
 use drivetrain_engine::{CloseReason, Error, ErrorKind, Outcome, Result};
+use drivetrain_session::wake_all;
 
 use super::{State, attempt::Progress};
 use crate::Outgoing;
 
-/// The lock is held for looking and changing only: no user's code runs and nothing is dropped or woken
-/// under it.
+/// The lock protects short reads and writes only. No user code, drop or wake-up runs under it.
 pub(super) struct Link(Mutex<Inner>);
 
-/// What is behind the lock.
+/// The state behind the lock.
 pub(super) struct Inner {
     phase: Phase,
     state: State,
-    /// Counts the changes of the state.
+    /// Number of state changes.
     changes: u64,
-    /// The application wants the end.
+    /// The application has closed the session.
     closing: bool,
-    /// Of the latest connection.
+    /// The outcome of the latest connection.
     outcome: Outcome,
-    /// Whoever receives, waiting for the try.
+    /// The receiver, while it waits for an attempt.
     receiver: Option<Waker>,
-    /// Whoever waits for a change.
+    /// Tasks that wait for a change.
     waiting: BTreeMap<u64, Waker>,
     places: u64,
 }
 
 pub(super) enum Phase {
-    /// Messages are accepted.
+    /// The connection accepts messages.
     Open(Outgoing),
-    /// There is no connection. The try, if there is one and it is not being polled just now.
+    /// No connection. Holds the attempt, unless the receiver is polling it.
     Down(Option<Progress>),
-    /// There will be none any more.
+    /// No further connection.
     Ended,
 }
 
@@ -66,28 +66,28 @@ impl Link {
         self.lock().outcome.clone()
     }
 
-    /// Whether the application wants the end.
+    /// Whether the application has closed the session.
     pub(super) fn is_closing(&self) -> bool {
         self.lock().closing
     }
 
-    /// The half that accepts messages, and the change since which it does.
+    /// The sending half of the open connection, and the change that opened it.
     ///
     /// # Errors
-    /// There is none at the moment, or there will be none any more.
+    /// [`ErrorKind::Connect`] without a connection, [`ErrorKind::Closed`] after the end.
     pub(super) fn outgoing(&self) -> Result<(Outgoing, u64)> {
         let inner = self.lock();
         match &inner.phase {
             Phase::Open(outgoing) => Ok((outgoing.clone(), inner.changes)),
             Phase::Down(_) => Err(Error::new(
                 ErrorKind::Connect,
-                "there is no connection at the moment: receive() makes a new one",
+                "there is no connection: receive() makes a new one",
             )),
             Phase::Ended => Err(inner.ended()),
         }
     }
 
-    /// The same, but waits while there is none, or the one of the change that is `lost`.
+    /// Like [`outgoing`](Self::outgoing), but waits for a connection other than the `lost` one.
     pub(super) async fn wait_for_outgoing(&self, lost: Option<u64>) -> Result<(Outgoing, u64)> {
         self.until(|inner| match &inner.phase {
             Phase::Open(outgoing) if Some(inner.changes) != lost => {
@@ -99,7 +99,7 @@ impl Link {
         .await
     }
 
-    /// Waits until a change lets `ready` give something.
+    /// Waits until `ready` returns a value after a change.
     pub(super) fn until<'a, T>(
         &'a self,
         mut ready: impl FnMut(&Inner) -> Option<T> + 'a,
@@ -108,7 +108,7 @@ impl Link {
         poll_fn(move |cx| place.poll(cx, &mut ready))
     }
 
-    /// Gives what `ready` gives, or waits for a change in a place that [`leave`](Self::leave) frees.
+    /// Returns the value of `ready`, or registers the task in a place that [`leave`](Self::leave) frees.
     pub(super) fn poll_until<T>(
         &self,
         cx: &mut Context<'_>,
@@ -130,14 +130,13 @@ impl Link {
         Poll::Pending
     }
 
-    /// Nobody waits in this place any more.
+    /// Frees the place of a task that no longer waits.
     pub(super) fn leave(&self, place: Option<u64>) {
         let waker = place.and_then(|number| self.lock().waiting.remove(&number));
         drop(waker);
     }
 
-    /// Goes on to this phase, unless the session has ended meanwhile: then what is given is dropped.
-    /// Returns whether it did.
+    /// Enters this phase. If the session has ended meanwhile, drops the arguments and returns false.
     pub(super) fn advance(&self, phase: Phase, state: State, outcome: Option<Outcome>) -> bool {
         let mut inner = self.lock();
         if let Some(outcome) = outcome {
@@ -151,12 +150,13 @@ impl Link {
         let before = mem::replace(&mut inner.phase, phase);
         let wakers = inner.change(state);
         drop(inner);
-        drop(before);
-        wakers.into_iter().for_each(Waker::wake);
+        // The old half is dropped even if a waker panics.
+        let _before = before;
+        wake_all(wakers);
         true
     }
 
-    /// The try, to be polled; `None` if there is none or the session has ended.
+    /// Takes the attempt to poll it; `None` without an attempt or after the end.
     pub(super) fn take_attempt(&self) -> Option<Progress> {
         match &mut self.lock().phase {
             Phase::Down(attempt) => attempt.take(),
@@ -164,7 +164,7 @@ impl Link {
         }
     }
 
-    /// Puts the try back, which waits. Returns whether it is still wanted; if not it is dropped.
+    /// Puts a pending attempt back. If the session has ended, drops the attempt and returns false.
     pub(super) fn put_attempt(&self, attempt: Progress, cx: &Context<'_>) -> bool {
         let waker = cx.waker().clone();
         let mut inner = self.lock();
@@ -185,7 +185,7 @@ impl Link {
         matches!(self.lock().phase, Phase::Ended)
     }
 
-    /// The application wants the end: at once if there is no connection, or else when it has closed.
+    /// Closes the session: at once without a connection, otherwise when the connection has closed.
     ///
     /// # Errors
     /// As for [`Outgoing::close`].
@@ -198,7 +198,7 @@ impl Link {
                 Phase::Down(_) | Phase::Ended => None,
             }
         };
-        // It may have opened in between: then this is its end too, and nobody else closes it.
+        // A connection that opened in between must be closed here; no other code closes it.
         let open = open.or_else(|| self.end());
         if let Some(outgoing) = &open {
             outgoing.start_close(reason)?;
@@ -206,7 +206,7 @@ impl Link {
         Ok(open)
     }
 
-    /// Ends the session: a try is given up. Returns the half that has accepted messages until now.
+    /// Ends the session and drops an attempt. Returns the sending half of an open connection.
     pub(super) fn end(&self) -> Option<Outgoing> {
         let mut inner = self.lock();
         let before = mem::replace(&mut inner.phase, Phase::Ended);
@@ -216,14 +216,14 @@ impl Link {
         let mut wakers = inner.change(State::Ended);
         wakers.extend(inner.receiver.take());
         drop(inner);
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
         match before {
             Phase::Open(outgoing) => Some(outgoing),
             Phase::Down(_) | Phase::Ended => None,
         }
     }
 
-    /// Nothing in here can be left half changed by a panic.
+    /// A panic cannot leave the state half changed, so a poisoned lock is usable.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -250,14 +250,14 @@ impl Inner {
     }
 }
 
-/// Whoever waits.
+/// A waiting task.
 struct Place<'a> {
     link: &'a Link,
     number: Option<u64>,
 }
 
 impl Place<'_> {
-    /// A method, so that a closure captures the whole place and not a copy of its number.
+    /// A method, so that a closure captures the place and not a copy of its number.
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -279,9 +279,47 @@ mod tests {
 
     use super::*;
 
-    /// Whoever waits again and again while nothing changes takes one place at a time.
     #[test]
-    fn who_no_longer_waits_is_forgotten() {
+    fn a_panicking_waker_does_not_stop_other_wake_ups() {
+        use std::{
+            panic::{AssertUnwindSafe, catch_unwind},
+            sync::Arc,
+            sync::atomic::{AtomicUsize, Ordering},
+            task::Wake,
+        };
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("as it shall");
+            }
+        }
+        #[derive(Default)]
+        struct Counts(AtomicUsize);
+        impl Wake for Counts {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let counts = Arc::new(Counts::default());
+        let wakers = [Waker::from(Arc::new(Panics)), Waker::from(Arc::clone(&counts))];
+        for end in [false, true] {
+            let link = Link::new();
+            let mut waiting = wakers.each_ref().map(|_| Box::pin(link.until(|_| None::<()>)));
+            for (future, waker) in waiting.iter_mut().zip(&wakers) {
+                assert!(future.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+            }
+            let change = || match end {
+                true => drop(link.end()),
+                false => drop(link.advance(Phase::Down(None), State::Disconnected, None)),
+            };
+            assert!(catch_unwind(AssertUnwindSafe(change)).is_err());
+        }
+        assert_eq!(counts.0.load(Ordering::Relaxed), 2);
+    }
+
+    /// A task that waits repeatedly takes one place at a time.
+    #[test]
+    fn dropped_waiters_are_forgotten() {
         let link = Link::new();
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..10 {

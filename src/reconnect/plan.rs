@@ -1,4 +1,4 @@
-//! What is worth another try, and what an end is called.
+//! Which failures deserve another attempt, and the errors of an end.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use super::{
     backoff::Tries,
 };
 
-/// Whether an end or a failure is worth another try.
+/// Whether an end or a failure deserves another attempt.
 pub(super) type Decides = dyn Fn(&Error) -> bool + Send + Sync;
 
-/// What does not change from one connection to the next, and what is counted over all of them.
+/// Configuration and counters that all connections share.
 pub(super) struct Plan {
     pub(super) recipe: Arc<Recipe>,
     pub(super) runtime: Arc<dyn Runtime>,
@@ -23,12 +23,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn is_worth_a_try(&self, error: &Error) -> bool {
+    pub(super) fn should_retry(&self, error: &Error) -> bool {
         self.reconnect_if.as_ref().map_or_else(|| error.is_transient(), |decides| decides(error))
     }
 
-    /// A hook's failure is one of this try; what a server has said in it, of every try.
-    pub(super) fn may_be_repaired(&self, failure: &Failure) -> bool {
+    /// A hook's own failure deserves another attempt. A refusal or an end inside a hook follows the usual rules.
+    pub(super) fn should_retry_attempt(&self, failure: &Failure) -> bool {
         match failure {
             Failure::Hook(error)
                 if self.reconnect_if.is_none()
@@ -37,19 +37,19 @@ impl Plan {
             {
                 true
             }
-            failure => self.is_worth_a_try(failure.error()),
+            failure => self.should_retry(failure.error()),
         }
     }
 }
 
-/// Why a connection that was opened is there no longer.
-pub(super) fn why(outcome: &Outcome) -> Error {
-    let closed = || Error::new(ErrorKind::Closed, format!("the session is closed: {outcome}"));
-    outcome.error.clone().unwrap_or_else(closed).with_outcome(outcome.clone())
+/// The error for a connection that ended with a Close.
+pub(super) fn closed(outcome: &Outcome) -> Error {
+    Error::new(ErrorKind::Closed, format!("the session is closed: {outcome}"))
+        .with_outcome(outcome.clone())
 }
 
 pub(super) fn gave_up(message: String, last: Error) -> Error {
-    let mut error = Error::new(last.kind(), message);
+    let mut error = Error::new(last.kind(), message).with_transient(last.is_transient());
     if let Some(response) = last.response() {
         error = error.with_response(response.clone());
     }

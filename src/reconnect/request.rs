@@ -1,4 +1,4 @@
-//! What a reconnecting session is to be like.
+//! The configuration of a reconnecting session.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{Session, WebSocketRequest};
 
-/// A [`ReconnectingSession`] to open.
+/// A [`ReconnectingSession`] that is not yet open.
 ///
 /// Made by [`WebSocketRequest::reconnect`]. Nothing happens until [`connect`](Self::connect) is awaited.
 ///
@@ -52,14 +52,14 @@ impl ReconnectRequest {
             prepare: None,
             opened: None,
             timeout: Duration::from_secs(60),
-            unconfirmed_capacity: 256 << 10,
+            unacknowledged_capacity: 256 << 10,
         };
         Self { recipe, backoff, reconnect_if: None, retry_first: false, waits: false }
     }
 
-    /// Called before each handshake, the first among them, with the request as it was given: the place for
-    /// a fresh token, a header or a query. What it returns is connected: the same request with more, or
-    /// another one. If it fails, the try has failed: see [`ReconnectingSession`].
+    /// Calls the hook before each handshake, including the first, with the original request. Use it to add a fresh
+    /// token, a header or a query. The session connects with the returned request. An error fails the attempt: see
+    /// [`ReconnectingSession`].
     pub fn on_connect<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(Attempt, WebSocketRequest) -> Fut + Send + Sync + 'static,
@@ -70,11 +70,11 @@ impl ReconnectRequest {
         self
     }
 
-    /// Called on each connection, the first among them, before any other message passes: the place to
-    /// authenticate and to subscribe. If it fails, the connection is dropped and the try has failed: see
-    /// [`ReconnectingSession`]. What it does not receive is received after it.
+    /// Calls the hook on each connection, including the first, before any other message. Use it to authenticate and to
+    /// subscribe. An error drops the connection and fails the attempt: see [`ReconnectingSession`]. Messages that the
+    /// hook does not receive stay in the session.
     ///
-    /// What it sends it sends on each connection, and so it is not reported if it is lost.
+    /// The report of lost messages leaves out the hook's messages, because the hook sends them on each connection.
     pub fn on_open<F>(mut self, hook: F) -> Self
     where
         F: for<'a> Fn(&'a mut Session) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>
@@ -86,9 +86,9 @@ impl ReconnectRequest {
         self
     }
 
-    /// Decides whether the end of a connection, or the failure of a try, is worth another try. The peer's
-    /// Close is [`Error::close_reason`], a refusal [`Error::response`]. Not asked after this end has closed.
-    /// Default: [`Error::is_transient`], and for what a hook fails with see [`ReconnectingSession`].
+    /// Decides whether the end of a connection, or a failed attempt, deserves another attempt. The peer's Close is
+    /// [`Error::close_reason`], a refusal is [`Error::response`]. Not called after this end has closed. Default:
+    /// [`Error::is_transient`]; for errors of a hook see [`ReconnectingSession`].
     pub fn reconnect_if(
         mut self,
         decides: impl Fn(&Error) -> bool + Send + Sync + 'static,
@@ -97,41 +97,39 @@ impl ReconnectRequest {
         self
     }
 
-    /// Whether the first connection of all is tried again too. Default: no, its failure is that of
-    /// [`connect`](Self::connect), so that a wrong URL is seen at once.
+    /// Whether to retry the first connection too. Default: no, because its failure is usually a wrong URL;
+    /// [`connect`](Self::connect) returns the error.
     pub fn retry_first(mut self, retry: bool) -> Self {
         self.retry_first = retry;
         self
     }
 
-    /// Whether `send` and `feed` wait while there is no connection, instead of failing. For tasks that do
-    /// nothing but send: one that also receives would wait for itself. Default: no.
+    /// Whether `send` and `feed` wait for a connection instead of failing. Use it for tasks that only send: a task that
+    /// also receives would wait for itself. Default: no.
     pub fn wait_while_disconnected(mut self, wait: bool) -> Self {
         self.waits = wait;
         self
     }
 
-    /// How long one try may take, its hooks included. Default: 60 s.
+    /// Time limit of one attempt, including hooks. Default: 60 s.
     pub fn try_timeout(mut self, timeout: Duration) -> Self {
         self.recipe.timeout = timeout;
         self
     }
 
-    /// How many bytes of messages that may have arrived are kept, to be reported as frames if they are not
-    /// confirmed; of older ones only the number is reported. Zero keeps none. A message costs some bytes more
-    /// than its payload. What was not sent is always kept, which
-    /// [`outgoing_capacity`](WebSocketRequest::outgoing_capacity) limits. Default: 256 KiB.
-    pub fn unconfirmed_capacity(mut self, bytes: usize) -> Self {
-        self.recipe.unconfirmed_capacity = bytes;
+    /// Capacity of the send log, in bytes. The session reports logged messages as frames, and older ones as a number.
+    /// Zero keeps none. A message costs some bytes more than its payload. Unsent messages are always kept;
+    /// [`outgoing_capacity`](WebSocketRequest::outgoing_capacity) limits them. Default: 256 KiB.
+    pub fn unacknowledged_capacity(mut self, bytes: usize) -> Self {
+        self.recipe.unacknowledged_capacity = bytes;
         self
     }
 
     /// Opens the session.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a [`Backoff`] or a timeout that cannot work, before any I/O. Those of
-    /// [`WebSocketRequest::connect`], and of the hooks; if [`retry_first`](Self::retry_first) is set, when the
-    /// last try has failed.
+    /// [`ErrorKind::InvalidInput`] for an impossible [`Backoff`] or timeout, before any I/O. Errors of
+    /// [`WebSocketRequest::connect`] and of the hooks; with [`retry_first`](Self::retry_first), after the last attempt.
     ///
     /// # Cancel safety
     /// Dropped while pending, the attempt ends and everything is freed.
@@ -150,7 +148,7 @@ impl ReconnectRequest {
         loop {
             match session.receive().await? {
                 Some(Event::Connected(_)) => return Ok(session),
-                // It is known by the state, and by `tracing`.
+                // State and `tracing` report this event.
                 Some(_) => {}
                 None => {
                     let message = "the session was closed before it was open";

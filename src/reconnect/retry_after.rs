@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use http::{HeaderMap, header};
 
-/// How long the server wants to be left alone.
+/// The delay that the server asks for, in seconds or as a date.
 ///
-/// It says seconds or a date. A date is taken against the response's own `Date`: the clocks of the two ends
-/// need not agree, and not every platform has one.
+/// A date is compared with the response's own `Date`: the clocks of both ends may differ, and not every platform has
+/// a clock.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let value = text(header::RETRY_AFTER)?;
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number has are a very long time.
+        // Too many digits mean a very long time.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let until = httpdate::parse_http_date(value).ok()?;
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_and_dates_are_read_and_nonsense_is_nothing() {
+    fn seconds_and_dates_are_read_and_invalid_values_ignored() {
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
         for (value, date, expected) in [

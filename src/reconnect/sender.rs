@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::{State, States, link::Link};
 use crate::Outgoing;
 
-/// The sending half of a [`ReconnectingSession`](super::ReconnectingSession): a cheap clone for each task
-/// that sends. It does not keep the session alive: whoever receives owns it.
+/// The sending half of a [`ReconnectingSession`](super::ReconnectingSession). Each sending task has a cheap clone. A
+/// sender does not keep the session alive; the receiver owns the session.
 ///
 /// # Example
 /// ```no_run
@@ -19,7 +19,7 @@ use crate::Outgoing;
 ///     if !error.is_transient() {
 ///         return Err(error);
 ///     }
-///     sender.connected().await?; // some other task receives
+///     sender.connected().await?; // another task receives
 /// }
 /// # Ok(()) }
 /// ```
@@ -44,17 +44,17 @@ impl Sender {
         &self.link
     }
 
-    /// Sends one message on the connection of the moment: see [`Outgoing::send`](crate::Outgoing::send), and
-    /// [the contract](super#the-contract-for-messages-in-flight) for what becomes of it. A Close ends the
-    /// session for good, as [`close`](Self::close) does.
+    /// Sends one message on the current connection: see [`Outgoing::send`](crate::Outgoing::send) and
+    /// [the contract](super#the-contract-for-messages-in-flight). A Close ends the session, as
+    /// [`close`](Self::close) does.
     ///
     /// # Errors
     /// [`ErrorKind::Connect`](crate::ErrorKind::Connect) while there is no connection, unless
     /// [`wait_while_disconnected`](super::ReconnectRequest::wait_while_disconnected) is set; the error that
     /// ended the connection; [`ErrorKind::Closed`](crate::ErrorKind::Closed) after the end of the session;
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) and
-    /// [`ErrorKind::TooBig`](crate::ErrorKind::TooBig) for a frame that must not be sent. Whichever it is,
-    /// nothing of the message was sent.
+    /// [`ErrorKind::TooBig`](crate::ErrorKind::TooBig) for a frame that must not be sent. After any error no
+    /// part of the message was sent.
     ///
     /// # Cancel safety
     /// Dropped while pending, nothing was sent. The poll that accepts the message completes.
@@ -62,7 +62,7 @@ impl Sender {
         self.put(frame.into(), How::Send)
     }
 
-    /// Sends one message with those after it: see [`Outgoing::feed`](crate::Outgoing::feed).
+    /// Sends one message together with later ones: see [`Outgoing::feed`](crate::Outgoing::feed).
     ///
     /// # Errors
     /// As for [`send`](Self::send).
@@ -87,19 +87,18 @@ impl Sender {
         self.send(outgoing.serialize(value)?).await
     }
 
-    /// Waits until everything that this connection has accepted is written to its socket. Written is not
-    /// arrived.
+    /// Waits until the socket has taken every accepted message. The peer may not have received them yet.
     ///
     /// # Errors
-    /// The error that kept it from being written, or that of [`send`](Self::send) if there is no connection.
+    /// The write error, or that of [`send`](Self::send) without a connection.
     ///
     /// # Cancel safety
-    /// Safe; writing goes on without it.
+    /// Safe; writing continues without the future.
     pub async fn flush(&self) -> Result<()> {
         self.link.outgoing()?.0.flush().await
     }
 
-    /// Waits until there is a connection that accepts messages. Some other task has to receive meanwhile.
+    /// Waits for a connection that accepts messages. Another task must receive meanwhile.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) once the session has ended for good.
@@ -110,7 +109,7 @@ impl Sender {
         let mut lost = None;
         loop {
             let (outgoing, change) = self.link.wait_for_outgoing(lost).await?;
-            // Whoever receives may not have seen its end yet.
+            // The receiver may not have seen its end yet.
             if outgoing.is_open() {
                 return Ok(());
             }
@@ -118,17 +117,17 @@ impl Sender {
         }
     }
 
-    /// Ends the session for good: closes the connection as [`Outgoing::close`](crate::Outgoing::close) does,
-    /// or gives up the try of the moment. Returns how the latest connection ended.
+    /// Ends the session: closes the connection as [`Outgoing::close`](crate::Outgoing::close) does, or cancels the
+    /// current attempt. Returns the outcome of the latest connection.
     ///
-    /// Whoever receives then gets what has come, the last [`Event::Disconnected`](super::Event::Disconnected)
-    /// with what is not known to have arrived, and the end.
+    /// The receiver then gets the remaining messages, the last [`Event::Disconnected`](super::Event::Disconnected)
+    /// with the unacknowledged messages, and the end.
     ///
     /// # Errors
     /// As for [`Outgoing::close`](crate::Outgoing::close).
     ///
     /// # Cancel safety
-    /// Once polled, closing goes on without the future.
+    /// Once polled, closing continues without the future.
     pub async fn close(&self, reason: CloseReason) -> Result<Outcome> {
         match self.link.close(reason)? {
             Some(outgoing) => outgoing.closed().await,
@@ -136,12 +135,12 @@ impl Sender {
         }
     }
 
-    /// The state of the moment.
+    /// The current state.
     pub fn state(&self) -> State {
         self.link.state()
     }
 
-    /// The states from now on, one after the other.
+    /// A stream of the states from now on.
     pub fn states(&self) -> States {
         States::new(Arc::clone(&self.link))
     }
@@ -159,7 +158,7 @@ impl Sender {
                 How::Feed => outgoing.feed(frame.clone()).await,
             };
             match result {
-                // The connection has ended, which whoever receives may not have seen yet.
+                // The connection has ended, and the receiver may not have seen it yet.
                 Err(error)
                     if self.waits && error.outcome().is_some() && !self.link.is_closing() =>
                 {

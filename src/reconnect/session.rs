@@ -1,4 +1,4 @@
-//! The reconnecting session itself: what happens from one connection to the next.
+//! The reconnecting session: its state machine from one connection to the next.
 
 use std::{
     fmt,
@@ -18,37 +18,36 @@ use super::{
     attempt::{Failure, Progress},
     backoff::Next,
     link::{Link, Phase},
-    plan::{Plan, gave_up, why},
+    plan::{Plan, closed, gave_up},
     retry_after::retry_after,
     trace,
 };
 use crate::Session;
 
-/// A WebSocket session that connects again when its connection is lost.
+/// A WebSocket session that reconnects after a lost connection.
 ///
-/// Made by [`ReconnectRequest::connect`](super::ReconnectRequest::connect). What happens to messages in
-/// flight is [the contract](super#the-contract-for-messages-in-flight) of the module.
+/// Made by [`ReconnectRequest::connect`](super::ReconnectRequest::connect). The module has
+/// [the contract](super#the-contract-for-messages-in-flight) for messages in flight.
 ///
-/// | the connection | what comes of it |
+/// | the connection | result |
 /// |---|---|
-/// | is lost, or times out; is closed by the peer with 1001, 1011, 1012, 1013 or 1014 | tries to connect again |
-/// | is closed by the peer with another code, 1000 and 4000 to 4999 among them | the end |
+/// | is lost, or times out; is closed by the peer with 1001, 1011, 1012, 1013 or 1014 | an attempt to reconnect |
+/// | is closed by the peer with another code, including 1000 and 4000 to 4999 | the end |
 /// | breaks a rule or a limit | the end |
 /// | is closed by this end | the end |
 ///
-/// | a try | what comes of it |
+/// | an attempt | result |
 /// |---|---|
-/// | does not get through or is not answered in time | the next try |
-/// | is refused with 408, 425, 429 or 5xx (but 501 and 505) | the next try, after `Retry-After` if it says so |
+/// | finds no connection or no answer in time | the next attempt |
+/// | is refused with 408, 425, 429 or 5xx (except 501 and 505) | the next attempt, after `Retry-After` if present |
 /// | is refused otherwise; TLS fails | the end |
-/// | fails in a hook | the next try, unless the error of the hook carries a refusal or an end of those above |
+/// | fails in a hook | the next attempt, unless the hook's error has a refusal or an end from above |
 ///
-/// [`reconnect_if`](super::ReconnectRequest::reconnect_if) decides otherwise. Both lists are
-/// [`Error::is_transient`].
+/// [`Error::is_transient`] has both lists. [`reconnect_if`](super::ReconnectRequest::reconnect_if) replaces them.
 ///
-/// Sending takes `&self`, and [`sender`](Self::sender) gives a half to other tasks; receiving takes
-/// `&mut self`, and does the work. Dropping it ends the session at once, as dropping a
-/// [`Session`](crate::Session) does, also in the middle of a try; nothing survives it.
+/// Sending takes `&self`, and [`sender`](Self::sender) returns a half for other tasks. Receiving takes `&mut self` and
+/// drives the session. Dropping the session ends it at once, as for a [`Session`](crate::Session), also during an
+/// attempt.
 ///
 /// # Example
 /// ```no_run
@@ -64,12 +63,12 @@ use crate::Session;
 ///     match event {
 ///         Event::Message(frame) => println!("{:?}", frame.read_text()),
 ///         Event::Retrying(retry) => println!("{}: trying again in {:?}", retry.error, retry.delay),
-///         // A line may come twice here, but none is missing.
+///         // A line may arrive twice, but no line is lost.
 ///         Event::Disconnected(lost) => {
-///             again = lost.unconfirmed.into_frames().chain(again).collect();
+///             again = lost.unacknowledged.into_frames().chain(again).collect();
 ///         }
 ///         Event::Connected(_) => {
-///             // It may be lost again meanwhile: what it does not accept stays here.
+///             // The connection may be lost again: unaccepted frames stay in the queue.
 ///             while let Some(frame) = again.front() {
 ///                 if session.send(frame.clone()).await.is_err() {
 ///                     break;
@@ -92,9 +91,9 @@ enum Stage {
         session: Box<Session>,
         since: Instant,
     },
-    /// The loss was told; what is next was not.
+    /// The loss was reported, the next step was not.
     Lost(Error),
-    /// The link has the try.
+    /// The link holds the attempt.
     Trying {
         first: bool,
     },
@@ -105,7 +104,7 @@ enum Stage {
 }
 
 impl ReconnectingSession {
-    /// Begins with the first try; it is made as soon as the session is received from.
+    /// Starts with the first attempt. `receive` drives it.
     pub(super) fn new(plan: Plan, waits: bool) -> Self {
         let link = Arc::new(Link::new());
         let attempt = Attempt { number: 0, error: None };
@@ -115,19 +114,19 @@ impl ReconnectingSession {
         Self { sender: Sender::new(link, waits), stage: Stage::Trying { first: true }, plan }
     }
 
-    /// What happens next; `None` after the end, if it was a clean one, and again on later calls.
+    /// The next event; `None` after a clean end, also on later calls.
     ///
     /// # Errors
-    /// The error of an end that was not clean, or of the last try, and again on later calls. Given up, it is
-    /// of the kind of the last failure, which is its source.
+    /// The error of an unclean end or of the last attempt, also on later calls. After the last attempt the error has the
+    /// kind of the last failure, and the last failure as its source.
     ///
     /// # Cancel safety
-    /// Safe: a dropped future loses nothing, and a try goes on with the next one.
+    /// Safe: a dropped future loses nothing, and the next call continues the attempt.
     pub fn receive(&mut self) -> impl Future<Output = Result<Option<Event>>> + Send + '_ {
         poll_fn(|cx| self.poll_event(cx))
     }
 
-    /// Sends one message on the connection of the moment. See [`Sender::send`].
+    /// Sends one message on the current connection. See [`Sender::send`].
     ///
     /// # Errors
     /// As for [`Sender::send`].
@@ -166,7 +165,7 @@ impl ReconnectingSession {
     /// As for [`Sender::flush`].
     ///
     /// # Cancel safety
-    /// Safe; writing goes on without it.
+    /// Safe; writing continues without the future.
     pub async fn flush(&self) -> Result<()> {
         self.sender.flush().await
     }
@@ -177,7 +176,7 @@ impl ReconnectingSession {
     /// As for [`Sender::close`].
     ///
     /// # Cancel safety
-    /// Once polled, closing goes on without the future.
+    /// Once polled, closing continues without the future.
     pub async fn close(&self, reason: CloseReason) -> Result<Outcome> {
         self.sender.close(reason).await
     }
@@ -207,7 +206,7 @@ impl ReconnectingSession {
         }
     }
 
-    /// How the latest connection ended; as it stands if it has not yet.
+    /// The outcome of the latest connection; preliminary while the connection is open.
     pub fn outcome(&self) -> Outcome {
         self.connection().map_or_else(|| self.sender.link().outcome(), Session::outcome)
     }
@@ -238,36 +237,36 @@ impl ReconnectingSession {
         }
     }
 
-    /// The connection has ended, with an error or not: what it leaves.
+    /// Reports the end of the connection, with or without an error.
     fn disconnected(&mut self, error: Option<Error>) -> Option<Event> {
         let stage = mem::replace(&mut self.stage, Stage::Ended { error: None, told: false });
         let Stage::Open { session, since } = stage else { return None };
         let mut outcome = session.outcome();
         if outcome.error.is_none() {
-            outcome.error = error; // a panic has left the session without an outcome
+            outcome.error.clone_from(&error); // after a panic the session has no outcome
         }
         let lost = Disconnected {
             outcome,
-            unconfirmed: session.take_unconfirmed(),
+            unacknowledged: session.take_unacknowledged(),
             stats: session.stats(),
         };
         self.plan.tries.lived(self.plan.runtime.now().saturating_since(since));
-        trace::disconnected(&self.plan.engine, &lost.outcome, lost.unconfirmed.len());
+        trace::disconnected(&self.plan.engine, &lost.outcome, lost.unacknowledged.len());
         let (outcome, link) = (lost.outcome.clone(), self.sender.link());
-        let error = why(&outcome);
+        let error = error.map(|error| error.with_outcome(outcome.clone()));
+        let why = error.clone().unwrap_or_else(|| closed(&outcome));
         let is_wanted = !link.is_closing() && !session.closed_here();
-        if is_wanted && self.plan.is_worth_a_try(&error) {
+        if is_wanted && self.plan.should_retry(&why) {
             link.advance(Phase::Down(None), State::Disconnected, Some(outcome));
-            self.stage = Stage::Lost(error);
+            self.stage = Stage::Lost(why);
         } else {
-            let error = outcome.error.clone().map(|error| error.with_outcome(outcome.clone()));
             link.advance(Phase::Down(None), State::Disconnected, Some(outcome));
             self.end(error);
         }
         Some(Event::Disconnected(Box::new(lost)))
     }
 
-    /// Plans the next try, or gives up.
+    /// Plans the next attempt, or gives up.
     fn retry(&mut self, error: Error, is_first: bool) -> Option<Event> {
         if self.sender.link().is_ended() {
             self.end(None);
@@ -296,16 +295,16 @@ impl ReconnectingSession {
         let timer = self.plan.runtime.timer(self.plan.runtime.now() + delay);
         let next = Progress::Waiting(timer, Attempt { number: attempt, error: Some(error) });
         let state = State::Waiting { attempt, of, delay };
-        // If the session has ended meanwhile, the next step sees it.
+        // If the session has ended meanwhile, the next step notices.
         self.sender.link().advance(Phase::Down(Some(next)), state, None);
         self.stage = Stage::Trying { first: is_first };
         Some(Event::Retrying(Box::new(retrying)))
     }
 
-    /// Goes on with the try.
+    /// Continues the attempt.
     fn poll_try(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let link = Arc::clone(self.sender.link());
-        // It is taken out while it is polled: the hooks are the application's code.
+        // Hooks are user code, so the attempt is polled outside the lock.
         let Some(mut progress) = link.take_attempt() else {
             let lost = || Error::new(ErrorKind::Other, "a panic in a hook has ended the session");
             self.end((!link.is_ended()).then(lost));
@@ -340,7 +339,7 @@ impl ReconnectingSession {
     fn begin(&self, attempt: Attempt) -> Progress {
         let number = attempt.number;
         trace::connecting(&self.plan.engine, number);
-        // If the session has ended meanwhile, the try is dropped when it is put back.
+        // If the session has ended meanwhile, `put_attempt` drops the attempt.
         self.sender.link().advance(Phase::Down(None), State::Connecting { attempt: number }, None);
         Progress::begin(&self.plan.recipe, &self.plan.runtime, attempt)
     }
@@ -358,9 +357,9 @@ impl ReconnectingSession {
     }
 
     fn failed(&mut self, failure: Failure) -> Option<Event> {
-        let is_worth_a_try = self.plan.may_be_repaired(&failure);
+        let should_retry = self.plan.should_retry_attempt(&failure);
         let error = failure.error().clone();
-        if is_worth_a_try {
+        if should_retry {
             let is_first = matches!(self.stage, Stage::Trying { first: true });
             return self.retry(error, is_first);
         }
@@ -369,7 +368,7 @@ impl ReconnectingSession {
     }
 
     fn end(&mut self, error: Option<Error>) {
-        // A session that was closed between two connections has ended already, untold.
+        // A session that was closed between two connections has ended already without a report.
         trace::ended(&self.plan.engine, error.as_ref());
         drop(self.sender.link().end());
         self.stage = Stage::Ended { error, told: false };
@@ -379,7 +378,7 @@ impl ReconnectingSession {
 impl Stream for ReconnectingSession {
     type Item = Result<Event>;
 
-    /// As [`receive`](ReconnectingSession::receive), but an error comes once and is the end.
+    /// Like [`receive`](ReconnectingSession::receive), but an error occurs once and ends the stream.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Stage::Ended { told: true, .. } = self.stage {
             return Poll::Ready(None);
@@ -390,7 +389,7 @@ impl Stream for ReconnectingSession {
 
 impl Drop for ReconnectingSession {
     fn drop(&mut self) {
-        // A sender that waits in `send` holds a half: without this the connection would live on in it.
+        // A sender that waits in `send` holds a half, which would keep the connection open.
         if let Some(outgoing) = self.sender.link().end() {
             outgoing.abandon();
         }

@@ -1,4 +1,4 @@
-//! The state of a reconnecting session, for those who only watch.
+//! The state of a reconnecting session, for observers.
 
 use std::{
     fmt,
@@ -13,41 +13,39 @@ use futures_core::Stream;
 
 use super::link::Link;
 
-/// Where a reconnecting session is, as whoever receives has seen it.
+/// The state of a reconnecting session, as the receiver has seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// A try is being made; its number, 0 for the first connection.
+    /// An attempt is running.
     #[non_exhaustive]
     Connecting {
-        /// The number of the try.
+        /// The number of the attempt, 0 for the first connection.
         attempt: u32,
     },
-    /// There is a connection, and messages are accepted.
+    /// The connection is open and accepts messages.
     Connected,
-    /// The connection has ended, or a try has failed; what is next is known when the session is received
-    /// from again.
+    /// The connection has ended, or an attempt has failed. The next `receive` decides the next step.
     Disconnected,
-    /// The next try is waited for.
+    /// The session waits before the next attempt.
     #[non_exhaustive]
     Waiting {
-        /// The number of the try.
+        /// The number of the attempt, 0 for the first connection.
         attempt: u32,
-        /// How many there are at most; `None` is no limit.
+        /// The maximum number of attempts; `None` is no limit.
         of: Option<u32>,
-        /// How long it is waited for.
+        /// The delay before the attempt.
         delay: Duration,
     },
-    /// The session has ended for good: it was closed, or given up, or dropped.
+    /// The session has ended: closed, given up or dropped.
     Ended,
 }
 
-/// The states of a session one after the other: a [`Stream`], made by
-/// [`Sender::states`](super::Sender::states). It begins with the state of the moment and ends after
-/// [`State::Ended`]. Who is slow sees only the latest: nothing is queued.
+/// A [`Stream`] of a session's states, made by [`Sender::states`](super::Sender::states). It starts with the current
+/// state and ends after [`State::Ended`]. A slow observer sees only the latest state: nothing is queued.
 pub struct States {
     link: Arc<Link>,
-    /// The change that was seen last.
+    /// The latest change that the observer has seen.
     seen: u64,
     place: Option<u64>,
     ended: bool,
@@ -58,7 +56,7 @@ impl States {
         Self { link, seen: 0, place: None, ended: false }
     }
 
-    /// The state, as soon as it is another one than that before; `None` after [`State::Ended`].
+    /// The next state, as soon as it changes; `None` after [`State::Ended`].
     ///
     /// # Cancel safety
     /// Safe: a dropped future loses nothing.

@@ -1,4 +1,4 @@
-//! What `tracing` is told: each change of the state. Nothing per message, and no text of a Close.
+//! `tracing` events for each state change. There is none per message, and none has the text of a Close.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -6,13 +6,13 @@ use drivetrain_engine::{CloseReason, Error, Outcome};
 
 use super::Retrying;
 
-/// What users filter by.
+/// The target that users filter by.
 const TARGET: &str = "drivetrain::reconnect";
 
-/// A connection is lost, or has ended for good.
-pub(super) fn disconnected(engine: &str, outcome: &Outcome, unconfirmed: u64) {
+/// A connection has ended.
+pub(super) fn disconnected(engine: &str, outcome: &Outcome, unacknowledged: u64) {
     let code = |close: &Option<CloseReason>| close.as_ref().map(|close| u16::from(close.code()));
-    tell(|| {
+    emit(|| {
         tracing::debug!(
             target: TARGET,
             {
@@ -20,7 +20,7 @@ pub(super) fn disconnected(engine: &str, outcome: &Outcome, unconfirmed: u64) {
                 "websocket.clean" = outcome.clean,
                 "websocket.close.sent" = code(&outcome.sent),
                 "websocket.close.received" = code(&outcome.received),
-                "websocket.unconfirmed" = unconfirmed,
+                "websocket.unacknowledged" = unacknowledged,
                 "error.type" = outcome.error.as_ref().map(kind)
             },
             "disconnected"
@@ -28,9 +28,9 @@ pub(super) fn disconnected(engine: &str, outcome: &Outcome, unconfirmed: u64) {
     });
 }
 
-/// A try is waited for.
+/// The session waits before an attempt.
 pub(super) fn retrying(engine: &str, retry: &Retrying) {
-    tell(|| {
+    emit(|| {
         tracing::debug!(
             target: TARGET,
             {
@@ -45,9 +45,9 @@ pub(super) fn retrying(engine: &str, retry: &Retrying) {
     });
 }
 
-/// A try is made.
+/// An attempt starts.
 pub(super) fn connecting(engine: &str, attempt: u32) {
-    tell(|| {
+    emit(|| {
         tracing::debug!(
             target: TARGET,
             { "drivetrain.engine" = engine, "reconnect.attempt" = attempt },
@@ -56,9 +56,9 @@ pub(super) fn connecting(engine: &str, attempt: u32) {
     });
 }
 
-/// There is a connection.
+/// A connection is open.
 pub(super) fn connected(engine: &str, attempt: u32) {
-    tell(|| {
+    emit(|| {
         tracing::debug!(
             target: TARGET,
             { "drivetrain.engine" = engine, "reconnect.attempt" = attempt },
@@ -67,9 +67,9 @@ pub(super) fn connected(engine: &str, attempt: u32) {
     });
 }
 
-/// There will be no connection any more; `error` if that is not what was agreed on.
+/// The session has ended; `error` after an unclean end.
 pub(super) fn ended(engine: &str, error: Option<&Error>) {
-    tell(|| match error {
+    emit(|| match error {
         Some(error) => tracing::warn!(
             target: TARGET,
             { "drivetrain.engine" = engine, "error.type" = kind(error) },
@@ -79,8 +79,8 @@ pub(super) fn ended(engine: &str, error: Option<&Error>) {
     });
 }
 
-/// A subscriber's panic, which the panic hook has seen, is not the session's.
-fn tell(event: impl FnOnce()) {
+/// Isolates a subscriber's panic from the session; the panic hook has reported it.
+fn emit(event: impl FnOnce()) {
     let _ = panic::catch_unwind(AssertUnwindSafe(event));
 }
 

@@ -1,17 +1,17 @@
-//! When to connect again: pure but for the random part of a delay.
+//! When to connect again: pure, with chance as an argument.
 
 use std::time::Duration;
 
 use crate::reconnect::backoff::{grown, part};
 
-/// A server cannot make a client go round without a pause.
+/// The shortest delay that a server can ask for, so that no client reconnects in a busy loop.
 const SHORTEST_FROM_SERVER: Duration = Duration::from_millis(100);
 
 /// Whether and when an event stream connects again after its connection was lost or ended.
 ///
-/// The first try comes after [`delay`](Self::delay), or after what the server said in `retry:`. As long as
-/// tries fail, the delay doubles up to [`max_delay`](Self::max_delay). Each one is up to a quarter longer
-/// at random, so that the clients of a server that restarts do not come back all at once.
+/// The first try comes after [`delay`](Self::delay), or after the delay that the server sent in `retry:`. As long as
+/// tries bring no event, the delay doubles up to [`max_delay`](Self::max_delay). Each delay is up to a quarter longer
+/// at random, so that the clients of a restarted server do not return all at once.
 ///
 /// # Example
 /// ```no_run
@@ -29,28 +29,28 @@ pub struct Reconnect {
 }
 
 impl Reconnect {
-    /// As a browser does: after 3 s, for ever.
+    /// As in browsers: after 3 s, without a limit of tries.
     pub fn new() -> Self {
         Self { delay: Duration::from_secs(3), max_delay: Duration::from_secs(30), max_tries: None }
     }
 
-    /// The delay until the server says another one; of the server's, 100 ms is the least. Default: 3 s.
+    /// The delay until the server sends another one, which is at least 100 ms. Default: 3 s.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// How far the delay may grow while tries fail. A longer one that was set, or that the server said,
-    /// stays as it is. Default: 30 s.
+    /// The longest delay to grow to while tries bring no event. A longer one that was set, or that the server sent, stays
+    /// unchanged. Default: 30 s.
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
     }
 
-    /// How many tries in a row may bring nothing from the server, before the stream ends as the last one
-    /// did. Default: no limit.
+    /// How many tries in a row may bring no event before the stream ends with the result of the last one. A response
+    /// that ends before its first event counts, even if it had comments. Default: no limit.
     #[must_use]
     pub fn max_tries(mut self, tries: u32) -> Self {
         self.max_tries = Some(tries);
@@ -64,7 +64,7 @@ impl Default for Reconnect {
     }
 }
 
-/// How the tries have gone.
+/// The delays of the tries since the last event.
 #[derive(Debug)]
 pub(super) struct Tries {
     policy: Reconnect,
@@ -77,17 +77,17 @@ impl Tries {
         Self { policy, from_server: None, in_vain: 0 }
     }
 
-    /// The server has sent something.
+    /// The server has sent an event.
     pub(super) fn succeeded(&mut self) {
         self.in_vain = 0;
     }
 
-    /// The server has said how long to wait.
+    /// The server sent a delay.
     pub(super) fn set_delay(&mut self, delay: Duration) {
         self.from_server = Some(delay.max(SHORTEST_FROM_SERVER));
     }
 
-    /// How long to wait for the next try; `None` if there is to be none.
+    /// The delay before the next try; `None` if there is none.
     pub(super) fn next(&mut self, random: u32) -> Option<Duration> {
         let Reconnect { delay, max_delay, max_tries } = self.policy;
         if max_tries.is_some_and(|most| self.in_vain >= most) {

@@ -14,8 +14,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// An event stream to open.
 ///
 /// Made by [`HttpClient::sse`](crate::HttpClient::sse) for a GET, and by [`RequestBuilder::sse`] for any
-/// other request. Nothing happens until [`connect`](Self::connect) is awaited; what was given wrongly
-/// before is its error, before any I/O.
+/// other request. Nothing happens until [`connect`](Self::connect) is awaited, which fails before any
+/// I/O if an argument was invalid.
 ///
 /// `Accept: text/event-stream` and `Cache-Control: no-store` are sent unless the request sets them. Of
 /// [`HttpTimeout`](crate::HttpTimeout), `request` holds for each try until the response's head, and
@@ -46,12 +46,8 @@ pub struct SseRequest {
 
 impl SseRequest {
     pub(crate) fn new(request: RequestBuilder) -> Self {
-        Self {
-            request,
-            last_event_id: None,
-            reconnect: Some(Reconnect::new()),
-            max_event_size: 16 << 20,
-        }
+        let reconnect = request.is_safe().then(Reconnect::new);
+        Self { request, last_event_id: None, reconnect, max_event_size: 16 << 20 }
     }
 
     /// Adds a header.
@@ -82,14 +78,16 @@ impl SseRequest {
         self
     }
 
-    /// The id of the last event that is known already, from an earlier stream: the server goes on after it.
+    /// The id of the last event of an earlier stream: the server continues after it.
     /// Sent as `Last-Event-ID`. Default: none.
     pub fn last_event_id(mut self, id: impl Into<String>) -> Self {
         self.last_event_id = Some(id.into()).filter(|id| !id.is_empty());
         self
     }
 
-    /// Whether and when to connect again; `None` is never. Default: [`Reconnect::new`].
+    /// Whether and when to connect again; `None` is never. Default: [`Reconnect::new`] for GET and HEAD. Any other
+    /// request is sent again, with its body, only if a policy is set here, since a streamed answer to a POST may
+    /// simply be complete.
     pub fn reconnect(mut self, policy: impl Into<Option<Reconnect>>) -> Self {
         self.reconnect = policy.into();
         self
@@ -102,15 +100,16 @@ impl SseRequest {
         self
     }
 
-    /// Opens the stream. This first try is one: if it fails, that is the error.
+    /// Opens the stream. The first try is not repeated: its failure is the error.
     ///
     /// # Errors
     /// Before any I/O: [`ErrorKind::InvalidInput`], also for a body that is a stream and so cannot be sent
     /// again (switch reconnecting off); [`ErrorKind::Unsupported`]. Then those of
-    /// [`send`](RequestBuilder::send); [`ErrorKind::Status`] with the response's head for a status other than
-    /// 200 and 204; [`ErrorKind::Protocol`] if what comes is no event stream.
+    /// [`send`](RequestBuilder::send); [`ErrorKind::Status`] for a status other than 200 and 204,
+    /// and [`ErrorKind::Protocol`] for another content type, both with the response and the part of its body that
+    /// [`error_for_status`](crate::Response::error_for_status) keeps.
     ///
-    /// With 204 the server says that there is nothing: the stream is empty.
+    /// With status 204 the stream is empty.
     ///
     /// # Cancel safety
     /// Dropped while pending, the attempt ends.
@@ -128,7 +127,7 @@ impl SseRequest {
                 "a max_event_size of zero is not possible: usize::MAX is no limit",
             )
         })?;
-        // An event stream has no end, and so has a limit for each event instead.
+        // An event stream has no end: each event has a limit instead.
         let mut request = request
             .header_unless_set(header::ACCEPT, "text/event-stream")
             .header_unless_set(header::CACHE_CONTROL, "no-store")
@@ -149,7 +148,7 @@ impl SseRequest {
     }
 }
 
-/// The same request for what comes after this event, or for everything.
+/// The same request for the events after this one, or for all events.
 pub(super) fn after(request: RequestBuilder, id: Option<&str>) -> Result<RequestBuilder> {
     let id = id.map(|id| HeaderValue::from_bytes(id.as_bytes())).transpose().map_err(|error| {
         Error::new(ErrorKind::InvalidInput, "an event's id with control bytes cannot be sent")
@@ -158,7 +157,7 @@ pub(super) fn after(request: RequestBuilder, id: Option<&str>) -> Result<Request
     Ok(request.header_instead(LAST_EVENT_ID, id))
 }
 
-/// One try; `None` if the server says that there is nothing.
+/// One try; `None` if the server answers 204.
 pub(super) async fn attempt(request: RequestBuilder) -> Result<Option<ResponseBody>> {
     let client = request.client().clone();
     let response = request.send().await?;
@@ -174,7 +173,7 @@ pub(super) async fn attempt(request: RequestBuilder) -> Result<Option<ResponseBo
         status => (ErrorKind::Status, status.to_string()),
     };
     let message = format!("the server answered {what}, where an event stream was expected");
-    Err(client.named(Error::new(kind, message).with_response(response.into_head())))
+    Err(client.named(Error::new(kind, message).with_response(response.into_refusal().await)))
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -16,35 +16,35 @@ use futures_core::Stream;
 use sse_core::{MessageEvent, SseDecoder, SseEvent};
 
 use super::{
-    Event, Reconnect,
+    Reconnect, ServerSentEvent,
     reconnect::Tries,
     request::{after, attempt},
 };
 use crate::{RequestBuilder, response_body::ResponseBody};
 
-/// A server that always has something does not keep other tasks waiting for more than this.
+/// The most steps without waiting (cooperative budget), so that a busy server does not starve other tasks.
 const WITHOUT_WAITING: u32 = 256;
 
-/// An open event stream, which connects again by itself: see [`Reconnect`].
+/// An open event stream. It reconnects by itself: see [`Reconnect`].
 ///
 /// It has no task: reading, waiting and connecting happen while [`next`](Self::next) is awaited, or the
 /// `Stream` polled. Dropped, it closes its connection.
 ///
-/// | what happens | what [`next`](Self::next) gives |
+/// | event | result of [`next`](Self::next) |
 /// |---|---|
-/// | an event | `Ok(Some(event))` |
-/// | the connection is lost ([`ErrorKind::Io`], [`ErrorKind::Timeout`], [`ErrorKind::Connect`]), or the response ends | it connects again and goes on, with `Last-Event-ID` |
-/// | the same with reconnecting off, or after the last try | the error; `Ok(None)` if the response ended properly |
+/// | the server sends an event | `Ok(Some(event))` |
+/// | the connection is lost ([`ErrorKind::Io`], [`ErrorKind::Timeout`], [`ErrorKind::Connect`]), or the response ends | it reconnects with `Last-Event-ID` and continues |
+/// | the same with reconnecting off, or after the last try | the error, or `Ok(None)` if the response is complete |
 /// | status 204 | `Ok(None)` |
 /// | another status, another content type | [`ErrorKind::Status`], [`ErrorKind::Protocol`] |
 /// | an event above [`max_event_size`](super::SseRequest::max_event_size) | [`ErrorKind::TooBig`] |
 ///
-/// An event whose end is missing when its connection ends is dropped (WHATWG HTML section 9.2.6): the server
-/// sends it again to who comes with the `Last-Event-ID` before it.
+/// An event that is incomplete when its connection ends is dropped (WHATWG HTML section 9.2.6). The server sends it
+/// again after the `Last-Event-ID` of the event before.
 pub struct EventStream {
     state: State,
     decoder: SseDecoder,
-    /// What the server has said since the last event.
+    /// The delay that the server sent since the last event.
     retry: Option<Duration>,
     again: Option<Again>,
     busy: u32,
@@ -82,8 +82,8 @@ impl EventStream {
     /// See the table [above](EventStream). It is repeated by later calls.
     ///
     /// # Cancel safety
-    /// Dropped while pending, nothing is lost: what has come so far, and a try that runs, are the stream's.
-    pub async fn next(&mut self) -> Result<Option<Event>> {
+    /// Dropped while pending, nothing is lost: the stream keeps the data received so far and a running try.
+    pub async fn next(&mut self) -> Result<Option<ServerSentEvent>> {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
@@ -93,7 +93,7 @@ impl EventStream {
         self.decoder.last_event_id().map(|id| &**id)
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>>> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<ServerSentEvent>>> {
         loop {
             if self.busy >= WITHOUT_WAITING {
                 self.busy = 0;
@@ -115,8 +115,8 @@ impl EventStream {
         }
     }
 
-    /// Gets on by an event or by a change of the state.
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    /// Advances to the next event or state.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<ServerSentEvent>> {
         match &mut self.state {
             State::Open { body, unread } => match self.decoder.next(unread) {
                 Some(Ok(SseEvent::Message(message))) => {
@@ -128,12 +128,7 @@ impl EventStream {
                         .with_source(error),
                 )),
                 None => match ready!(Pin::new(&mut **body).poll_next(cx)).transpose() {
-                    Ok(Some(piece)) => {
-                        *unread = piece;
-                        if let Some(again) = &mut self.again {
-                            again.tries.succeeded();
-                        }
-                    }
+                    Ok(Some(piece)) => *unread = piece,
                     Ok(None) => self.lost(None),
                     Err(error) => self.lost(Some(error)),
                 },
@@ -154,9 +149,13 @@ impl EventStream {
         Poll::Ready(None)
     }
 
-    fn event(&mut self, message: MessageEvent) -> Event {
+    fn event(&mut self, message: MessageEvent) -> ServerSentEvent {
         let MessageEvent { event, data, last_event_id: id } = message;
-        Event { event, data, id, retry: self.retry.take() }
+        // Only an event counts as success: a server may accept and hang up again and again.
+        if let Some(again) = &mut self.again {
+            again.tries.succeeded();
+        }
+        ServerSentEvent { event, data, id, retry: self.retry.take() }
     }
 
     fn set_delay(&mut self, millis: u32) {
@@ -170,7 +169,9 @@ impl EventStream {
     /// The connection has ended, or there was none.
     fn lost(&mut self, error: Option<Error>) {
         let may_be_back = error.as_ref().is_none_or(|error| {
-            matches!(error.kind(), ErrorKind::Connect | ErrorKind::Io | ErrorKind::Timeout)
+            let is_lost =
+                matches!(error.kind(), ErrorKind::Connect | ErrorKind::Io | ErrorKind::Timeout);
+            is_lost && error.is_transient()
         });
         let Some(again) = self.again.as_mut().filter(|_| may_be_back) else {
             return self.end(error);
@@ -189,7 +190,7 @@ impl EventStream {
         };
         match after(request, self.last_event_id()) {
             Ok(request) => self.state = State::Connecting(Box::pin(attempt(request))),
-            // What the user gave was looked at before.
+            // The user's own headers were checked before; the id comes from the server.
             Err(error) => self.end(Some(Error::new(ErrorKind::Protocol, error.to_string()))),
         }
     }
@@ -200,7 +201,7 @@ impl EventStream {
 }
 
 impl State {
-    /// Without a body, there is nothing and there will be nothing.
+    /// A response without a body ends the stream.
     fn opened(body: Option<ResponseBody>) -> Self {
         match body {
             Some(body) => Self::Open { body: Box::new(body), unread: Bytes::new() },
@@ -210,7 +211,7 @@ impl State {
 }
 
 impl Stream for EventStream {
-    type Item = Result<Event>;
+    type Item = Result<ServerSentEvent>;
 
     /// As [`next`](EventStream::next), but an error comes once and is the end.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

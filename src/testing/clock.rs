@@ -1,10 +1,9 @@
-//! A runtime whose time stands still until the test moves it.
+//! A runtime with time that only the test moves.
 
 use std::{
     collections::VecDeque,
     fmt,
     future::Future,
-    hash::{BuildHasher as _, RandomState},
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, Weak,
@@ -15,16 +14,12 @@ use std::{
 };
 
 use drivetrain_engine::{Connection, Engine, Instant, Runtime, Timer};
+use drivetrain_session::wake_all;
 
 use super::worker::{Turn, Worker, lock};
-use crate::{
-    Session, WebSockets,
-    options::{Effective, SessionOptions},
-    session::Stagger,
-    trace,
-};
+use crate::{Session, WebSockets, options, trace};
 
-/// A single-threaded executor with a clock that moves only when [`advance`](Self::advance) moves it.
+/// A single-threaded executor with a clock that only [`advance`](Self::advance) moves.
 ///
 /// A clone is the same runtime. Tasks run inside [`block_on`](Self::block_on),
 /// [`advance`](Self::advance) and [`settle`](Self::settle).
@@ -35,14 +30,14 @@ pub struct TestRuntime(Arc<Inner>);
 struct Inner {
     now: Mutex<Duration>,
     ready: Mutex<VecDeque<Arc<Task>>>,
-    timers: Mutex<Vec<Arc<Alarm>>>,
+    timers: Mutex<Vec<Arc<TimerState>>>,
     tasks: AtomicUsize,
     turn: Turn,
-    /// Grows with everything that happens on this runtime, whoever polls it.
+    /// Number of events on this runtime, by any poller.
     activity: AtomicU64,
-    /// For a mock's clock: polls what nobody else polls, and leaves nothing to chance.
+    /// For a mock's clock: polls idle tasks on a thread, and has no randomness.
     worker: Option<Worker>,
-    /// How many `block_on` are going on: meanwhile tasks are theirs, and the worker's thread rests.
+    /// Number of running `block_on` calls. They poll the tasks, and the worker thread rests.
     blocking: AtomicUsize,
 }
 
@@ -55,45 +50,46 @@ struct Task {
 }
 
 #[derive(Default)]
-struct Alarm {
+struct TimerState {
     deadline: Mutex<Duration>,
     waker: Mutex<Option<Waker>>,
-    /// It woke somebody who has not looked at it since.
+    /// The timer woke a task that has not polled it since.
     is_unseen: AtomicBool,
 }
 
 impl TestRuntime {
-    /// A runtime at the origin of its clock.
+    /// A new runtime at the origin of its clock.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One whose tasks are polled by a thread of its own whenever nobody else polls them.
+    /// A runtime with a worker thread, which polls tasks while no caller does.
     pub(super) fn with_worker() -> Self {
         Self(Arc::new(Inner { worker: Some(Worker::default()), ..Inner::default() }))
     }
 
-    /// Opens a session on a connection, with the options of the plugin, as a client would; but the first
-    /// ping comes after the whole interval. The plugin's extensions that the connection says were agreed on are
-    /// applied.
+    /// Opens a session on a connection with the plugin's options, as a client does. The first ping comes after the
+    /// whole interval. The session applies the plugin's extensions that the connection has negotiated.
     ///
     /// # Panics
     /// If the connection has extensions that the plugin does not offer, or lacks one that is required.
     pub fn session(&self, connection: Connection, plugin: WebSockets) -> Session {
         let engine = super::pipe_engine::PipeEngine(self.clone());
-        let effective = Effective::new(&engine, &plugin, &SessionOptions::default(), None);
-        let extensions = effective.extensions.negotiated(&connection);
-        let extensions =
-            extensions.expect("what the connection says that was agreed on is offered");
+        let config = options::config(&engine, &plugin, &WebSockets::new());
+        let extensions = config.extensions.negotiated(&connection);
+        let extensions = extensions.expect("every negotiated extension is offered");
         let span = trace::session(engine.name(), &Default::default(), &connection);
         let runtime = Arc::new(self.clone());
-        Session::open(connection, extensions, runtime, effective.session, Stagger::default(), span)
+        Session::builder(connection, runtime, Arc::new(config))
+            .extensions(extensions)
+            .span(span)
+            .open()
     }
 
-    /// Runs a future to its end, and tasks beside it. Time stands still.
+    /// Runs a future and all tasks until the future completes. Time stands still.
     ///
     /// # Panics
-    /// If the future waits for something that cannot happen without time moving on.
+    /// If the future can finish only after the clock moves.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let _blocking = Blocking::begin(&self.0);
         let mut future = pin!(future);
@@ -111,7 +107,7 @@ impl TestRuntime {
         }
     }
 
-    /// Polls a future once after letting tasks run, and again as long as it is woken; `None` if it waits.
+    /// Lets tasks run, then polls a future until it is pending without a wake-up; `None` if it is pending.
     pub fn poll_now<T>(&self, future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         let mut future = future;
         let woken = Arc::new(Flag(AtomicBool::new(true)));
@@ -126,12 +122,12 @@ impl TestRuntime {
         None
     }
 
-    /// Lets all tasks run until each one waits.
+    /// Runs all tasks until each one is pending.
     pub fn settle(&self) {
         while self.run_one() {}
     }
 
-    /// Moves the clock, stopping at each timer on the way to let the tasks run.
+    /// Moves the clock, and runs the tasks at each timer on the way.
     pub fn advance(&self, duration: Duration) {
         self.settle();
         let until = self.elapsed().saturating_add(duration);
@@ -141,8 +137,8 @@ impl TestRuntime {
         self.settle();
     }
 
-    /// Moves the clock to the next timer, or to `until` if there is none before, and wakes who waits for it.
-    /// Returns whether there was one.
+    /// Moves the clock to the next timer, or to `until` without an earlier timer, and wakes the waiting tasks.
+    /// Returns whether there was a timer.
     pub(super) fn step(&self, until: Duration) -> bool {
         let next = self.next_alarm().filter(|&deadline| deadline <= until);
         let now = {
@@ -150,8 +146,9 @@ impl TestRuntime {
             *now = next.unwrap_or(until).max(*now);
             *now
         };
-        let due: Vec<_> = lock(&self.0.timers).iter().filter_map(|alarm| alarm.ring(now)).collect();
-        due.into_iter().for_each(Waker::wake);
+        let due: Vec<_> =
+            lock(&self.0.timers).iter().filter_map(|timer| timer.take_waker(now)).collect();
+        wake_all(due);
         next.is_some()
     }
 
@@ -160,35 +157,35 @@ impl TestRuntime {
         *lock(&self.0.now)
     }
 
-    /// Changes whenever something has happened on this runtime.
+    /// Changes with each event on this runtime.
     pub(super) fn activity(&self) -> u64 {
         self.0.activity.load(Ordering::Acquire)
     }
 
-    /// Something has happened that concerns it.
+    /// Records an event.
     pub(super) fn note_activity(&self) {
         self.0.note_activity();
     }
 
-    /// Whether somebody was woken by a timer and has not looked at it since.
+    /// Whether a timer woke a task that has not polled the timer since.
     pub(super) fn is_unseen(&self) -> bool {
         let timers = lock(&self.0.timers);
         timers
             .iter()
-            .any(|alarm| Arc::strong_count(alarm) > 1 && alarm.is_unseen.load(Ordering::Acquire))
+            .any(|timer| Arc::strong_count(timer) > 1 && timer.is_unseen.load(Ordering::Acquire))
     }
 
-    /// How many tasks have been spawned and have not ended.
+    /// Number of unfinished tasks.
     pub fn tasks(&self) -> usize {
         self.0.tasks.load(Ordering::Acquire)
     }
 
-    /// The earliest deadline that somebody waits for.
+    /// The earliest deadline of a waiting task.
     fn next_alarm(&self) -> Option<Duration> {
         let mut timers = lock(&self.0.timers);
-        // One reference is this list's: nobody has the timer any more.
-        timers.retain(|alarm| Arc::strong_count(alarm) > 1);
-        timers.iter().filter(|alarm| alarm.is_awaited()).map(|alarm| *lock(&alarm.deadline)).min()
+        // The list holds the only reference: no task has the timer any more.
+        timers.retain(|timer| Arc::strong_count(timer) > 1);
+        timers.iter().filter(|timer| timer.is_awaited()).map(|timer| *lock(&timer.deadline)).min()
     }
 
     fn run_one(&self) -> bool {
@@ -197,14 +194,14 @@ impl TestRuntime {
 }
 
 impl Inner {
-    /// Polls the task that has waited longest; `false` if there is none, and inside a task.
+    /// Polls the oldest ready task; `false` without one, and inside a task.
     fn run_one(&self) -> bool {
         let Some(_turn) = self.turn.take() else { return false };
         let Some(task) = lock(&self.ready).pop_front() else { return false };
         task.queued.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(&task));
         let Some(mut future) = lock(&task.future).take() else { return true };
-        // One that panics is gone like one that has ended.
+        // A task that panics is removed like a finished one.
         let ended = Ended(&self.tasks);
         if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             std::mem::forget(ended);
@@ -218,7 +215,7 @@ impl Inner {
     }
 }
 
-/// A `block_on` that is going on.
+/// A running `block_on`.
 struct Blocking<'a>(&'a Inner);
 
 impl<'a> Blocking<'a> {
@@ -268,18 +265,15 @@ impl Runtime for TestRuntime {
     }
 
     fn timer(&self, deadline: Instant) -> Box<dyn Timer> {
-        let alarm = Arc::new(Alarm::default());
-        *lock(&alarm.deadline) = deadline.since_origin();
-        lock(&self.0.timers).push(Arc::clone(&alarm));
+        let timer = Arc::new(TimerState::default());
+        *lock(&timer.deadline) = deadline.since_origin();
+        lock(&self.0.timers).push(Arc::clone(&timer));
         self.0.note_activity();
-        Box::new(TestTimer { alarm, runtime: Arc::downgrade(&self.0) })
+        Box::new(TestTimer { timer, runtime: Arc::downgrade(&self.0) })
     }
 
     fn random(&self) -> u32 {
-        match self.0.worker {
-            Some(_) => 0,
-            None => RandomState::new().hash_one(()) as u32,
-        }
+        0
     }
 }
 
@@ -293,40 +287,43 @@ impl fmt::Debug for TestRuntime {
 }
 
 struct TestTimer {
-    alarm: Arc<Alarm>,
-    /// A task that waits does not keep its runtime.
+    timer: Arc<TimerState>,
+    /// A pending task does not keep its runtime alive.
     runtime: Weak<Inner>,
 }
 
 impl Timer for TestTimer {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.alarm.is_unseen.swap(false, Ordering::AcqRel) {
+        if self.timer.is_unseen.swap(false, Ordering::AcqRel) {
             self.note_activity();
         }
-        // Registered first: a clock that moves in between wakes, and one that has moved is seen below.
-        *lock(&self.alarm.waker) = Some(cx.waker().clone());
+        // Register first: a clock that moves later wakes the task, and an earlier move is seen below.
+        let waker = cx.waker().clone();
+        let before = lock(&self.timer.waker).replace(waker);
+        drop(before);
         let now = self.runtime.upgrade().map(|runtime| *lock(&runtime.now));
-        if now.is_none_or(|now| *lock(&self.alarm.deadline) > now) {
+        if now.is_none_or(|now| *lock(&self.timer.deadline) > now) {
             return Poll::Pending;
         }
-        lock(&self.alarm.waker).take();
+        let waker = lock(&self.timer.waker).take();
+        drop(waker);
         Poll::Ready(())
     }
 
     fn reset(&mut self, deadline: Instant) {
-        self.alarm.is_unseen.store(false, Ordering::Release);
+        self.timer.is_unseen.store(false, Ordering::Release);
         self.note_activity();
-        *lock(&self.alarm.deadline) = deadline.since_origin();
+        *lock(&self.timer.deadline) = deadline.since_origin();
     }
 }
 
-impl Alarm {
+impl TimerState {
     fn is_awaited(&self) -> bool {
         lock(&self.waker).is_some()
     }
 
-    /// Who is to be woken, if it is due.
-    fn ring(&self, now: Duration) -> Option<Waker> {
+    /// The waker of a due timer.
+    fn take_waker(&self, now: Duration) -> Option<Waker> {
         if *lock(&self.deadline) > now {
             return None;
         }
@@ -337,7 +334,7 @@ impl Alarm {
 }
 
 impl TestTimer {
-    /// Looking at a timer that is not due is none: a future does that whenever it is polled.
+    /// Polling a timer early is not activity.
     fn note_activity(&self) {
         if let Some(runtime) = self.runtime.upgrade() {
             runtime.note_activity();

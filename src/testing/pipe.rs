@@ -2,15 +2,16 @@
 
 use std::{
     collections::VecDeque,
-    fmt, io,
+    fmt, io, mem,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use drivetrain_engine::{
-    Connection, Error, ErrorKind, OpCode, Protocol, RawFrame, Result, Transport,
+    Connection, Error, ErrorKind, OpCode, Progress, Protocol, RawFrame, Result, Transport,
 };
+use drivetrain_session::wake_all;
 
 use super::{
     wire::{Wire, encode},
@@ -19,16 +20,16 @@ use super::{
 
 /// An open connection in memory and its other end.
 ///
-/// The connection has the default duties: it hands over frames and does nothing by itself.
-pub fn pipe() -> (Connection, Peer) {
+/// The connection has the default duties: it delivers frames and does nothing by itself.
+pub fn pipe() -> (Connection, PipePeer) {
     let (transport, peer) = ends();
     (Connection::new(transport).with_protocol(Protocol::Direct), peer)
 }
 
-/// The two ends.
-pub(super) fn ends() -> (impl Transport + 'static, Peer) {
+/// State of both ends.
+pub(super) fn ends() -> (impl Transport + 'static, PipePeer) {
     let pipe = Arc::new(Mutex::new(Pipe { writable: true, ..Pipe::default() }));
-    (PipeTransport(Arc::clone(&pipe)), Peer(pipe))
+    (PipeTransport(Arc::clone(&pipe)), PipePeer(pipe))
 }
 
 #[derive(Default)]
@@ -36,20 +37,20 @@ struct Pipe {
     to_session: VecDeque<Item>,
     wire: Wire,
     receive_waker: Option<Waker>,
-    /// The peer answers Pings and Closes by itself.
+    /// The peer answers Pings and Closes automatically.
     automatic: bool,
-    /// The peer's Close is on its way.
+    /// The peer has sent a Close.
     has_closed: bool,
-    /// Nothing comes from the peer any more.
+    /// The peer sends nothing more.
     has_ended: bool,
-    /// A read takes all that is there, as from a socket; else one thing after the other.
+    /// A read takes all available items, as from a socket; otherwise one item.
     reads_ahead: bool,
-    /// How much of `to_session` the latest read has taken.
+    /// Number of items of `to_session` in the latest read.
     ahead: usize,
-    /// Reserved bits are refused, for this reason.
+    /// The reason for refusing reserved bits.
     no_rsv: Option<Error>,
     peer_waker: Option<Waker>,
-    /// Taken by `start_send`, not written yet.
+    /// Accepted by `start_send`, not yet written.
     encoded: VecDeque<RawFrame>,
     encoded_bytes: usize,
     to_peer: VecDeque<RawFrame>,
@@ -58,8 +59,13 @@ struct Pipe {
     send_waker: Option<Waker>,
     writes: usize,
     reads: usize,
+    /// Bytes so far, without frame heads.
+    progress: Progress,
     shut_down: bool,
     dropped: bool,
+    /// Wakers to wake and drop after the lock is released: a waker is user code.
+    woken: Vec<Waker>,
+    forgotten: Vec<Waker>,
 }
 
 enum Item {
@@ -70,56 +76,58 @@ enum Item {
 }
 
 /// The test's end of a [`pipe`].
-pub struct Peer(Arc<Mutex<Pipe>>);
+pub struct PipePeer(Arc<Mutex<Pipe>>);
 
-impl Peer {
+impl PipePeer {
     /// Sends a frame to the session.
     pub fn send(&mut self, frame: RawFrame) {
         self.push(Item::Frame(frame));
     }
 
-    /// Sends bytes to the session, as a server writes them (unmasked): whole frames, parts of them, or garbage. A
-    /// small reader of this crate's own makes frames of them and refuses what RFC 6455 section 5.2 forbids.
+    /// Sends bytes to the session as a server writes them (unmasked): frames, parts of frames, or invalid bytes. A
+    /// small reader of this crate decodes them, and refuses violations of RFC 6455 section 5.2.
     pub fn send_bytes(&mut self, bytes: impl Into<Bytes>) {
         self.push(Item::Bytes(bytes.into()));
     }
 
-    /// Ends the stream: the session reads its end after what was sent.
+    /// Ends the stream after the sent data.
     pub fn end(&mut self) {
         self.push(Item::End);
     }
 
-    /// Makes the session's reading fail after what was sent.
+    /// Fails the session's reads after the sent data.
     pub fn fail(&mut self, error: Error) {
         self.push(Item::Error(error));
     }
 
-    /// Makes the session's writing fail from now on.
+    /// Fails the session's writes from now on.
     pub fn fail_writes(&mut self, error: Error) {
-        let mut pipe = lock(&self.0);
-        pipe.write_error = Some(error);
-        wake(pipe.send_waker.take());
+        with(&self.0, |pipe| {
+            pipe.write_error = Some(error);
+            pipe.woken.extend(pipe.send_waker.take());
+        });
     }
 
-    /// Whether the session can write. A stalled peer takes nothing: 32 KiB are encoded, then the session
-    /// has to wait. Default: it can.
+    /// Whether the session can write. A stalled peer reads nothing: the session encodes 32 KiB and then
+    /// waits. Default: it can.
     pub fn set_writable(&mut self, writable: bool) {
-        let mut pipe = lock(&self.0);
-        pipe.writable = writable;
-        wake(pipe.send_waker.take());
+        with(&self.0, |pipe| {
+            pipe.writable = writable;
+            pipe.woken.extend(pipe.send_waker.take());
+        });
     }
 
-    /// The next frame that the session has written, if there is one.
+    /// The next frame that the session has written, if any.
     pub fn receive(&mut self) -> Option<RawFrame> {
         lock(&self.0).to_peer.pop_front()
     }
 
-    /// How often the session has written: a burst costs one.
+    /// Number of the session's writes: one per burst.
     pub fn writes(&self) -> usize {
         lock(&self.0).writes
     }
 
-    /// How often the session has come to read, whether there was anything or not.
+    /// Number of the session's reads, with or without data.
     pub fn reads(&self) -> usize {
         lock(&self.0).reads
     }
@@ -139,57 +147,58 @@ impl Peer {
         lock(&self.0).automatic = automatic;
     }
 
-    /// Has each read take all that is there. Default: no.
+    /// Makes each read take all available items. Default: no.
     pub(super) fn read_ahead(&mut self) {
         lock(&self.0).reads_ahead = true;
     }
 
-    /// Has frames with reserved bits refused.
+    /// Refuses frames with reserved bits.
     pub(super) fn refuse_rsv(&mut self, error: Error) {
         lock(&self.0).no_rsv = Some(error);
     }
 
-    /// The next frame that the session has written; `None` when none can come any more.
+    /// The next frame that the session has written; `None` after the last one.
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<RawFrame>> {
-        let mut pipe = lock(&self.0);
-        if let Some(frame) = pipe.to_peer.pop_front() {
-            return Poll::Ready(Some(frame));
-        }
-        if pipe.dropped || pipe.shut_down {
-            return Poll::Ready(None);
-        }
-        pipe.peer_waker = Some(cx.waker().clone());
-        Poll::Pending
+        with(&self.0, |pipe| {
+            if let Some(frame) = pipe.to_peer.pop_front() {
+                return Poll::Ready(Some(frame));
+            }
+            if pipe.dropped || pipe.shut_down {
+                return Poll::Ready(None);
+            }
+            pipe.forgotten.extend(pipe.peer_waker.replace(cx.waker().clone()));
+            Poll::Pending
+        })
     }
 
     /// Ready when the session has dropped the connection.
     pub(super) fn poll_dropped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut pipe = lock(&self.0);
-        if pipe.dropped {
-            return Poll::Ready(());
-        }
-        pipe.peer_waker = Some(cx.waker().clone());
-        Poll::Pending
+        with(&self.0, |pipe| {
+            if pipe.dropped {
+                return Poll::Ready(());
+            }
+            pipe.forgotten.extend(pipe.peer_waker.replace(cx.waker().clone()));
+            Poll::Pending
+        })
     }
 
-    /// The same end once more.
+    /// A second handle of this end.
     pub(super) fn again(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 
     fn push(&mut self, item: Item) {
-        let mut pipe = lock(&self.0);
-        pipe.push(item);
-        let waker = pipe.receive_waker.take();
-        drop(pipe);
-        wake(waker);
+        with(&self.0, |pipe| {
+            pipe.push(item);
+            pipe.woken.extend(pipe.receive_waker.take());
+        });
     }
 }
 
-impl fmt::Debug for Peer {
+impl fmt::Debug for PipePeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pipe = lock(&self.0);
-        f.debug_struct("Peer")
+        f.debug_struct("PipePeer")
             .field("to_session", &pipe.to_session.len())
             .field("to_peer", &pipe.to_peer.len())
             .finish_non_exhaustive()
@@ -209,22 +218,23 @@ impl Pipe {
             return Poll::Ready(Ok(()));
         }
         if !self.writable {
-            self.send_waker = Some(cx.waker().clone());
+            self.forgotten.extend(self.send_waker.replace(cx.waker().clone()));
             return Poll::Pending;
         }
         self.encoded_bytes = 0;
         self.writes += 1;
         while let Some(frame) = self.encoded.pop_front() {
+            self.progress.written += 1 + frame.payload.len();
             if self.automatic {
                 self.answer(&frame);
             }
             self.to_peer.push_back(frame);
         }
-        wake(self.peer_waker.take());
+        self.woken.extend(self.peer_waker.take());
         Poll::Ready(Ok(()))
     }
 
-    /// What a peer does by itself.
+    /// The automatic answers of a peer.
     fn answer(&mut self, frame: &RawFrame) {
         match frame.opcode {
             OpCode::Ping => {
@@ -238,7 +248,7 @@ impl Pipe {
             }
             _ => return,
         }
-        wake(self.receive_waker.take());
+        self.woken.extend(self.receive_waker.take());
     }
 
     fn push(&mut self, item: Item) {
@@ -258,7 +268,7 @@ impl Pipe {
         cx: &mut Context<'_>,
         max_payload: usize,
     ) -> Poll<Result<Option<RawFrame>>> {
-        // One read takes what is there.
+        // One read takes all available items.
         self.ahead = if self.reads_ahead { self.to_session.len() } else { 0 };
         loop {
             if let Some(frame) = self.wire.next(max_payload) {
@@ -267,7 +277,7 @@ impl Pipe {
             self.ahead = self.ahead.saturating_sub(1);
             match self.to_session.pop_front() {
                 None => {
-                    self.receive_waker = Some(cx.waker().clone());
+                    self.forgotten.extend(self.receive_waker.replace(cx.waker().clone()));
                     return Poll::Pending;
                 }
                 Some(Item::Error(error)) => return Poll::Ready(Err(error)),
@@ -278,9 +288,9 @@ impl Pipe {
                     }
                     self.wire.close();
                     let error = io::Error::from(io::ErrorKind::UnexpectedEof);
-                    return Poll::Ready(Err(error.into()));
+                    return Poll::Ready(Err(Error::inside_frame(error)));
                 }
-                Some(Item::Bytes(bytes)) => self.wire.push(&bytes),
+                Some(Item::Bytes(bytes)) => self.take_bytes(&bytes),
                 Some(Item::Frame(frame)) => {
                     if let Some(frame) = self.arrives(frame, max_payload) {
                         return Poll::Ready(frame.map(Some));
@@ -290,7 +300,7 @@ impl Pipe {
         }
     }
 
-    /// The next frame of what the latest read has taken.
+    /// The next frame from the latest read.
     fn read_buffered(&mut self, max_payload: usize) -> Option<Result<RawFrame>> {
         while self.reads_ahead {
             if let Some(frame) = self.wire.next(max_payload) {
@@ -298,7 +308,7 @@ impl Pipe {
             }
             self.ahead = self.ahead.checked_sub(1)?;
             match self.to_session.pop_front()? {
-                Item::Bytes(bytes) => self.wire.push(&bytes),
+                Item::Bytes(bytes) => self.take_bytes(&bytes),
                 Item::Frame(frame) => {
                     if let Some(frame) = self.arrives(frame, max_payload) {
                         return Some(frame);
@@ -313,9 +323,14 @@ impl Pipe {
         None
     }
 
+    fn take_bytes(&mut self, bytes: &[u8]) {
+        self.progress.received += bytes.len();
+        self.wire.push(bytes);
+    }
+
     fn arrives(&mut self, frame: RawFrame, max_payload: usize) -> Option<Result<RawFrame>> {
         if self.wire.is_inside() {
-            // The rest of a frame that was begun with bytes.
+            // The rest of a frame that started as bytes.
             self.wire.push(&encode(&frame));
             return None;
         }
@@ -338,21 +353,27 @@ impl Transport for PipeTransport {
         cx: &mut Context<'_>,
         max_payload: usize,
     ) -> Poll<Result<Option<RawFrame>>> {
-        let mut pipe = lock(&self.0);
-        pipe.reads += 1;
-        pipe.poll_read(cx, max_payload)
+        with(&self.0, |pipe| {
+            pipe.reads += 1;
+            pipe.poll_read(cx, max_payload)
+        })
     }
 
     fn try_receive_buffered(&mut self, max_payload: usize) -> Option<Result<RawFrame>> {
         lock(&self.0).read_buffered(max_payload)
     }
 
+    fn progress(&self) -> Option<Progress> {
+        Some(lock(&self.0).progress)
+    }
+
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let mut pipe = lock(&self.0);
-        if pipe.encoded_bytes < HIGH_WATER && pipe.write_error.is_none() {
-            return Poll::Ready(Ok(()));
-        }
-        pipe.poll_write(cx)
+        with(&self.0, |pipe| {
+            if pipe.encoded_bytes < HIGH_WATER && pipe.write_error.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            pipe.poll_write(cx)
+        })
     }
 
     fn start_send(&mut self, frame: RawFrame) -> Result<()> {
@@ -366,32 +387,40 @@ impl Transport for PipeTransport {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        lock(&self.0).poll_write(cx)
+        with(&self.0, |pipe| pipe.poll_write(cx))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let mut pipe = lock(&self.0);
-        let written = pipe.poll_write(cx);
-        pipe.shut_down |= matches!(written, Poll::Ready(Ok(())));
-        if pipe.shut_down {
-            wake(pipe.peer_waker.take());
-        }
-        written
+        with(&self.0, |pipe| {
+            let written = pipe.poll_write(cx);
+            pipe.shut_down |= matches!(written, Poll::Ready(Ok(())));
+            if pipe.shut_down {
+                pipe.woken.extend(pipe.peer_waker.take());
+            }
+            written
+        })
     }
 }
 
 impl Drop for PipeTransport {
     fn drop(&mut self) {
-        let mut pipe = lock(&self.0);
-        pipe.dropped = true;
-        let waker = pipe.peer_waker.take();
-        drop(pipe);
-        wake(waker);
+        with(&self.0, |pipe| {
+            pipe.dropped = true;
+            pipe.woken.extend(pipe.peer_waker.take());
+        });
     }
 }
 
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
+/// Changes the pipe under its lock, and wakes the affected tasks after the lock is released.
+fn with<R>(pipe: &Mutex<Pipe>, change: impl FnOnce(&mut Pipe) -> R) -> R {
+    let mut pipe = lock(pipe);
+    let result = change(&mut pipe);
+    if pipe.woken.is_empty() && pipe.forgotten.is_empty() {
+        return result;
     }
+    let (woken, forgotten) = (mem::take(&mut pipe.woken), mem::take(&mut pipe.forgotten));
+    drop(pipe);
+    drop(forgotten);
+    wake_all(woken);
+    result
 }

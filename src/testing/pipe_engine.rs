@@ -1,4 +1,4 @@
-//! The engine beneath a session on a pipe.
+//! The engine of a session on a pipe.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use drivetrain_engine::{
 
 use super::TestRuntime;
 
-/// What the options of a session on a pipe are worked out against: everything is offered.
+/// The engine of a session on a pipe: it offers every capability.
 #[derive(Debug)]
 pub(super) struct PipeEngine(pub(super) TestRuntime);
 

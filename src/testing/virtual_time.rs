@@ -1,4 +1,4 @@
-//! The clock of a mock: a test moves it, under whatever executor it runs.
+//! The clock of a mock. A test moves the clock under any executor.
 
 use std::{
     future::{Future, poll_fn},
@@ -11,32 +11,31 @@ use drivetrain_engine::{Instant, Runtime};
 
 use super::TestRuntime;
 
-/// So many times in a row nothing may happen until everything counts as done.
+/// Number of idle turns in a row after which all tasks count as idle.
 const QUIET: u32 = 8;
-/// Something that goes on for ever does not keep the clock for ever.
+/// Upper bound on turns, in case a task never becomes idle.
 const MOST_TURNS: u32 = 20_000;
-/// After so many turns, who was woken by a timer on another thread gets a millisecond each.
+/// After this many turns, each turn gives a millisecond to tasks on other threads that a timer woke.
 const BUSY_TURNS: u32 = 64;
 const MOST_SLEEPS: u32 = 100;
 
-/// A clock that stands still until a test moves it, and the tasks of the sessions that run on it.
+/// A clock that only the test moves, and the tasks of its sessions.
 ///
-/// A clone is the same clock. [`MockEngine::clock`](super::MockEngine::clock) gives the one of an engine;
+/// A clone is the same clock. [`MockEngine::clock`](super::MockEngine::clock) returns the clock of an engine;
 /// [`MockEngine::with_clock`](super::MockEngine::with_clock) puts several engines on one.
 ///
-/// **Executors.** It needs none in particular: `#[tokio::test]`, `smol::block_on`, `pollster` and the rest will
-/// do. The small tasks of sessions and of scripted peers are polled by whoever calls [`advance`](Self::advance),
-/// [`settle`](Self::settle) or [`block_on`](Self::block_on), and by a thread of the clock's own while nobody does,
-/// one thread at a time.
+/// **Executors.** Any executor works: `#[tokio::test]`, `smol::block_on`, `pollster` and others. Callers of
+/// [`advance`](Self::advance), [`settle`](Self::settle) and [`block_on`](Self::block_on) poll the small tasks of sessions
+/// and scripted peers. A thread of the clock polls them at other times. One thread polls at a time.
 ///
-/// **Exactness.** `advance` stops at every timer on the way, lets everything run that it wakes, and goes on when
-/// nothing happens any more. For the tasks of this clock that is exact. Futures of the test itself get their turn
-/// by yielding to its executor: exact on one thread (`#[tokio::test]` as it is), provided that they are polled at
-/// all: spawn them, or `join!` them with `advance`. On several threads it waits, up to 100 ms, until everybody
-/// who was woken by a timer has looked at it; what is computed after that is not waited for.
+/// **Exactness.** `advance` stops at every timer on the way, runs the woken tasks, and continues when all tasks are idle.
+/// This is exact for the tasks of this clock. Futures of the test run when `advance` yields to their executor. This is exact
+/// on one thread (`#[tokio::test]` by default), if the futures are polled at all: spawn them, or `join!` them with `advance`.
+/// On several threads, `advance` waits up to 100 ms until each woken task has polled its timer, and does not wait for later
+/// work.
 ///
-/// Nothing is left to chance on this clock: first pings come after the whole interval, and pauses before
-/// connecting again have no random part.
+/// This clock has no randomness: first pings come after the whole interval, and delays before reconnecting have no random
+/// part.
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,12 +56,12 @@ impl Clock {
         Self(TestRuntime::with_worker())
     }
 
-    /// How far the clock has been moved.
+    /// The time that the clock has moved.
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
 
-    /// Moves the clock, stopping at each timer on the way; when it returns, what was due has run.
+    /// Moves the clock, stopping at each timer. When `advance` returns, all due tasks have run.
     ///
     /// # Cancel safety
     /// Dropped while pending, the clock has moved part of the way.
@@ -75,7 +74,7 @@ impl Clock {
         self.settle().await;
     }
 
-    /// Lets everything run until it waits. Time stands still.
+    /// Runs all tasks until each one is pending. Time stands still.
     ///
     /// # Cancel safety
     /// Safe.
@@ -99,7 +98,7 @@ impl Clock {
         }
     }
 
-    /// Waits until the clock has been moved this far, such as in the handler of a mock.
+    /// Waits until the clock has moved this far, for example in the handler of a mock.
     ///
     /// # Cancel safety
     /// Safe.
@@ -108,22 +107,22 @@ impl Clock {
         poll_fn(move |cx| timer.poll(cx))
     }
 
-    /// Runs a future to its end on this thread, for tests without an executor: everything runs on this thread, so
-    /// that each run is like the other. Time stands still but for [`advance`](Self::advance).
+    /// Runs a future to completion, for tests without an executor. Everything runs on this thread, so each run is the
+    /// same. Only [`advance`](Self::advance) moves time.
     ///
     /// # Panics
-    /// If the future waits for something that cannot happen: nothing but the future itself and the tasks of this
-    /// clock can wake it, so that a test which would hang fails instead.
+    /// If nothing can wake the future: only the future itself and the tasks of this clock can. A test that would hang
+    /// therefore fails.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.0.block_on(future)
     }
 
-    /// How many tasks of sessions and of peers there are: none when all sessions have ended.
+    /// Number of session tasks and peer tasks: zero when all sessions have ended.
     pub fn tasks(&self) -> usize {
         self.0.tasks()
     }
 
-    /// The present moment, as sessions see it.
+    /// The current time, as sessions see it.
     pub fn now(&self) -> Instant {
         self.0.now()
     }
@@ -132,7 +131,7 @@ impl Clock {
         Arc::new(self.0.clone())
     }
 
-    /// Polls tasks until each one waits; those of the test's executor do not get their turn.
+    /// Polls tasks until each one is pending, except those of the test's executor.
     pub(super) fn settle_tasks(&self) {
         self.0.settle();
     }
@@ -148,7 +147,7 @@ impl Default for Clock {
     }
 }
 
-/// Lets everything else that is ready run once.
+/// Yields once to the executor's other ready tasks.
 async fn yield_now() {
     let mut has_yielded = false;
     poll_fn(|cx| {
@@ -162,7 +161,7 @@ async fn yield_now() {
 }
 
 fn wait_for_others() {
-    // There are no others on wasm32, and no sleeping.
+    // wasm32 has no other threads and cannot sleep.
     if !cfg!(target_family = "wasm") {
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -8,7 +8,7 @@ use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Result, Rsv};
 #[derive(Default)]
 pub(super) struct Wire {
     buffer: BytesMut,
-    /// A rule was broken: what comes after it is thrown away.
+    /// A violation occurred; further input is discarded.
     is_broken: bool,
 }
 
@@ -32,7 +32,7 @@ impl Wire {
         !self.buffer.is_empty()
     }
 
-    /// What comes from here on is thrown away.
+    /// Discards all further input.
     pub(super) fn close(&mut self) {
         self.is_broken = true;
         self.buffer.clear();
@@ -42,7 +42,7 @@ impl Wire {
         self.is_broken
     }
 
-    /// The next whole frame, or the rule that is broken; `None` if there is more to come.
+    /// The next whole frame, or the violation; `None` if the frame is incomplete.
     pub(super) fn next(&mut self, max_payload: usize) -> Option<Result<RawFrame>> {
         let frame = self.read(max_payload).transpose()?;
         if frame.is_err() {
@@ -183,7 +183,7 @@ mod tests {
             let error = wire.next(100).map(|frame| frame.expect_err("broken"));
             assert_eq!(error.map(|error| error.kind()), Some(kind), "{bytes:x?}");
             wire.push(&[0x81, 0]);
-            assert!(wire.next(100).is_none(), "what comes after it is nobody's: {bytes:x?}");
+            assert!(wire.next(100).is_none(), "input after a violation is discarded: {bytes:x?}");
         }
     }
 }

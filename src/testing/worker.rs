@@ -1,4 +1,4 @@
-//! Who polls the tasks of a test's runtime: one thread at a time, and a thread of its own when nobody else does.
+//! Polling of a test runtime's tasks: one thread at a time, and a worker thread while no caller polls.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -6,18 +6,18 @@ use std::{
     thread::{self, Builder, ThreadId},
 };
 
-/// The right to poll tasks. Whoever has it knows that nobody else is in the middle of one.
+/// The right to poll tasks. Only the owner polls.
 #[derive(Default)]
 pub(super) struct Turn {
     runner: Mutex<Option<ThreadId>>,
     free: Condvar,
 }
 
-/// Gives the turn back.
+/// Returns the right to poll.
 pub(super) struct Taken<'a>(&'a Turn);
 
 impl Turn {
-    /// Waits for the turn; `None` for a task that asks while it is polled.
+    /// Waits for the right to poll; `None` for a task that asks while it is polled.
     pub(super) fn take(&self) -> Option<Taken<'_>> {
         let me = thread::current().id();
         let mut runner = lock(&self.runner);
@@ -40,8 +40,7 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// The thread that polls tasks which were woken while nobody was looking. It begins with the first task and ends
-/// with this value.
+/// The thread that polls woken tasks while no caller polls. It starts with the first task and ends with this value.
 #[derive(Default)]
 pub(super) struct Worker(Arc<Shared>);
 
@@ -68,7 +67,7 @@ impl Worker {
         // Without threads, as on wasm32, tasks run in the calls on the clock and on the mock.
         let _ = Builder::new().name("drivetrain-mock".into()).spawn(move || {
             while shared.wait() {
-                // A task that panics has told so on stderr; the others go on.
+                // The panic hook has reported the panic; other tasks continue.
                 if let Ok(false) = catch_unwind(AssertUnwindSafe(&run)) {
                     return;
                 }
@@ -76,7 +75,7 @@ impl Worker {
         });
     }
 
-    /// There is a task to poll.
+    /// Announces a task to poll.
     pub(super) fn notify(&self) {
         lock(&self.0.work).is_there = true;
         self.0.changed.notify_one();
@@ -101,7 +100,7 @@ impl Shared {
     }
 }
 
-/// A test that has panicked may still look.
+/// The state stays usable after a panic of the test.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

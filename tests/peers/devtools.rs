@@ -154,7 +154,7 @@ async fn killed_peer(lab: &Lab) -> Result<(), Failure> {
 /// Where the browser itself takes commands.
 async fn debugger_url(lab: &Lab, port: u16) -> Result<String, Failure> {
     let request = lab.client.get(format!("http://localhost:{port}/json/version"));
-    let version: Value = request.send().await?.error_for_status()?.json().await?;
+    let version: Value = request.send().await?.error_for_status().await?.json().await?;
     Ok(version["webSocketDebuggerUrl"].as_str().ok_or("it has no URL for a debugger")?.to_owned())
 }
 

@@ -1,5 +1,9 @@
 //! The engines as a user configures them for a peer.
 
+#[macro_use]
+#[path = "../support/engines.rs"]
+mod list;
+
 use std::{fs, io, path::Path, sync::Arc};
 
 use drivetrain::engine::{self, Engine};
@@ -22,6 +26,12 @@ impl Options {
         Ok(Self { authority, ..Self::default() })
     }
 
+    /// Trusts this authority alone.
+    #[allow(dead_code, reason = "one of the two programs that share this file has no use for it")]
+    pub(crate) fn trusting_pem(pem: Vec<u8>) -> Self {
+        Self { authority: Some(pem), ..Self::default() }
+    }
+
     /// The same, with this client certificate of that folder.
     pub(crate) fn with_certificate(mut self, dir: &Path, name: &str) -> io::Result<Self> {
         let pem = |end: &str| fs::read(dir.join(format!("ca/{name}.{end}")));
@@ -36,50 +46,36 @@ impl Options {
     }
 }
 
-/// Takes the options that each engine with TLS has under the same names.
-#[cfg(any(
-    feature = "async-std",
-    feature = "native-async-std",
-    feature = "native-smol",
-    feature = "reqwest",
-    feature = "smol"
-))]
-macro_rules! configured {
-    ($engine:expr, $options:expr) => {{
-        let mut engine = $engine;
-        if let Some(pem) = &$options.authority {
-            engine = engine.root_certificate_pem(pem).only_these_roots();
-        }
-        if let Some(pem) = &$options.identity {
-            engine = engine.client_certificate_pem(pem);
-        }
-        engine
-    }};
-}
-
 /// The engine of this name; `None` if it is not in the build.
 pub(crate) fn engine(name: &str, options: &Options) -> Option<Arc<dyn Engine>> {
-    match name {
-        #[cfg(feature = "async-std")]
-        "async-std" => Some(Arc::new(configured!(engine::AsyncStd::new(), options))),
-        #[cfg(feature = "fastwebsockets")]
-        "fastwebsockets" => Some(Arc::new(engine::FastWebSockets::new().http(http(options)))),
-        #[cfg(feature = "native")]
-        "native" => Some(Arc::new(engine::Native::new().http(http(options)))),
-        #[cfg(feature = "native-async-std")]
-        "native-async-std" => Some(Arc::new(configured!(engine::NativeAsyncStd::new(), options))),
-        #[cfg(feature = "native-smol")]
-        "native-smol" => Some(Arc::new(configured!(engine::NativeSmol::new(), options))),
-        #[cfg(feature = "smol")]
-        "smol" => Some(Arc::new(configured!(engine::Smol::new(), options))),
-        #[cfg(feature = "tungstenite")]
-        "tungstenite" => Some(Arc::new(engine::Tungstenite::new().http(http(options)))),
-        _ => None,
+    // The options that each engine with TLS has under the same names.
+    macro_rules! configured {
+        ($engine:expr) => {{
+            let mut engine = $engine;
+            if let Some(pem) = &options.authority {
+                engine = engine.root_certificate_pem(pem).only_these_roots();
+            }
+            if let Some(pem) = &options.identity {
+                engine = engine.client_certificate_pem(pem);
+            }
+            engine
+        }};
     }
-}
-
-#[cfg(any(feature = "fastwebsockets", feature = "native", feature = "tungstenite"))]
-fn http(options: &Options) -> engine::Reqwest {
-    let http = configured!(engine::Reqwest::new(), options);
-    if options.over_http2 { http.web_socket_over_http2() } else { http }
+    macro_rules! is_it {
+        (futures $executor:ident, $Engine:ident, $name:literal) => {
+            if name == $name {
+                return Some(Arc::new(configured!(engine::$Engine::new())));
+            }
+        };
+        (tokio, $Engine:ident, $name:literal) => {
+            if name == $name {
+                let http = configured!(engine::Reqwest::new());
+                let http = if options.over_http2 { http.web_socket_over_http2() } else { http };
+                return Some(Arc::new(engine::$Engine::new().http(http)));
+            }
+        };
+        (http, $Engine:ident, $name:literal) => {};
+    }
+    for_each_engine!(is_it);
+    None
 }

@@ -164,7 +164,7 @@ impl Lab {
 
     /// What plain HTTP says at this path of the peer, which is JSON.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Error> {
-        self.client.get(self.http_url(path)).send().await?.error_for_status()?.json().await
+        self.client.get(self.http_url(path)).send().await?.error_for_status().await?.json().await
     }
 
     /// Starts another peer of this kind, for this scenario only, and gives its port.

@@ -30,7 +30,8 @@ async fn goes_through(lab: &Lab, scheme: &str) -> Result<(), Failure> {
     let target = Target::start(lab, scheme)?;
     let Some(client) = client(lab, Some(PASSWORD))? else { return Ok(()) };
     if scheme.starts_with("http") {
-        let response = client.get(target.url("/some/path")).send().await?.error_for_status()?;
+        let response =
+            client.get(target.url("/some/path")).send().await?.error_for_status().await?;
         same("the path it saw", &response.json::<Value>().await?["path"], "/some/path")?;
     } else {
         let mut session = client.web_socket(target.url("/echo")).connect().await?;

@@ -17,7 +17,7 @@ use crate::{
 
 /// Keepalive is on, and its pings are rare: between its runs a contender's runtime stands still, and then
 /// nobody reads the pongs.
-const PING: Duration = Duration::from_secs(86_400);
+pub(super) const PING: Duration = Duration::from_secs(86_400);
 
 /// An engine of ours.
 pub(crate) struct Facade {

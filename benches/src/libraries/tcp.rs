@@ -1,5 +1,5 @@
 //! The limit: the same bytes over a socket of tokio's, without a WebSocket library. Frames are copied out
-//! with a mask of zeros; of what comes, only the lengths are looked at.
+//! with a mask of zeros; incoming frames are only counted by length.
 
 use std::net::SocketAddr;
 

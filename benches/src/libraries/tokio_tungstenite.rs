@@ -32,7 +32,7 @@ impl TokioTungstenite {
         })
     }
 
-    /// It reads into what our engines read into.
+    /// Reads into a buffer of our engines' size.
     pub(crate) fn with_small_buffer() -> Result<Self> {
         let config = WebSocketConfig::default().read_buffer_size(16 << 10);
         Ok(Self { name: "tokio-tungstenite, 16 KiB", config, ..Self::new()? })

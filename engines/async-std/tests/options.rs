@@ -31,9 +31,49 @@ fn what_is_set_is_shown() {
         settings.native.iter().map(|setting| (&*setting.name, &*setting.value)).collect();
     assert_eq!(native, [("read_buffer_size", "9000 bytes"), ("write_buffer_size", "5000 bytes"),]);
     let shown = format!("{engine:?}");
-    assert!(shown.starts_with("AsyncStd { ping_interval: 20s, read_buffer_size"), "{shown}");
+    assert!(
+        shown.starts_with("AsyncStd { ping_interval: 20s, max_frame_size: 1000, read_buffer_size"),
+        "{shown}"
+    );
     #[cfg(feature = "smol")]
     assert!(format!("{:?}", Smol::new()).starts_with("Smol {"));
+}
+
+#[test]
+fn the_limits_for_heads_can_be_set() {
+    for (engine, option) in [
+        (AsyncStd::new(), Some("max_headers")),
+        (AsyncStd::new().max_headers(301), None),
+        (AsyncStd::new().max_headers(301).max_header_size(1000), Some("max_header_size")),
+        (AsyncStd::new().max_headers(301).max_header_size(1 << 20), None),
+    ] {
+        for is_handshake in [false, true] {
+            let server = Server::new(1, |_, stream| {
+                request_on(&stream);
+                let fields = "x-field: value\r\n".repeat(300);
+                let head = format!("HTTP/1.1 403 No\r\n{fields}content-length: 0\r\n\r\n");
+                write(&stream, head);
+            });
+            let failed = block_on(async {
+                match is_handshake {
+                    true => engine
+                        .connect(handshake(&format!("ws://127.0.0.1:{}/", server.port)))
+                        .await
+                        .err(),
+                    false => engine
+                        .execute(request("GET", format!("http://127.0.0.1:{}/", server.port), ""))
+                        .await
+                        .err(),
+                }
+            });
+            assert_eq!(failed.is_some(), option.is_some(), "{failed:?}");
+            if let Some((error, option)) = failed.zip(option) {
+                assert_eq!(error.kind(), ErrorKind::TooBig, "{error:?}");
+                assert!(error.to_string().contains(option), "{error}");
+            }
+            server.finish();
+        }
+    }
 }
 
 #[test]
@@ -42,6 +82,8 @@ fn what_can_never_work_is_refused_by_name() {
     for (engine, option) in [
         (AsyncStd::new().ping_interval(Duration::ZERO), "ping_interval"),
         (AsyncStd::new().read_buffer_size(0), "read_buffer_size"),
+        (AsyncStd::new().max_headers(0), "max_headers"),
+        (AsyncStd::new().max_header_size(0), "max_header_size"),
         (AsyncStd::new().preconfigured(config().accept_unmasked_frames(true)), "accept_unmasked"),
         #[cfg(feature = "rustls")]
         (AsyncStd::new().client_certificate_pem("none"), "client certificate"),
@@ -127,6 +169,7 @@ fn a_stream_of_the_callers_carries_one_web_socket() {
         let address = ([127, 0, 0, 1], server.port);
         let engine = over(block_on(Async::<TcpStream>::connect(address)).expect("connected"));
         assert!(!engine.support(Capability::Http1).is_offered());
+        assert!(!engine.support(Capability::ConnectionReuse).is_offered());
         assert!(engine.support(Capability::CallerStream).is_offered());
 
         let plain = block_on(engine.execute(request("GET", "http://localhost/", ())));
@@ -165,7 +208,7 @@ fn a_stream_of_the_callers_carries_one_web_socket() {
         assert_eq!((again.kind(), again.engine()), (ErrorKind::Connect, Some(engine.name())));
         assert!(again.to_string().contains("used already"), "{again}");
         let head = server.finish().remove(0);
-        assert!(head.starts_with("GET /a HTTP/1.1\r\n") && head.contains("host: elsewhere\r\n"));
+        assert!(head.starts_with("GET /a HTTP/1.1\r\n") && head.contains("Host: elsewhere\r\n"));
     }
 }
 

@@ -74,8 +74,8 @@ fn a_frame_in_the_segment_of_the_101_is_kept_and_closing_ends_one_direction() {
         let port = server.port;
         let head = server.finish().remove(0);
         assert!(head.starts_with("GET /chat?x HTTP/1.1\r\n"), "{head}");
-        assert!(head.contains(&format!("host: localhost:{port}\r\n")), "{head}");
-        assert!(head.contains("authorization: Bearer x\r\n"), "{head}");
+        assert!(head.contains(&format!("Host: localhost:{port}\r\n")), "{head}");
+        assert!(head.contains("Authorization: Bearer x\r\n"), "{head}");
     }
 }
 
@@ -112,7 +112,7 @@ fn a_refusal_is_a_response_with_its_body() {
 fn a_wrong_accept_is_a_protocol_error_and_frees_the_socket() {
     for engine in engines() {
         let server = Server::new(1, |_, stream| {
-            let key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==";
+            let key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
             request_on(&stream);
             write(&stream, switch(key));
             is_ended(&stream)

@@ -18,13 +18,13 @@ mod writer;
 
 use std::{
     fmt,
-    sync::Arc,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{Error, OpCode, RawFrame, Transport};
-pub(crate) use drivetrain_reqwest::BoxStream;
+use drivetrain_engine::{BoxStream, Error, OpCode, Progress, RawFrame, Role, Transport};
 use fastwebsockets::WebSocket;
 
 pub use gate::Gate;
@@ -39,6 +39,23 @@ pub(crate) const LARGEST_FRAME: usize = 1 << 30;
 
 /// RFC 6455 section 5.5.
 const LARGEST_CONTROL: usize = 125;
+
+/// The stream of the gate, which the library owns, and of the writer. Both run under the one `&mut Framer`, so that
+/// nobody waits for the lock.
+#[derive(Clone)]
+struct Stream(Arc<Mutex<BoxStream>>);
+
+impl Stream {
+    fn new(stream: BoxStream) -> Self {
+        Self(Arc::new(Mutex::new(stream)))
+    }
+
+    #[inline]
+    fn with<T>(&self, poll: impl FnOnce(Pin<&mut BoxStream>) -> T) -> T {
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        poll(Pin::new(&mut *stream))
+    }
+}
 
 /// Changes the library's socket once it is made.
 pub(crate) type Hook = Arc<dyn Fn(&mut WebSocket<Gate>) + Send + Sync>;
@@ -58,7 +75,7 @@ impl Options {
     }
 }
 
-/// A client's frames over a stream, full duplex and cancel-safe.
+/// The frames of one end over a stream, full duplex and cancel-safe.
 pub(crate) struct Framer {
     reader: Reader,
     writer: Writer,
@@ -66,9 +83,10 @@ pub(crate) struct Framer {
 
 impl Framer {
     /// Takes a stream behind the handshake, and what was read from it past the handshake's end.
-    pub(crate) fn new(stream: BoxStream, early: Bytes, options: Options) -> Self {
-        let (read, write) = tokio::io::split(stream);
-        Self { reader: Reader::new(read, early, options), writer: Writer::new(write) }
+    pub(crate) fn new(stream: BoxStream, early: Bytes, role: Role, options: Options) -> Self {
+        let stream = Stream::new(stream);
+        let reader = Reader::new(stream.clone(), early, role, options);
+        Self { reader, writer: Writer::new(stream, role) }
     }
 }
 
@@ -95,6 +113,10 @@ impl Transport for Framer {
 
     fn try_receive_short_text(&mut self, max_payload: usize) -> Option<&[u8]> {
         self.reader.buffered_text(max_payload)
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        Some(Progress { received: self.reader.total(), written: self.writer.total() })
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -5,8 +5,6 @@ use std::{fmt, io};
 use drivetrain_engine::{Capability, CloseCode, Error, ErrorKind, OpCode};
 use fastwebsockets::WebSocketError;
 
-use crate::NAME;
-
 /// Why reserved bits are missing.
 pub(crate) const NO_RSV: &str =
     "fastwebsockets refuses frames with reserved bits and cannot write them: use Tungstenite";
@@ -72,16 +70,17 @@ pub(crate) fn opcode_to_library(opcode: OpCode) -> fastwebsockets::OpCode {
     }
 }
 
-/// What the library, or the gate through it, has against the peer's bytes.
+/// The error of the library, or of the gate through it.
 ///
-/// `UnexpectedEOF` is not an error between frames; there it never gets here.
-pub(crate) fn received(error: WebSocketError, limit: usize) -> Error {
+/// `UnexpectedEOF` is not an error between frames; there it never gets here. TLS that ends without `close_notify` is
+/// an I/O error of that kind (RFC 8446 section 6.1), `inside` a frame and between two.
+pub(crate) fn received(error: WebSocketError, limit: usize, inside: bool) -> Error {
     use WebSocketError as Native;
     let protocol = |message: &'static str| Error::new(ErrorKind::Protocol, message);
     if let Some(stop) = Stop::of(&error) {
         return match stop {
             Stop::TooBig(length) => too_big(length, limit),
-            Stop::Violation(what) => protocol(what).with_engine(NAME),
+            Stop::Violation(what) => protocol(what),
             Stop::Idle => io(io::ErrorKind::WouldBlock.into()),
         };
     }
@@ -100,8 +99,11 @@ pub(crate) fn received(error: WebSocketError, limit: usize) -> Error {
         _ => protocol("the peer sent an invalid frame"),
     };
     match error {
+        Native::IoError(error) if inside && error.kind() == io::ErrorKind::UnexpectedEof => {
+            Error::inside_frame(error)
+        }
         Native::IoError(error) => io(error),
-        error => mapped.with_engine(NAME).with_source(error),
+        error => mapped.with_source(error),
     }
 }
 
@@ -111,27 +113,27 @@ pub(crate) const LONG_CONTROL: &str = "the peer sent a control frame with more t
 #[cold]
 pub(crate) fn too_big(length: u64, limit: usize) -> Error {
     let message = format!("the peer announced a frame of {length} bytes, the limit is {limit}");
-    Error::new(ErrorKind::TooBig, message).with_engine(NAME)
+    Error::new(ErrorKind::TooBig, message)
 }
 
 /// The stream failed.
 pub(crate) fn io(error: io::Error) -> Error {
-    Error::from(error).with_engine(NAME)
+    Error::from(error)
 }
 
 /// The library behaved in a way that the framer does not know how to go on from.
 #[cold]
 pub(crate) fn lost() -> Error {
-    Error::new(ErrorKind::Io, "fastwebsockets lost its place in the stream").with_engine(NAME)
+    Error::new(ErrorKind::Io, "fastwebsockets lost its place in the stream")
 }
 
 /// Reserved bits on a frame to be sent.
 pub(crate) fn no_reserved_bits() -> Error {
-    Error::unsupported(NAME, Capability::RsvBits, NO_RSV)
+    Error::not_offered(Capability::RsvBits, NO_RSV)
 }
 
 /// A frame that no engine may send.
 pub(crate) fn bad_control_frame() -> Error {
     let message = "a control frame has at most 125 bytes and is not fragmented";
-    Error::new(ErrorKind::InvalidInput, message).with_engine(NAME)
+    Error::new(ErrorKind::InvalidInput, message)
 }

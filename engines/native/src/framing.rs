@@ -1,110 +1,116 @@
-//! The settings of the frames, the same on every runtime.
+//! The frames of this crate, on any runtime and for both roles.
 
-use std::time::Duration;
+use drivetrain_codec::{Buffers, Framer};
+use drivetrain_engine::{
+    Accepted, BoxStream, Bytes, EngineSettings, Framing, Result, Role, Transport,
+};
 
-use drivetrain_engine::{EngineSettings, Error, ErrorKind, NativeSetting};
-
-const READ_SIZE: usize = 64 << 10;
-const WRITE_MARK: usize = 32 << 10;
-
-/// The settings of the frames, the same on every runtime.
+/// Frames by [`drivetrain_codec`], on any runtime and for both roles.
+///
+/// ```
+/// use drivetrain_native::NativeFraming;
+///
+/// let framing = NativeFraming::new().read_buffer_size(16 << 10);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Framing {
-    read_buffer_size: Option<usize>,
-    write_buffer_size: Option<usize>,
-    ping_interval: Option<Duration>,
+pub struct NativeFraming {
+    buffers: Buffers,
 }
 
-impl Framing {
-    /// The most bytes that one read takes. Default: 64 KiB.
-    #[must_use]
-    pub fn read_buffer_size(mut self, bytes: usize) -> Self {
-        self.read_buffer_size = Some(bytes);
-        self
+impl NativeFraming {
+    /// The framing with the defaults of each option.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// How many encoded bytes may wait before sending another frame writes them first. Default: 32 KiB.
-    #[must_use]
-    pub fn write_buffer_size(mut self, bytes: usize) -> Self {
-        self.write_buffer_size = Some(bytes);
+    fn map_buffers(mut self, with: impl FnOnce(Buffers) -> Buffers) -> Self {
+        self.buffers = with(self.buffers);
         self
     }
+}
 
-    /// The engine-level ping interval. Default: not set.
-    #[must_use]
-    pub fn ping_interval(mut self, interval: Duration) -> Self {
-        self.ping_interval = Some(interval);
-        self
-    }
+drivetrain_codec::buffer_options!(NativeFraming, map_buffers);
 
-    /// What is in force, for [`Engine::settings`](drivetrain_engine::Engine::settings).
-    pub fn settings(&self) -> EngineSettings {
-        let row = |name, set: Option<usize>, effective: usize| {
-            let row = NativeSetting::new(name, format!("{effective} bytes"));
-            if set.is_none() { row.as_default() } else { row }
-        };
+impl Framing for NativeFraming {
+    fn settings(&self) -> EngineSettings {
         let mut settings = EngineSettings::default();
-        settings.ping_interval = self.ping_interval;
-        settings.native = vec![
-            row("read_buffer_size", self.read_buffer_size, self.read_size()),
-            row("write_buffer_size", self.write_buffer_size, self.write_mark()),
-        ];
+        settings.native = self.buffers.settings();
         settings
     }
 
-    /// Refuses what cannot be honoured; for [`Engine::check`](drivetrain_engine::Engine::check).
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] naming the setting.
-    pub fn check(&self, engine: &str) -> Result<(), Error> {
-        let message = match self {
-            Self { ping_interval: Some(Duration::ZERO), .. } => {
-                "a ping_interval of zero is not possible: leave it out for no pings"
-            }
-            Self { read_buffer_size: Some(0), .. } => "read_buffer_size must not be zero",
-            Self { write_buffer_size: Some(0), .. } => {
-                "write_buffer_size must not be zero: with 1 each frame is written before the next is taken"
-            }
-            _ => return Ok(()),
-        };
-        Err(Error::new(ErrorKind::InvalidInput, message).with_engine(engine.to_owned()))
+    fn check(&self) -> Result<()> {
+        self.buffers.check()
     }
 
-    /// What [`read_buffer_size`](Self::read_buffer_size) comes to.
-    pub(crate) fn read_size(&self) -> usize {
-        self.read_buffer_size.unwrap_or(READ_SIZE).max(1)
-    }
-
-    /// What [`write_buffer_size`](Self::write_buffer_size) comes to.
-    pub(crate) fn write_mark(&self) -> usize {
-        self.write_buffer_size.unwrap_or(WRITE_MARK).max(1)
+    fn transport(
+        &self,
+        stream: BoxStream,
+        read_ahead: Bytes,
+        role: Role,
+        _: &Accepted,
+    ) -> Result<Box<dyn Transport>> {
+        Ok(Box::new(Framer::new(stream, &read_ahead, role, &self.buffers)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use drivetrain_engine::{ErrorKind, OpCode, RawFrame};
+    use futures_util::io::Cursor;
+
     use super::*;
 
-    #[test]
-    fn what_cannot_be_honoured_is_refused_by_name() {
-        let framing = Framing::default();
-        assert!(framing.check("native").is_ok());
-        for (framing, name) in [
-            (framing.clone().read_buffer_size(0), "read_buffer_size"),
-            (framing.clone().write_buffer_size(0), "write_buffer_size"),
-            (framing.ping_interval(Duration::ZERO), "ping_interval"),
-        ] {
-            let error = framing.check("native").expect_err("must be refused");
-            assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            assert!(error.to_string().contains(name), "{error}");
+    /// The transport of a peer that has sent `read_ahead` and `bytes`, and ends.
+    fn transport(read_ahead: &'static [u8], bytes: &[u8], role: Role) -> Box<dyn Transport> {
+        let stream = Box::new(Cursor::new(bytes.to_vec()));
+        let read_ahead = Bytes::from_static(read_ahead);
+        NativeFraming::new()
+            .transport(stream, read_ahead, role, &Accepted::default())
+            .expect("a transport")
+    }
+
+    fn receive(transport: &mut dyn Transport) -> Result<Option<RawFrame>> {
+        match transport.poll_receive(&mut Context::from_waker(Waker::noop()), 100) {
+            Poll::Ready(received) => received,
+            Poll::Pending => panic!("the stream has all of its bytes"),
         }
     }
 
     #[test]
-    fn settings_say_what_is_effective_and_what_is_a_default() {
-        let rows = Framing::default().read_buffer_size(8192).settings().native;
-        assert_eq!(rows[0], NativeSetting::new("read_buffer_size", "8192 bytes"));
-        assert_eq!(rows[1].value, "32768 bytes");
-        assert!(rows[1].is_default && !rows[0].is_default);
+    fn a_client_reads_unmasked_frames_and_a_server_masked_ones() {
+        let unmasked: &[u8] = b"\x81\x02hi";
+        let masked: &[u8] = b"\x81\x82\x01\x02\x03\x04\x69\x6b";
+        for (bytes, role, other) in
+            [(unmasked, Role::Client, Role::Server), (masked, Role::Server, Role::Client)]
+        {
+            let frame = receive(&mut *transport(b"", bytes, role)).expect("receives");
+            assert_eq!(frame, Some(RawFrame::new(OpCode::Text, "hi")));
+            let error = receive(&mut *transport(b"", bytes, other)).expect_err("the wrong end's");
+            assert_eq!(error.kind(), ErrorKind::Protocol);
+        }
+    }
+
+    #[test]
+    fn bytes_that_were_read_ahead_come_first() {
+        let mut transport = transport(b"\x81\x02a", b"b\x82\x01c", Role::Client);
+        let first = receive(&mut *transport).expect("receives");
+        assert_eq!(first, Some(RawFrame::new(OpCode::Text, "ab")));
+        let second = receive(&mut *transport).expect("receives");
+        assert_eq!(second, Some(RawFrame::new(OpCode::Binary, "c")));
+        assert_eq!(receive(&mut *transport).expect("the end"), None);
+    }
+
+    #[test]
+    fn a_size_of_zero_is_refused_by_name() {
+        for (framing, option) in [
+            (NativeFraming::new().read_buffer_size(0), "read_buffer_size"),
+            (NativeFraming::new().write_buffer_size(0), "write_buffer_size"),
+        ] {
+            let error = framing.check().expect_err(option);
+            assert!(error.to_string().contains(option), "{error}");
+            assert_eq!(framing.settings().native.len(), 2);
+        }
     }
 }

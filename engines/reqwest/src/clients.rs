@@ -5,29 +5,39 @@ use std::{
     time::Duration,
 };
 
-use drivetrain_engine::{Proxy, Result};
+use drivetrain_engine::{Proxy, Result, UnixSocket};
 use reqwest::{Client, redirect};
+use tokio::runtime::Id;
 
-use crate::{map, options::Options, proxied};
+use crate::{map, options::Options, proxied, replay::Answered, tls, tunnelled};
 
 /// How many clients are kept; the one used the longest ago goes first. More than one set is only needed
-/// where connect timeouts or proxies differ, as reqwest has them a client.
+/// where connect timeouts, proxies or runtimes differ, as reqwest has them a client.
 const KEPT: usize = 8;
 
 /// What a client is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Purpose {
-    /// Opening WebSockets: HTTP/1.1 only and nothing reused.
-    pub(crate) handshake: bool,
-    /// For `https`. The other kind never touches a CA store.
+    /// For `https`.
     pub(crate) secure: bool,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) proxy: Option<Proxy>,
+    pub(crate) unix_socket: Option<UnixSocket>,
+    /// For a `Host` of the request's own, which reqwest cannot make the `:authority` of HTTP/2.
+    pub(crate) host: bool,
+    /// Nothing reused, for a request that failed on a connection that was.
+    pub(crate) is_new: bool,
+    /// The runtime that drives the connections.
+    pub(crate) runtime: Id,
 }
 
-/// The clients made so far, the one used last at the end.
+/// The clients made so far.
 #[derive(Default)]
-pub(crate) struct Clients(Mutex<Vec<(Purpose, Client)>>);
+pub(crate) struct Clients {
+    direct: Kept<Client>,
+    tunnelled: Kept<tunnelled::Client>,
+    pub(crate) answered: Answered,
+}
 
 impl Clients {
     /// The client for this purpose. Making it takes milliseconds if it is for `https`, as the system's
@@ -38,11 +48,35 @@ impl Clients {
         options: &Options,
         purpose: Purpose,
     ) -> Result<Client> {
+        self.direct.get(purpose, |purpose| build(engine, options, purpose))
+    }
+
+    /// As [`get`](Self::get), for what goes over a connection of the engine's own.
+    pub(crate) fn tunnelled(
+        &self,
+        options: &Options,
+        purpose: Purpose,
+    ) -> Result<tunnelled::Client> {
+        self.tunnelled.get(purpose, |purpose| tunnelled::build(options, purpose))
+    }
+}
+
+/// Clients of one kind, the one used last at the end.
+struct Kept<C>(Mutex<Vec<(Purpose, C)>>);
+
+impl<C> Default for Kept<C> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<C: Clone> Kept<C> {
+    fn get(&self, purpose: Purpose, make: impl FnOnce(&Purpose) -> Result<C>) -> Result<C> {
         if let Some(client) = self.kept(&purpose) {
             return Ok(client);
         }
         // Made without the lock, as a hook of the caller's runs. Whoever is second uses the first's.
-        let made = build(engine, options, &purpose)?;
+        let made = make(&purpose)?;
         let mut clients = self.lock();
         if let Some((_, client)) = clients.iter().find(|(other, _)| *other == purpose) {
             return Ok(client.clone());
@@ -54,30 +88,31 @@ impl Clients {
         Ok(made)
     }
 
-    fn kept(&self, purpose: &Purpose) -> Option<Client> {
+    fn kept(&self, purpose: &Purpose) -> Option<C> {
         let mut clients = self.lock();
         let index = clients.iter().position(|(other, _)| other == purpose)?;
         clients[index..].rotate_left(1);
         clients.last().map(|(_, client)| client.clone())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Purpose, Client)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Purpose, C)>> {
         // No code of anyone else's runs under it, so that it is whole even if it were poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn build(engine: &'static str, options: &Options, purpose: &Purpose) -> Result<Client> {
-    // First, so that a proxy the caller names in a hook stays: only the environment's are left out.
-    let mut builder = options.apply(Client::builder().no_proxy());
+    // First, so that what the caller names in a hook stays: only the environment's proxies are left out, and what
+    // reqwest repeats by itself, as the client does that above.
+    let builder = Client::builder().no_proxy().retry(reqwest::retry::never());
+    let mut builder = options.apply(builder);
     for hook in &options.hooks {
         builder = hook(builder);
     }
-    // One hop: drivetrain does all this above. Features of reqwest that another crate of the program
+    // One exchange: drivetrain does all this above. Features of reqwest that another crate of the program
     // switches on (`gzip`, …) change nothing here.
     builder = builder
         .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
         .referer(false)
         .no_gzip()
         .no_brotli()
@@ -89,21 +124,23 @@ fn build(engine: &'static str, options: &Options, purpose: &Purpose) -> Result<C
         // The one that was asked for is used alone, a hook's not beside it.
         builder = builder.no_proxy().proxy(proxy);
     }
+    #[cfg(unix)]
+    if let Some(socket) = &purpose.unix_socket {
+        builder = builder.unix_socket(socket.path());
+    }
     if let Some(limit) = purpose.connect_timeout {
         builder = builder.connect_timeout(limit);
     }
-    let alpn: &[&[u8]] = if purpose.handshake || options.http1_only {
-        builder = builder.http1_only();
-        &[b"http/1.1"]
-    } else {
-        &[b"h2", b"http/1.1"]
-    };
-    if purpose.handshake {
-        builder = builder.tcp_nodelay(true).pool_max_idle_per_host(0);
+    if options.http2_prior_knowledge && !purpose.secure {
+        builder = builder.http2_prior_knowledge();
     }
-    options
-        .secure
-        .apply(builder, purpose.secure, alpn)
+    if options.speaks_http1_alone(purpose) {
+        builder = builder.http1_only();
+    }
+    if purpose.is_new {
+        builder = builder.pool_max_idle_per_host(0);
+    }
+    tls::apply(builder, options, purpose)
         .map_err(|error| error.with_engine(engine))?
         .build()
         .map_err(|error| map::not_built(engine, error))

@@ -1,32 +1,37 @@
 //! What was set on a [`Reqwest`], and what of it can never work.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use drivetrain_engine::{Error, ErrorKind, NativeSetting, Result, Support};
+use drivetrain_connect::{ConnectOptions, HttpConnector, TokioExecutor};
+use drivetrain_engine::{Error, ErrorKind, HeadLimits, NativeSetting, Resolver, Result, Support};
 use reqwest::{Client, ClientBuilder};
 
-#[cfg(feature = "rustls")]
-use crate::over_http2;
-use crate::{Reqwest, clients::Purpose, tls::Secure};
+use crate::{Reqwest, clients::Purpose, replay::Answered, tunnelled};
 
 type Hook = Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
+
+/// How long a connection waits for another request, if nothing was set.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// What fits into hyper's buffer, whose size reqwest does not change.
+const LARGEST_HEAD: usize = 384 << 10;
+
+/// What is read of a head over HTTP/2. A larger one would cost the connection, and with it the other
+/// requests, so that the limit itself is looked at later.
+pub(crate) const READ_OVER_HTTP2: u32 = 1 << 20;
 
 #[derive(Clone, Default)]
 pub(crate) struct Options {
     pub(crate) preconfigured: Option<Client>,
+    /// Outer `None`: not set.
     pub(crate) pool_idle_timeout: Option<Option<Duration>>,
     pub(crate) pool_max_idle_per_host: Option<usize>,
     pub(crate) http1_only: bool,
+    pub(crate) http2_prior_knowledge: bool,
     pub(crate) web_socket_over_http2: bool,
     pub(crate) http2_keep_alive_interval: Option<Duration>,
-    pub(crate) local_address: Option<IpAddr>,
-    pub(crate) tcp_keepalive: Option<Option<Duration>>,
-    pub(crate) resolve: Vec<(String, Vec<SocketAddr>)>,
-    pub(crate) secure: Secure,
+    /// What dials for handshakes and tunnels, with the options that they share with requests.
+    pub(crate) dialer: HttpConnector<TokioExecutor>,
     pub(crate) hooks: Vec<Hook>,
     /// What was set, in order, for `settings()` and `check()`.
     pub(crate) set: Vec<Set>,
@@ -35,30 +40,81 @@ pub(crate) struct Options {
 /// An option that was set.
 #[derive(Clone, Debug)]
 pub(crate) struct Set {
-    pub(crate) name: &'static str,
-    pub(crate) value: String,
+    pub(crate) setting: NativeSetting,
     /// Whether handshakes use it as well.
     pub(crate) handshakes: bool,
 }
 
 impl Options {
-    pub(crate) fn apply(&self, mut builder: ClientBuilder) -> ClientBuilder {
-        if let Some(limit) = self.pool_idle_timeout {
-            builder = builder.pool_idle_timeout(limit);
+    /// Changes the options that handshakes share.
+    pub(crate) fn dial(&mut self, with: impl FnOnce(ConnectOptions) -> ConnectOptions) {
+        self.dialer = std::mem::take(&mut self.dialer).map_options(with);
+    }
+
+    pub(crate) fn pool_idle_timeout(&self) -> Option<Duration> {
+        self.pool_idle_timeout.unwrap_or(Some(POOL_IDLE_TIMEOUT))
+    }
+
+    pub(crate) fn limits(&self) -> HeadLimits {
+        self.dialer.options().limits()
+    }
+
+    pub(crate) fn speaks_http1_alone(&self, purpose: &Purpose) -> bool {
+        purpose.host || self.http1_only
+    }
+
+    /// What is offered to a server with TLS.
+    pub(crate) fn alpn(&self, purpose: &Purpose) -> &'static [&'static str] {
+        match self.speaks_http1_alone(purpose) {
+            true => &["http/1.1"],
+            false => &["h2", "http/1.1"],
         }
+    }
+
+    pub(crate) fn apply(&self, mut builder: ClientBuilder) -> ClientBuilder {
+        let tcp = self.dialer.options().tcp();
         if let Some(most) = self.pool_max_idle_per_host {
             builder = builder.pool_max_idle_per_host(most);
         }
         if let Some(interval) = self.http2_keep_alive_interval {
             builder = builder.http2_keep_alive_interval(interval);
         }
-        if let Some(after) = self.tcp_keepalive {
+        if let Some(after) = tcp.keepalive {
             builder = builder.tcp_keepalive(after);
+            if after.is_none() {
+                // Either of these alone switches the probes on, after the system's time.
+                builder = builder
+                    .tcp_keepalive_interval(None::<Duration>)
+                    .tcp_keepalive_retries(None::<u32>);
+            }
         }
-        for (host, addresses) in &self.resolve {
+        if let Some(resolver) = &tcp.resolver {
+            builder = builder.dns_resolver(Dns(resolver.clone()));
+        }
+        for (host, addresses) in &tcp.resolve {
             builder = builder.resolve_to_addrs(host, addresses);
         }
-        builder.local_address(self.local_address)
+        builder
+            .pool_idle_timeout(self.pool_idle_timeout())
+            .http1_title_case_headers()
+            .http1_max_headers(self.limits().max_headers)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http2_max_header_list_size(READ_OVER_HTTP2)
+            .local_address(tcp.local_address)
+    }
+}
+
+/// A resolver as reqwest takes it.
+struct Dns(Resolver);
+
+impl reqwest::dns::Resolve for Dns {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let resolver = self.0.clone();
+        Box::pin(async move {
+            let addresses = resolver.resolve(name.as_str()).await?;
+            Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs)
+        })
     }
 }
 
@@ -67,13 +123,22 @@ impl Reqwest {
         self.clients.get(engine, &self.options, purpose)
     }
 
+    pub(crate) fn tunnelled(&self, purpose: Purpose) -> Result<tunnelled::Client> {
+        self.clients.tunnelled(&self.options, purpose)
+    }
+
+    /// The connections that have answered a request of this engine value.
+    pub(crate) fn answered(&self) -> &Answered {
+        &self.clients.answered
+    }
+
     pub(crate) fn options(&self) -> &Options {
         &self.options
     }
 
-    /// Why a tunnel for `ws` cannot be made with these options, if so.
-    pub(crate) fn no_tunnel(&self) -> Option<&'static str> {
-        (!self.options.hooks.is_empty()).then_some(Self::HOOK_AND_TUNNEL)
+    /// Whether its clients are as someone else made them, or had them made by a hook.
+    pub(crate) fn is_configured_by_others(&self) -> bool {
+        self.options.preconfigured.is_some() || !self.options.hooks.is_empty()
     }
 
     pub(crate) fn preconfigured_client(&self) -> Option<&Client> {
@@ -83,7 +148,8 @@ impl Reqwest {
     /// Refuses what can never work; `handshakes` says whether the engine opens WebSockets, for which
     /// options beside a preconfigured client have a meaning.
     pub(crate) fn check_options(&self, engine: &'static str, handshakes: bool) -> Result<()> {
-        let dead = |set: &&Set| set.name != "preconfigured" && !(handshakes && set.handshakes);
+        let dead =
+            |set: &&Set| set.setting.name != "preconfigured" && !(handshakes && set.handshakes);
         if self.options.preconfigured.is_some() {
             if let Some(set) = self.options.set.iter().find(dead) {
                 return Err(Error::new(
@@ -91,41 +157,43 @@ impl Reqwest {
                     format!(
                         "{} has no effect on the preconfigured client: set it on that client's \
                          builder",
-                        set.name
+                        set.setting.name
                     ),
                 )
                 .with_engine(engine));
             }
         }
         self.check_http2(handshakes).map_err(|error| error.with_engine(engine))?;
-        self.options.secure.check().map_err(|error| error.with_engine(engine))
+        self.check_limits().map_err(|error| error.with_engine(engine))
+    }
+
+    fn check_limits(&self) -> Result<()> {
+        self.options.dialer.options().check()?;
+        if self.options.limits().max_header_size > LARGEST_HEAD {
+            let message =
+                format!("max_header_size is at most {LARGEST_HEAD} bytes: reqwest reads no more");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        Ok(())
     }
 
     fn check_http2(&self, handshakes: bool) -> Result<()> {
+        if self.options.http2_prior_knowledge && self.options.http1_only {
+            let message = "http2_prior_knowledge and http1_only contradict: leave one of them out";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
         if !self.options.web_socket_over_http2 {
             return Ok(());
         }
-        #[cfg(feature = "native-tls")]
-        let is_native = self.options.secure.is_native();
-        #[cfg(not(feature = "native-tls"))]
-        let is_native = false;
         let why = if !handshakes {
             "this engine opens no WebSockets: use Tungstenite or FastWebSockets"
-        } else if !self.options.hooks.is_empty() {
-            "a configure hook beside it would be lost: leave one of them out"
-        } else if is_native {
+        } else if self.options.dialer.options().tls().is_native() {
             "it needs rustls: leave native_tls out"
         } else {
             return Ok(());
         };
         let message = format!("web_socket_over_http2 is not possible: {why}");
         Err(Error::new(ErrorKind::InvalidInput, message))
-    }
-
-    /// The connections for WebSockets over HTTP/2, if they are wanted.
-    #[cfg(feature = "rustls")]
-    pub(crate) fn http2_links(&self) -> Option<&over_http2::Links> {
-        self.options.web_socket_over_http2.then_some(&*self.http2)
     }
 
     /// Whether WebSockets go over HTTP/2; only an engine that opens some offers it.
@@ -138,9 +206,9 @@ impl Reqwest {
 
     pub(crate) fn native_settings(&self, handshakes: bool) -> Vec<NativeSetting> {
         let is_preconfigured = self.options.preconfigured.is_some();
-        let note = |set: &Set| match (set.name, handshakes, set.handshakes) {
+        let note = |set: &Set| match (&*set.setting.name, handshakes, set.handshakes) {
             ("preconfigured", true, _) => {
-                Some("serves HTTP only; handshakes use a client of the engine's own")
+                Some("serves HTTP only; handshakes are dialled by the engine")
             }
             ("preconfigured", false, _) => Some("its own redirects, proxies and timeouts apply"),
             (_, true, false) => Some("HTTP only"),
@@ -151,12 +219,24 @@ impl Reqwest {
             .set
             .iter()
             .map(|set| {
-                let setting = NativeSetting::new(set.name, set.value.clone());
+                let setting = set.setting.clone();
                 match note(set) {
                     Some(note) => setting.with_note(note),
                     None => setting,
                 }
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_idle_timeout_is_documented_as_it_is() {
+        let limit = Options::default().pool_idle_timeout().expect("a limit").as_secs();
+        let says = format!("Default: {limit} s.\n    pub fn pool_idle_timeout(");
+        assert!(include_str!("lib.rs").contains(&says), "it is not documented: {says}");
     }
 }

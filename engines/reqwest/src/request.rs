@@ -1,59 +1,172 @@
 //! HTTP requests, and what a request and a handshake have in common.
 
-use std::time::Duration;
+use std::{future::Future, pin::pin, time::Duration};
 
-use drivetrain_engine::{
-    Body, Capability, ConnectTimeout, Engine as _, Error, ErrorKind, Proxy, ProxyScheme, Result,
-    Support,
+use drivetrain_connect::{
+    Tokio, Within,
+    http1::{During, chain},
 };
-use http::{Request, Response, Uri};
+use drivetrain_engine::{
+    Body, Capability, ConnectTimeout, Engine as _, Error, ErrorKind, NewConnection, Proxy, Replay,
+    Result, Support, UnixSocket,
+};
+use http::{HeaderValue, Request, Response, Uri, header};
+use tokio::time;
 
 use crate::{
     Reqwest,
     clients::Purpose,
-    map::{self, During},
-    runtime::{self, Within},
+    map,
+    replay::Sent,
+    tunnelled,
+    upload::{self, Underway},
 };
 
-/// [`Hop::execute`], for the engine of this name.
+/// [`ReqwestConnector::execute`], for the engine of this name.
 pub(crate) async fn execute(
     engine: &'static str,
     http: &Reqwest,
     request: Request<Body>,
 ) -> Result<Response<Body>> {
-    let handle = runtime::current(engine)?;
+    let handle = Tokio::handle(engine)?;
     let exchange = async {
         let uri = request.uri().clone();
         let secure = is_secure(engine, http, &uri)?;
         let connect_timeout = timeout(request.extensions());
-        let proxy = request.extensions().get::<Proxy>().cloned();
-        let client = match http.preconfigured_client() {
-            Some(client) => {
-                for (capability, is_asked_for) in [
-                    (Capability::ConnectTimeout, connect_timeout.is_some()),
-                    (Capability::Proxies, proxy.as_ref().is_some_and(is_http)),
-                    (Capability::SocksProxies, proxy.is_some()),
-                ] {
-                    if let (true, Support::Missing(reason)) =
-                        (is_asked_for, http.support(capability))
-                    {
-                        return Err(Error::unsupported(engine, capability, &reason));
-                    }
-                }
-                client.clone()
+        let is_new = request.extensions().get::<NewConnection>().is_some();
+        let unix_socket = request.extensions().get::<UnixSocket>().cloned();
+        let proxy = match unix_socket {
+            None => request.extensions().get::<Proxy>().cloned(),
+            Some(_) => None,
+        };
+        let asked = [
+            connect_timeout.map(|_| Capability::ConnectTimeout),
+            proxy.as_ref().map(Proxy::capability),
+            unix_socket.as_ref().map(|_| Capability::UnixSockets),
+        ];
+        for capability in asked.into_iter().flatten() {
+            if let Support::Missing(reason) = http.support(capability) {
+                return Err(Error::unsupported(engine, capability, &reason));
             }
+        }
+        let client = match http.preconfigured_client() {
+            Some(client) => client.clone(),
             None => {
-                let proxy = proxy.clone();
-                http.client(engine, Purpose { handshake: false, secure, connect_timeout, proxy })?
+                let purpose = Purpose {
+                    secure,
+                    connect_timeout,
+                    proxy: proxy.clone(),
+                    unix_socket: unix_socket.clone(),
+                    host: has_host(&request),
+                    is_new,
+                    runtime: handle.id(),
+                };
+                if http.tunnels(&purpose, request.body()) {
+                    return through_tunnel(engine, http, request, purpose, &handle).await;
+                }
+                http.client(engine, purpose)?
             }
         };
-        let by = proxy.as_ref();
-        let failed = |error| map::failed(engine, During::Request, Some(&uri), by, error);
-        let request = reqwest::Request::try_from(request.map(map::request_body)).map_err(failed)?;
-        let response = client.execute(request).await.map_err(failed)?;
-        Ok(map::response(engine, &handle, response.into()))
+        let (by, socket) = (proxy.as_ref(), unix_socket.as_ref());
+        let limits = http.options().limits();
+        let sent = sent(http, secure, request.body());
+        let failed = |error: reqwest::Error| {
+            let replay = http.answered().replay(sent, &error);
+            let error = map::failed(engine, During::Request, Some(&uri), by, socket, limits, error);
+            with_replay(error, replay)
+        };
+        let (head, body) = request.into_parts();
+        let (body, sending) = match http.is_configured_by_others() {
+            true => (upload::plain(body), None),
+            false => {
+                let (body, sending) = upload::paused(body);
+                (body, Some(sending).filter(|_| !is_new))
+            }
+        };
+        let request = reqwest::Request::try_from(Request::from_parts(head, body));
+        let exchange = client.execute(request.map_err(failed)?);
+        let response = taken(engine, sending.as_ref(), connect_timeout, exchange).await?;
+        let response = Response::from(response.map_err(failed)?);
+        http.answered().note(response.extensions());
+        map::reusable(engine, &handle, limits, response)
     };
-    Within::new(handle.clone(), exchange).await
+    Within::new(engine, handle.clone(), exchange).await
+}
+
+/// [`execute`] for what goes over a connection of the engine's own.
+async fn through_tunnel(
+    engine: &'static str,
+    http: &Reqwest,
+    request: Request<Body>,
+    purpose: Purpose,
+    handle: &tokio::runtime::Handle,
+) -> Result<Response<Body>> {
+    let limits = http.options().limits();
+    let uri = request.uri().clone();
+    let sent = sent(http, purpose.secure, request.body());
+    let Purpose { is_new, connect_timeout, .. } = purpose;
+    let client = http.tunnelled(purpose).map_err(|error| error.with_engine(engine))?;
+    let (head, body) = request.into_parts();
+    let (body, sending) = upload::watched(body);
+    let request = Request::from_parts(head, body);
+    let watched = Some(&sending).filter(|_| !is_new);
+    let exchange = tunnelled::send(&client, request);
+    let response = taken(engine, watched, connect_timeout, exchange).await?.map_err(|error| {
+        // Another connection changes nothing where the way there has failed.
+        let is_own = chain(&error).any(|cause| cause.is::<Error>());
+        let replay = if is_own { None } else { http.answered().replay(sent, &error) };
+        with_replay(map::failed_in_tunnel(engine, &uri, limits, error), replay)
+    })?;
+    http.answered().note(response.extensions());
+    map::reusable(engine, handle, limits, tunnelled::ending(sending, response, handle))
+}
+
+fn with_replay(error: Error, replay: Option<Replay>) -> Error {
+    match replay {
+        Some(replay) => error.with_replay(replay),
+        None => error,
+    }
+}
+
+/// How long a request waits for a connection that takes it, beside its connect timeout.
+///
+/// hyper hands requests to the task of a connection of HTTP/2 through a channel of tokio's. One that is sent while that
+/// task ends, as it does after a GOAWAY, stays in the channel for as long as the request waits for its answer, which is
+/// for ever (hyper 1.12, tokio 1.54).
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The result of an exchange, if a connection takes its request in time.
+async fn taken<T>(
+    engine: &'static str,
+    sending: Option<&Underway>,
+    connect_timeout: Option<Duration>,
+    exchange: impl Future<Output = T>,
+) -> Result<T> {
+    let Some(sending) = sending else { return Ok(exchange.await) };
+    let mut exchange = pin!(exchange);
+    let patience = PATIENCE.saturating_add(connect_timeout.unwrap_or_default());
+    match time::timeout(patience, &mut exchange).await {
+        Ok(result) => Ok(result),
+        Err(_) if sending.has_begun() => Ok(exchange.await),
+        Err(_) => {
+            let message = format!("no connection took the request within {patience:?}");
+            let error = Error::new(ErrorKind::Timeout, message).with_engine(engine);
+            Err(error.with_replay(Replay::NotProcessed))
+        }
+    }
+}
+
+fn sent(http: &Reqwest, is_secure: bool, body: &Body) -> Sent {
+    let is_http2 = http.options().http2_prior_knowledge && !is_secure;
+    Sent { has_body: !http_body::Body::is_end_stream(body), is_http2 }
+}
+
+/// Whether the request names another host than its URI does. Over HTTP/2 that would be `:authority`
+/// (RFC 9113 section 8.3.1), which reqwest makes of the URI alone: such a request goes over HTTP/1.1.
+fn has_host(request: &Request<Body>) -> bool {
+    let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    host.is_some() && host != authority
 }
 
 /// Whether the URI is one for TLS; refuses what cannot be reached before anything is dialled.
@@ -72,10 +185,6 @@ pub(crate) fn is_secure(engine: &'static str, http: &Reqwest, uri: &Uri) -> Resu
         Some(other) => invalid(format!("scheme `{other}` is not one for HTTP: use http or https")),
         None => invalid("the URL has no scheme: use http:// or https://".into()),
     }
-}
-
-pub(crate) fn is_http(proxy: &Proxy) -> bool {
-    proxy.scheme() == ProxyScheme::Http
 }
 
 pub(crate) fn timeout(extensions: &http::Extensions) -> Option<Duration> {

@@ -145,6 +145,25 @@ fn one(
     Ok((RawFrame { fin, rsv, opcode, payload: payload.into() }, rest))
 }
 
+/// Whether the incomplete head behind these frames breaks a rule, whatever comes next.
+pub fn cannot_be_mended(input: &Input, frames: &[RawFrame]) -> bool {
+    let mut head = input.wire[length_of(frames, input.server)..].to_vec();
+    let length: &[u8] = match head.get(1).map(|second| second & 0x7f) {
+        Some(126) => &[1, 0],
+        Some(127) => &[0, 0, 0, 0, 0, 1, 0, 0],
+        Some(_) => &[],
+        None => return false,
+    };
+    // A length that has begun is left as it is: whether it is the shortest is known at its end.
+    if head.len() < 2 + length.len() {
+        head.truncate(2);
+        head.extend_from_slice(length);
+    }
+    let mask = if head[1] & 0x80 != 0 { 4 } else { 0 };
+    head.resize(2 + length.len() + mask, 0);
+    read(&head, input.server, usize::MAX).1 == End::Violation
+}
+
 /// How many bytes these frames take on a wire that is sound.
 pub fn length_of(frames: &[RawFrame], masked: bool) -> usize {
     let head = |size| match size {

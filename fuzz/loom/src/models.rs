@@ -1,25 +1,48 @@
-//! A session, its keeper and its peer as threads of loom's.
+//! A session, its task and its peer as threads of loom's.
 
 use std::{
     collections::VecDeque,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use drivetrain_engine::{
-    CloseReason, Connection, Error, Instant, Limits, OpCode, RawFrame, Result, Runtime, Timer,
-    Transport,
+    Bytes, CloseReason, Connection, Error, Instant, MessagePart, OpCode, RawFrame, Result, Role,
+    Rsv, Runtime, Timer, Transform, Transport,
 };
-use loom::{future::block_on, thread};
+use loom::{future::block_on, sync::Mutex, thread};
 
-use crate::session::{MessageKind, Session, SessionConfig, Settings, Stagger};
+use drivetrain_session::{Extensions, MessageKind, Session, SessionConfig};
 
-/// A model with the session, a keeper thread and a peer thread; `app` is the application. Prints how many
-/// orders there were.
+/// A model with a client's session, a thread for the session task and a thread for the peer; `app` is the application.
+/// Prints the number of orders.
 fn model(
+    name: &str,
+    writable: bool,
+    peer: impl Fn(Peer) + Send + Sync + Copy + 'static,
+    app: impl Fn(Session) + Send + Sync + Copy + 'static,
+) {
+    model_of(Role::Client, name, writable, peer, app);
+}
+
+/// The same with a session of this role.
+fn model_of(
+    role: Role,
+    name: &str,
+    writable: bool,
+    peer: impl Fn(Peer) + Send + Sync + Copy + 'static,
+    app: impl Fn(Session) + Send + Sync + Copy + 'static,
+) {
+    model_with(false, role, name, writable, peer, app);
+}
+
+/// The same with an extension.
+fn model_with(
+    has_extension: bool,
+    role: Role,
     name: &str,
     writable: bool,
     peer: impl Fn(Peer) + Send + Sync + Copy + 'static,
@@ -33,38 +56,22 @@ fn model(
         counted.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
         let wire = Arc::new(Wire(Mutex::new(Ends { writable, ..Ends::default() })));
         let runtime = Arc::new(Bench::default());
-        let config = SessionConfig {
-            engine: "loom".into(),
-            no_fragments: None,
-            limits: Limits::default(),
-            max_stream_size: u64::MAX,
-            ping_interval: None,
-            ping_timeout: None,
-            no_pings: None,
-            close_timeout: Duration::from_secs(5),
-            incoming_capacity: 1 << 20,
-            outgoing_capacity: 10,
-            converter: None,
-            settings: Settings::default(),
-        };
-        let connection = Connection::new(Pipe(Arc::clone(&wire)));
-        let session = Session::open(
-            connection,
-            None,
-            runtime.clone(),
-            Arc::new(config),
-            Stagger::default(),
-            tracing::Span::none(),
-        );
-        let keeper = runtime.0.lock().unwrap().take().expect("the keeper was spawned");
-        let keeper = thread::spawn(|| block_on(keeper));
+        let mut config = SessionConfig::new("loom");
+        config.outgoing_capacity = 10;
+        let connection = Connection::new(Pipe(Arc::clone(&wire))).with_role(role);
+        let extensions = has_extension.then(|| (Rsv::NONE, Box::new(Yields) as Box<dyn Transform>));
+        let session = Session::builder(connection, runtime.clone(), Arc::new(config))
+            .extensions(Extensions::new(extensions.into_iter().collect()))
+            .open();
+        let session_task = runtime.0.lock().unwrap().take().expect("the session task was spawned");
+        let session_task = thread::spawn(|| block_on(session_task));
         let peer = thread::spawn(move || peer(Peer(wire)));
         app(session);
-        keeper.join().unwrap();
+        session_task.join().unwrap();
         peer.join().unwrap();
     });
     let orders = orders.load(core::sync::atomic::Ordering::Relaxed);
-    println!("loom {name}: {orders} orders");
+    println!("loom {name} ({role:?}): {orders} orders");
 }
 
 /// What a peer sends between two waits of the application is seen, whoever was about to look.
@@ -85,11 +92,11 @@ fn receive_is_woken_by_each_frame() {
     );
 }
 
-/// The keeper's grace timer runs out while the application begins to wait, goes on waiting, or leaves.
+/// The session task's grace timer runs out while the application begins to wait, goes on waiting, or leaves.
 #[test]
-fn the_keeper_reads_for_an_application_that_went_away() {
+fn the_session_task_reads_for_an_application_that_went_away() {
     model(
-        "the_keeper_reads_for_an_application_that_went_away",
+        "the_session_task_reads_for_an_application_that_went_away",
         true,
         |peer| {
             peer.send(RawFrame::new(OpCode::Text, "1"));
@@ -99,13 +106,13 @@ fn the_keeper_reads_for_an_application_that_went_away() {
         },
         |mut session| {
             assert!(block_on(session.receive()).unwrap().is_some());
-            // It never receives again: only the keeper can answer the ping and end the session.
+            // It never receives again: only the session task can answer the ping and end the session.
             assert!(block_on(session.closed()).unwrap().clean);
         },
     );
 }
 
-/// The application comes back while the keeper takes over.
+/// The application comes back while the session task takes over.
 #[test]
 fn an_application_that_comes_back_takes_over_again() {
     model(
@@ -126,11 +133,11 @@ fn an_application_that_comes_back_takes_over_again() {
     );
 }
 
-/// What follows the first message of a burst is written by the keeper if nobody else writes it, whoever does.
+/// What follows the first message of a burst is written by the session task if nobody else writes it, whoever does.
 #[test]
-fn a_burst_is_written_by_the_keeper_or_by_a_flush() {
+fn a_burst_is_written_by_the_session_task_or_by_a_flush() {
     model(
-        "a_burst_is_written_by_the_keeper_or_by_a_flush",
+        "a_burst_is_written_by_the_session_task_or_by_a_flush",
         true,
         |peer| {
             for _ in 0..4 {
@@ -190,6 +197,27 @@ fn two_blocked_senders_are_both_woken() {
     );
 }
 
+/// A task waits behind another, whose future is dropped meanwhile, before its turn or when it has come.
+#[test]
+fn a_sender_is_woken_when_the_one_before_it_leaves() {
+    model(
+        "a_sender_is_woken_when_the_one_before_it_leaves",
+        false,
+        |peer| peer.set_writable(),
+        |session| {
+            for _ in 0..2 {
+                block_on(session.send("0123456789")).unwrap();
+            }
+            let mut leaves = Box::pin(session.send("0123456789"));
+            let _ = leaves.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let outgoing = session.outgoing();
+            let other = thread::spawn(move || block_on(outgoing.send("0123456789")).unwrap());
+            drop(leaves);
+            other.join().unwrap();
+        },
+    );
+}
+
 /// A task waits for another's streamed message to end, or to be dropped.
 #[test]
 fn a_sender_is_woken_when_a_streamed_message_ends() {
@@ -210,34 +238,114 @@ fn a_sender_is_woken_when_a_streamed_message_ends() {
     );
 }
 
-/// One half waits for input while a task with the other closes.
+/// One half waits for input while a task with the other closes. A client's task then waits for the end of the stream, a
+/// server's for nothing.
 #[test]
 fn a_receiver_learns_that_another_task_has_closed() {
-    model(
-        "a_receiver_learns_that_another_task_has_closed",
+    for role in [Role::Client, Role::Server] {
+        model_of(
+            role,
+            "a_receiver_learns_that_another_task_has_closed",
+            true,
+            |peer| {
+                block_on(peer.next(OpCode::Close));
+                peer.send(close());
+            },
+            |session| {
+                let (outgoing, mut incoming) = session.split();
+                let closer = thread::spawn(move || block_on(outgoing.close(CloseReason::normal())));
+                assert!(block_on(incoming.receive()).unwrap().is_none());
+                assert!(closer.join().unwrap().unwrap().clean);
+            },
+        );
+    }
+}
+
+/// A server's session whose peer breaks a rule ends its direction of the stream and is over when the peer has gone.
+#[test]
+fn a_server_ends_with_a_peer_that_broke_a_rule() {
+    model_of(
+        Role::Server,
+        "a_server_ends_with_a_peer_that_broke_a_rule",
         true,
         |peer| {
+            peer.send(RawFrame::new(OpCode::Continuation, "of nothing"));
             block_on(peer.next(OpCode::Close));
             peer.send(close());
         },
-        |session| {
-            let (outgoing, mut incoming) = session.split();
-            let closer = thread::spawn(move || block_on(outgoing.close(CloseReason::normal())));
-            assert!(block_on(incoming.receive()).unwrap().is_none());
-            assert!(closer.join().unwrap().unwrap().clean);
-        },
+        |mut session| assert!(block_on(session.receive()).is_err()),
     );
 }
 
-/// The last word: a session that is dropped while its peer is busy leaves no keeper behind.
+/// The last word: a session that is dropped while its peer is busy leaves no task behind.
 #[test]
-fn a_dropped_session_ends_its_keeper() {
+fn a_dropped_session_ends_its_session_task() {
     model(
-        "a_dropped_session_ends_its_keeper",
+        "a_dropped_session_ends_its_session_task",
         true,
         |peer| peer.send(RawFrame::new(OpCode::Ping, "?")),
         drop,
     );
+}
+
+/// The session task reads, and so needs the extensions, while the application sends and receives: whoever comes second is served
+/// by the one that has them, or woken.
+#[test]
+fn an_extension_is_waited_for_by_those_who_need_it() {
+    model_with(
+        true,
+        Role::Client,
+        "an_extension_is_waited_for_by_those_who_need_it",
+        true,
+        |peer| {
+            peer.send(RawFrame::new(OpCode::Text, "1"));
+            block_on(peer.next(OpCode::Text)); // for ever, if it is never written
+            peer.send(close());
+        },
+        |mut session| {
+            block_on(session.send("2")).unwrap();
+            block_on(session.flush()).unwrap();
+            let first = block_on(session.receive()).unwrap().expect("a message");
+            assert_eq!(first.read_text(), Some("1"));
+            assert!(block_on(session.receive()).unwrap().is_none());
+        },
+    );
+}
+
+/// The session is dropped while its task may have the extensions: what was accepted goes out, and the Close.
+#[test]
+fn an_extension_may_run_when_the_session_is_dropped() {
+    model_with(
+        true,
+        Role::Client,
+        "an_extension_may_run_when_the_session_is_dropped",
+        true,
+        |peer| {
+            peer.send(RawFrame::new(OpCode::Text, "1"));
+            block_on(peer.next(OpCode::Text));
+            block_on(peer.next(OpCode::Close));
+        },
+        |session| {
+            block_on(session.send("2")).unwrap();
+            drop(session);
+        },
+    );
+}
+
+/// Lets other threads run in the middle of each call.
+#[derive(Debug)]
+struct Yields;
+
+impl Transform for Yields {
+    fn incoming(&mut self, part: &mut MessagePart, _: usize) -> Result<Bytes> {
+        thread::yield_now();
+        Ok(std::mem::take(&mut part.payload))
+    }
+
+    fn outgoing(&mut self, _: &mut MessagePart) -> Result<()> {
+        thread::yield_now();
+        Ok(())
+    }
 }
 
 fn close() -> RawFrame {
@@ -258,7 +366,7 @@ impl std::fmt::Debug for Bench {
 
 impl Runtime for Bench {
     fn spawn(&self, future: Task) {
-        assert!(self.0.lock().unwrap().replace(future).is_none(), "one keeper");
+        assert!(self.0.lock().unwrap().replace(future).is_none(), "one session task");
     }
 
     fn now(&self) -> Instant {
@@ -293,6 +401,9 @@ struct Wire(Mutex<Ends>);
 #[derive(Default)]
 struct Ends {
     to_session: VecDeque<RawFrame>,
+    /// The peer has sent its Close, and then ended the stream.
+    closed: bool,
+    ended: bool,
     receive_waker: Option<Waker>,
     encoded: VecDeque<RawFrame>,
     to_peer: VecDeque<RawFrame>,
@@ -307,6 +418,7 @@ impl Peer {
     fn send(&self, frame: RawFrame) {
         let waker = {
             let mut ends = self.0.0.lock().unwrap();
+            ends.closed |= frame.opcode == OpCode::Close;
             ends.to_session.push_back(frame);
             ends.receive_waker.take()
         };
@@ -342,6 +454,20 @@ impl Peer {
     }
 }
 
+/// A peer that has closed ends the stream when it goes.
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let waker = {
+            let mut ends = self.0.0.lock().unwrap();
+            ends.ended = ends.closed;
+            ends.receive_waker.take().filter(|_| ends.ended)
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
 struct Pipe(Arc<Wire>);
 
 impl Transport for Pipe {
@@ -353,6 +479,9 @@ impl Transport for Pipe {
         let mut ends = self.0.0.lock().unwrap();
         if let Some(frame) = ends.to_session.pop_front() {
             return Poll::Ready(Ok(Some(frame)));
+        }
+        if ends.ended {
+            return Poll::Ready(Ok(None));
         }
         ends.receive_waker = Some(cx.waker().clone());
         Poll::Pending

@@ -1,4 +1,4 @@
-//! Frames in the words of a failed test. What is in them is the test's own data, so it is shown.
+//! Descriptions of frames for failed tests. Payloads are the test's own data, so they are shown.
 
 use drivetrain_engine::Frame;
 

@@ -1,4 +1,4 @@
-//! The mock as an engine: a request finds its route, a handshake its peer.
+//! The mock as an engine: matches requests with routes and handshakes with peers.
 
 use std::{
     future::poll_fn,
@@ -12,6 +12,7 @@ use drivetrain_engine::{
     Answer as EngineAnswer, Body, Capability, ConnectTimeout, Connection, Engine, EngineSettings,
     Error, ErrorKind, Handshake, Result, Runtime, Support, async_trait,
 };
+use drivetrain_session::wake_all;
 use http::{HeaderMap, StatusCode, Version};
 use http_body_util::BodyExt as _;
 
@@ -24,21 +25,33 @@ use crate::testing::{Clock, pipe::ends};
 
 const NAME: &str = "mock";
 
-/// What a mock is able to do, if nothing else was said.
+/// The default capabilities of a mock.
 pub(super) fn offers(capability: Capability) -> Support {
     match capability {
         Capability::Http1 | Capability::Tls | Capability::ConnectTimeout => Support::Offered,
         Capability::Http2 | Capability::WebSocketOverHttp2 => {
             Support::missing("a mock answers as an HTTP/1.1 server does")
         }
+        Capability::ConnectionReuse => {
+            Support::missing("there are no connections in memory: each request finds its route")
+        }
         Capability::ClientCertificates => {
-            Support::missing("there is no TLS in memory: https and wss are taken as they are")
+            Support::missing("there is no TLS in memory: https and wss work without it")
         }
         Capability::CallerStream => {
-            Support::missing("a mock is the other end itself: use an engine for a stream")
+            Support::missing("a mock is the peer itself: use an engine for a custom stream")
         }
-        Capability::Proxies | Capability::SocksProxies => {
-            Support::missing("nothing is dialled in memory, so that there is no way to go through")
+        Capability::Proxies | Capability::HttpsProxies | Capability::SocksProxies => {
+            Support::missing(
+                "a mock opens no connections, so there is nothing to send through a proxy",
+            )
+        }
+        Capability::HandshakePhases => {
+            Support::missing("nothing is dialled in memory: there are no phases to time")
+        }
+        Capability::Resolver => Support::missing("a mock answers for every host: none is resolved"),
+        Capability::UnixSockets => {
+            Support::missing("a mock opens no connections, so there is no socket to connect to")
         }
         _ => Support::of_frames(capability),
     }
@@ -92,7 +105,7 @@ impl Engine for MockEngine {
                 let limit = parts.extensions.get().copied();
                 reply.send(self.clock(), &parts.method, limit).await
             }
-            // Its route takes handshakes only.
+            // The route answers handshakes only.
             Answer::Open(..) => Err(Error::new(ErrorKind::Other, "a request opens no WebSocket")),
         }
     }
@@ -118,7 +131,7 @@ impl Engine for MockEngine {
 }
 
 impl MockEngine {
-    /// Writes the request down and finds its answer.
+    /// Records the request and finds its answer.
     fn find(&self, request: &MockRequest) -> Result<Answer> {
         let answer = self.state(|state| {
             state.requests.push(request.clone());
@@ -168,7 +181,7 @@ impl MockEngine {
         Ok(EngineAnswer::Open(connection))
     }
 
-    /// Gives the other end to whom it is for.
+    /// Passes the peer to the test, a handler or a script.
     fn hand_over(&self, peer: MockPeer, end: End) {
         let log = self.shared.log.clone();
         match end {
@@ -177,7 +190,7 @@ impl MockEngine {
                     state.waiting.push_back(peer);
                     std::mem::take(&mut state.acceptors)
                 });
-                acceptors.into_iter().for_each(std::task::Waker::wake);
+                wake_all(acceptors);
             }
             End::Script(script) => {
                 let task = played(script, peer, self.clock().clone(), log);
@@ -190,7 +203,7 @@ impl MockEngine {
     }
 }
 
-/// Plays a script. One that is not kept to fails the client's session too.
+/// Plays a script. A failed script also fails the client's session.
 async fn played(script: Script, mut peer: MockPeer, clock: Clock, log: Log) {
     let what = peer.request().to_string();
     let progress = log.script(&what);
@@ -203,7 +216,7 @@ async fn played(script: Script, mut peer: MockPeer, clock: Clock, log: Log) {
     }
 }
 
-/// Runs a handler. One that fails or panics fails the client's session too.
+/// Runs a handler. A handler that fails or panics also fails the client's session.
 async fn served(handler: PeerHandler, mut peer: MockPeer, log: Log) {
     let (what, mut pipe) = (peer.request().to_string(), peer.disown());
     let message = match caught(handler, peer).await {
@@ -217,7 +230,7 @@ async fn served(handler: PeerHandler, mut peer: MockPeer, log: Log) {
     pipe.fail_writes(error);
 }
 
-/// `None` if it has panicked.
+/// `None` after a panic.
 async fn caught(handler: PeerHandler, peer: MockPeer) -> Option<Result<()>> {
     let mut future = catch_unwind(AssertUnwindSafe(|| handler(peer))).ok()?;
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
@@ -227,7 +240,7 @@ async fn caught(handler: PeerHandler, peer: MockPeer) -> Option<Result<()>> {
     .await
 }
 
-/// Headers that were set take the place of those of their name.
+/// Set headers replace existing headers of the same name.
 fn replace(headers: &mut HeaderMap, set: HeaderMap) {
     for name in set.keys() {
         headers.remove(name);

@@ -1,10 +1,10 @@
-//! What went wrong while nobody was looking, and how far scripts have come.
+//! Recorded failures, and the progress of scripts.
 
 use std::sync::{Arc, Mutex};
 
 use crate::testing::worker::lock;
 
-/// What a test is told when it asks.
+/// The report for a test.
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Entries>>);
 
@@ -14,7 +14,7 @@ struct Entries {
     scripts: Vec<Progress>,
 }
 
-/// Where a script is; nowhere when it has nothing left to do.
+/// The position of a script; `None` at its end.
 #[derive(Clone)]
 pub(super) struct Progress {
     what: Arc<str>,
@@ -26,7 +26,7 @@ impl Log {
         lock(&self.0).failures.push(message);
     }
 
-    /// A script begins.
+    /// Registers a script.
     pub(super) fn script(&self, what: &str) -> Progress {
         let at = Arc::new(Mutex::new(Some("before its first step".into())));
         let progress = Progress { what: what.into(), at };
@@ -34,7 +34,7 @@ impl Log {
         progress
     }
 
-    /// What has failed, and the scripts that have not come to their end.
+    /// All failures, and the unfinished scripts.
     pub(super) fn problems(&self) -> Vec<String> {
         let entries = lock(&self.0);
         let mut problems = entries.failures.clone();
@@ -52,7 +52,7 @@ impl Progress {
         *lock(&self.at) = Some(at);
     }
 
-    /// Nothing is left to do, or it has failed, which is told apart from this.
+    /// Marks the script as finished. Failures are recorded separately.
     pub(super) fn ends(&self) {
         *lock(&self.at) = None;
     }

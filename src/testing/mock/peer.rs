@@ -1,4 +1,4 @@
-//! The other end of a WebSocket, in the hands of the test.
+//! The peer of a WebSocket, controlled by the test.
 
 use std::{fmt, future::poll_fn, io};
 
@@ -8,13 +8,13 @@ use drivetrain_engine::{
 };
 
 use super::MockRequest;
-use crate::testing::Peer;
+use crate::testing::PipePeer;
 
 /// The server's end of a WebSocket that a [`MockEngine`](super::MockEngine) has opened.
 ///
-/// It behaves as a server that keeps the rules, unless told otherwise: Pings are answered, and a Close is answered
-/// with the same Close and the end of the stream, also while nobody receives.
-/// [`set_automatic`](Self::set_automatic) switches that off. What it sends is not waited for. Dropping it ends the
+/// By default it behaves as a correct server: it answers Pings, and answers a Close
+/// with the same Close and the end of the stream, also without a receiver.
+/// [`set_automatic`](Self::set_automatic) switches this off. Sending does not wait. Dropping the peer ends the
 /// stream without a Close.
 ///
 /// ```
@@ -37,17 +37,17 @@ use crate::testing::Peer;
 /// # Ok::<(), drivetrain::Error>(())
 /// ```
 pub struct MockPeer {
-    pipe: Peer,
+    pipe: PipePeer,
     request: MockRequest,
     automatic: bool,
     /// Dropping it ends the stream.
     is_owned: bool,
-    /// The message whose fragments have come so far.
+    /// The incomplete message.
     partial: Option<(OpCode, BytesMut)>,
 }
 
 impl MockPeer {
-    pub(super) fn new(mut pipe: Peer, request: MockRequest, automatic: bool) -> Self {
+    pub(super) fn new(mut pipe: PipePeer, request: MockRequest, automatic: bool) -> Self {
         pipe.set_automatic(automatic);
         pipe.read_ahead();
         Self { pipe, request, automatic, is_owned: true, partial: None }
@@ -71,23 +71,23 @@ impl MockPeer {
         self.send_frame(RawFrame::new(opcode, frame.into_bytes()));
     }
 
-    /// Sends a frame as it is: a fragment, one with reserved bits, or one that breaks a rule.
+    /// Sends a frame unchanged: a fragment, a frame with reserved bits, or an invalid frame.
     pub fn send_frame(&mut self, frame: RawFrame) {
         self.pipe.send(frame);
     }
 
-    /// Sends bytes as they are: parts of a frame, or garbage. They are read by a reader of drivetrain's own, which
-    /// refuses what RFC 6455 section 5.2 forbids (reserved opcodes, masked frames, control frames that are too long,
-    /// lengths that are not the shortest); what whole frames break is refused by the session, as on every engine.
+    /// Sends bytes unchanged: parts of a frame, or invalid bytes. A small reader of this crate
+    /// refuses violations of RFC 6455 section 5.2 (reserved opcodes, masked frames, oversized control frames,
+    /// non-minimal lengths). The session refuses other violations, as on every engine.
     pub fn send_raw(&mut self, bytes: impl Into<Bytes>) {
         self.pipe.send_bytes(bytes);
     }
 
-    /// The next message of the client, or a Close or Pong of its; `None` when the client has ended the stream.
-    /// Pings are answered and skipped, unless that was [switched off](Self::set_automatic).
+    /// The client's next message, Close or Pong; `None` after the end of the stream.
+    /// Pings are answered and skipped, unless this is [switched off](Self::set_automatic).
     ///
     /// # Errors
-    /// [`ErrorKind::Protocol`] for what a raw session may send and this cannot show, such as text that is not UTF-8
+    /// [`ErrorKind::Protocol`] for frames of a raw session that are no messages, such as invalid UTF-8
     /// and reserved bits: see [`receive_frame`](Self::receive_frame).
     ///
     /// # Cancel safety
@@ -101,7 +101,7 @@ impl MockPeer {
         }
     }
 
-    /// The next frame of the client as it was sent, a fragment or a Ping too; `None` when the client has ended the
+    /// The client's next frame unchanged, including fragments and Pings; `None` after the end of the
     /// stream.
     ///
     /// # Cancel safety
@@ -110,29 +110,29 @@ impl MockPeer {
         poll_fn(|cx| self.pipe.poll_frame(cx)).await
     }
 
-    /// Sends a Close with this reason. When the client's has come, the stream ends, unless that was
+    /// Sends a Close with this reason. The stream ends after the client's Close, unless this is
     /// [switched off](Self::set_automatic).
     pub fn close(&mut self, reason: CloseReason) {
         self.send(reason);
     }
 
-    /// Ends the stream, without a Close if none was sent; inside a frame if half of one was.
+    /// Ends the stream without sending a Close; inside a frame if only a part was sent.
     pub fn eof(&mut self) {
         self.pipe.end();
     }
 
-    /// Resets the connection: the client's reading fails after what was sent, its writing at once.
+    /// Resets the connection: the client's reads fail after the sent data, its writes at once.
     pub fn reset(&mut self) {
         self.fail(io::Error::from(io::ErrorKind::ConnectionReset).into());
     }
 
-    /// Fails the client's reading after what was sent, and its writing at once, with this error.
+    /// Fails the client's reads after the sent data, and its writes at once, with this error.
     pub fn fail(&mut self, error: Error) {
         self.pipe.fail(error.clone());
         self.pipe.fail_writes(error);
     }
 
-    /// Stops taking anything: no Ping is answered, and the client can write 32 KiB before it has to wait. What this
+    /// Stops reading: Pings stay unanswered, and the client can write 32 KiB before it waits. Data from this
     /// end sends still arrives.
     pub fn stall(&mut self) {
         self.pipe.set_writable(false);
@@ -149,7 +149,7 @@ impl MockPeer {
         self.pipe.set_automatic(automatic);
     }
 
-    /// How often the client has written: a burst costs one.
+    /// Number of the client's writes: one per burst.
     pub fn writes(&self) -> usize {
         self.pipe.writes()
     }
@@ -167,13 +167,13 @@ impl MockPeer {
         poll_fn(|cx| self.pipe.poll_dropped(cx)).await;
     }
 
-    /// The connection, for whoever ends it in the place of this value.
-    pub(super) fn disown(&mut self) -> Peer {
+    /// The connection, for code that ends it instead of this value.
+    pub(super) fn disown(&mut self) -> PipePeer {
         self.is_owned = false;
         self.pipe.again()
     }
 
-    /// The next message or control frame, whatever it is.
+    /// The next message or control frame.
     pub(super) async fn next(&mut self) -> Result<Option<Frame>> {
         loop {
             let Some(frame) = self.receive_frame().await else { return Ok(None) };
@@ -200,7 +200,9 @@ impl MockPeer {
             }
             OpCode::Continuation => match &mut self.partial {
                 Some((_, message)) => message.extend_from_slice(&payload),
-                None => return Err(violation("the client went on with a message it never began")),
+                None => {
+                    return Err(violation("the client continued a message that it had not begun"));
+                }
             },
             _ => return Err(violation("the client began a message inside another")),
         }

@@ -1,4 +1,4 @@
-//! What the mock answers, or fails with.
+//! Responses and failures of the mock.
 
 use std::{
     collections::VecDeque,
@@ -19,9 +19,9 @@ use http_body::{Frame, SizeHint};
 
 use crate::{target, testing::Clock};
 
-/// An answer of a [`MockEngine`](super::MockEngine): a response, with faults anywhere in it, or none at all.
+/// An answer of a [`MockEngine`](super::MockEngine): a response, optionally with faults, or a failure.
 ///
-/// A status, a text, and an [`http::Response`] are replies too.
+/// A status, a text and an [`http::Response`] convert to replies.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,9 +44,9 @@ pub struct Reply {
 enum Head {
     Response(StatusCode, HeaderMap),
     Fails(Error),
-    /// Nothing comes.
+    /// No response.
     Never,
-    /// Not even a connection.
+    /// No connection.
     Unreachable,
 }
 
@@ -64,7 +64,7 @@ impl Reply {
         Self::of(Head::Response(status, HeaderMap::new()))
     }
 
-    /// 200 with a value as JSON. One that cannot be written as JSON makes the request fail with
+    /// 200 with a value as JSON. A value that JSON cannot represent fails the request with
     /// [`ErrorKind::Convert`].
     #[cfg(feature = "json")]
     pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Self {
@@ -77,7 +77,7 @@ impl Reply {
         }
     }
 
-    /// 200 that begins an event stream: its events are the [`body`](Self::body), such as `data: one\n\n`.
+    /// 200 with an event stream. The [`body`](Self::body) has the events, such as `data: one\n\n`.
     pub fn event_stream() -> Self {
         Self::typed("text/event-stream")
     }
@@ -92,18 +92,18 @@ impl Reply {
         Self::of(Head::Fails(error))
     }
 
-    /// No response: nobody listens there ([`ErrorKind::Connect`]).
+    /// No response: the connection is refused ([`ErrorKind::Connect`]).
     pub fn refused() -> Self {
         Self::fails(Error::new(ErrorKind::Connect, "the connection was refused"))
     }
 
-    /// No response: the server takes the request and says nothing. Time limits for requests and for handshakes
+    /// No response: the server accepts the request and never answers. Request and handshake timeouts
     /// end it.
     pub fn never() -> Self {
         Self::of(Head::Never)
     }
 
-    /// No response: dialling comes to no end. A connect timeout ends it, and the limits that end
+    /// No response: connecting never finishes. A connect timeout ends it, and the timeouts of
     /// [`never`](Self::never).
     pub fn unreachable() -> Self {
         Self::of(Head::Unreachable)
@@ -117,7 +117,7 @@ impl Reply {
         self
     }
 
-    /// Adds a header, if this is a response. One that is not valid makes the request fail with
+    /// Adds a header, if this is a response. An invalid header fails the request with
     /// [`ErrorKind::InvalidInput`].
     pub fn header(
         mut self,
@@ -135,23 +135,23 @@ impl Reply {
         self
     }
 
-    /// Adds a piece of the body: each is read for itself.
+    /// Adds a chunk of the body. Each chunk is read separately.
     pub fn body(self, piece: impl Into<Bytes>) -> Self {
         self.part(Part::Bytes(piece.into()))
     }
 
-    /// Lets some time pass on the mock's clock before the answer, whatever it is.
+    /// Delays the answer by this time on the mock's clock.
     pub fn after(mut self, delay: Duration) -> Self {
         self.after = delay;
         self
     }
 
-    /// Lets some time pass on the mock's clock before the next piece of the body.
+    /// Delays the next chunk of the body by this time on the mock's clock.
     pub fn pause(self, pause: Duration) -> Self {
         self.part(Part::Pause(pause))
     }
 
-    /// Nothing more comes of the body, and it does not end.
+    /// Stalls the body: no further chunk and no end.
     pub fn stall(self) -> Self {
         self.part(Part::Stall)
     }
@@ -201,7 +201,7 @@ impl Reply {
                 return Err(Error::new(ErrorKind::Timeout, message));
             }
         };
-        // RFC 9110 section 6.4.1: these have none, whatever was set.
+        // RFC 9110 section 6.4.1: these responses have no body.
         let is_bare = method == Method::HEAD
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let body = if is_bare { VecDeque::new() } else { self.body };

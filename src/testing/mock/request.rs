@@ -1,13 +1,13 @@
-//! What came to the mock.
+//! Requests that the mock has received.
 
 use std::fmt;
 
 use bytes::Bytes;
-use drivetrain_engine::{Handshake, redacted};
+use drivetrain_engine::{Handshake, redacted, redacted_uri};
 use http::{HeaderMap, Method, Uri, request::Parts};
 
-/// A request or a handshake that a [`MockEngine`](super::MockEngine) was given, as it would have been sent: after
-/// default headers, cookies, redirects and the answer to a 401, each hop one request.
+/// A request or handshake that a [`MockEngine`](super::MockEngine) has received, as an engine would send it: after
+/// default headers, cookies, redirects and the answer to a 401. Each redirect is a request.
 #[derive(Clone)]
 pub struct MockRequest {
     method: Method,
@@ -50,13 +50,13 @@ impl MockRequest {
         self.uri.query()
     }
 
-    /// The headers; of a handshake its own among them (`Sec-WebSocket-Key` and the others). `Host` is not there:
+    /// The headers, including those of a handshake (`Sec-WebSocket-Key` and others). `Host` is not included:
     /// it is the authority of the [`uri`](Self::uri).
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// A header's value if it is there and is text; the first of several.
+    /// The first value of a header, if present and text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -66,7 +66,7 @@ impl MockRequest {
         &self.body
     }
 
-    /// The whole body as text, with what is not UTF-8 replaced.
+    /// The whole body as text, with invalid UTF-8 replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -74,16 +74,19 @@ impl MockRequest {
     /// The whole body, read as JSON.
     ///
     /// # Errors
-    /// [`Convert`](crate::ErrorKind::Convert) if it is something else.
+    /// [`Convert`](crate::ErrorKind::Convert) if the body does not match.
     #[cfg(feature = "json")]
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> crate::Result<T> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            let message = format!("the body of {self} is not the JSON that was asked for: {error}");
-            crate::Error::new(crate::ErrorKind::Convert, message).with_source(error)
-        })
+        serde_json::from_slice(drivetrain_session::without_byte_order_mark(&self.body)).map_err(
+            |error| {
+                let message =
+                    format!("the body of {self} is not the JSON that was asked for: {error}");
+                crate::Error::new(crate::ErrorKind::Convert, message).with_source(error)
+            },
+        )
     }
 
-    /// Whether it was to open a WebSocket.
+    /// Whether this is a WebSocket handshake.
     pub fn is_handshake(&self) -> bool {
         self.subprotocols.is_some()
     }
@@ -105,10 +108,10 @@ impl fmt::Debug for MockRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MockRequest")
             .field("method", &self.method)
-            .field("uri", &self.uri)
+            .field("uri", &redacted_uri(&self.uri))
             .field("headers", &redacted(&self.headers))
             .field("body", &self.body.len())
-            .field("subprotocols", &self.subprotocols)
+            .field("subprotocols", &self.subprotocols().len())
             .finish()
     }
 }

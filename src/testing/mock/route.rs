@@ -1,4 +1,4 @@
-//! What the mock answers to what.
+//! Routes: which requests get which answers.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::{MockEngine, MockPeer, MockRequest, Reply, Script};
 use crate::target;
 
-/// An answer to some requests, to be said with [`respond`](Self::respond) or
+/// A route for requests. Complete it with [`respond`](Self::respond) or
 /// [`respond_with`](Self::respond_with). Made by [`MockEngine::on`].
 #[must_use = "say what is answered: respond(..) or respond_with(..)"]
 pub struct MockRoute<'a> {
@@ -16,7 +16,7 @@ pub struct MockRoute<'a> {
     place: Place,
 }
 
-/// A WebSocket to open or to refuse, to be said with [`script`](Self::script), [`open`](Self::open),
+/// A route for handshakes. Complete it with [`script`](Self::script), [`open`](Self::open),
 /// [`serve`](Self::serve) or [`respond`](Self::respond). Made by [`MockEngine::web_socket`].
 #[must_use = "say what happens: script(..), open(), serve(..) or respond(..)"]
 pub struct MockWebSocket<'a> {
@@ -25,7 +25,7 @@ pub struct MockWebSocket<'a> {
     opening: Opening,
 }
 
-/// Which requests are meant, and how many.
+/// The matching requests, and their number.
 #[derive(Debug)]
 pub(super) struct Place {
     kind: Kind,
@@ -62,7 +62,7 @@ pub(super) enum Answer {
     Open(Opening, End),
 }
 
-/// Who is at the other end.
+/// The peer of a route.
 #[derive(Clone)]
 pub(super) enum End {
     Script(Script),
@@ -79,25 +79,25 @@ impl<'a> MockRoute<'a> {
         Self { mock, place: Place::new(Kind::Request(method), pattern) }
     }
 
-    /// How many requests are answered, and have to come; those after it go to the next route. Default: any number,
-    /// but one has to come.
+    /// The expected number of requests. Later requests go to the next route. Default: any number,
+    /// at least one.
     pub fn times(mut self, times: usize) -> Self {
         self.place.times = Some(times);
         self
     }
 
-    /// None has to come.
+    /// Makes the route optional: no call is required.
     pub fn optional(mut self) -> Self {
         self.place.is_optional = true;
         self
     }
 
-    /// Answers each with this reply.
+    /// Answers each request with this reply.
     pub fn respond(self, reply: impl Into<Reply>) {
         self.mock.add(self.place, Answer::Respond(always(reply.into())));
     }
 
-    /// Answers each with what the closure makes of it. A panic in there is the request's own.
+    /// Answers each request with the closure's reply. A panic in the closure belongs to the request.
     pub fn respond_with<F, Fut>(self, handler: F)
     where
         F: Fn(MockRequest) -> Fut + Send + Sync + 'static,
@@ -114,33 +114,33 @@ impl<'a> MockWebSocket<'a> {
         Self { mock, place: Place::new(Kind::Handshake, pattern), opening }
     }
 
-    /// How many handshakes are answered, and have to come; those after it go to the next route. Default: any number,
-    /// but one has to come.
+    /// The expected number of handshakes. Later handshakes go to the next route. Default: any number,
+    /// at least one.
     pub fn times(mut self, times: usize) -> Self {
         self.place.times = Some(times);
         self
     }
 
-    /// None has to come.
+    /// Makes the route optional: no call is required.
     pub fn optional(mut self) -> Self {
         self.place.is_optional = true;
         self
     }
 
-    /// Chooses a subprotocol. One that the client has not offered fails its handshake, as on every engine.
-    /// Default: none is chosen.
+    /// Selects a subprotocol. One that the client has not offered fails the handshake, as on every engine.
+    /// Default: none.
     pub fn subprotocol(self, name: &str) -> Self {
         self.header(header::SEC_WEBSOCKET_PROTOCOL, name)
     }
 
-    /// Chooses an extension, with its parameters as they stand in the header. One that the client has not offered
-    /// fails its handshake, as on every engine. Default: none is chosen.
+    /// Selects an extension, with its parameters as in the header. One that the client has not offered
+    /// fails the handshake, as on every engine. Default: none.
     pub fn extension(self, chosen: &str) -> Self {
         self.header(header::SEC_WEBSOCKET_EXTENSIONS, chosen)
     }
 
-    /// Adds a header to the 101, or replaces one of its own, such as `Sec-WebSocket-Accept` by a wrong one. One
-    /// that is not valid makes the handshake fail with [`ErrorKind::InvalidInput`].
+    /// Adds a header to the 101, or replaces one, for example `Sec-WebSocket-Accept` by a wrong value. An
+    /// invalid header fails the handshake with [`ErrorKind::InvalidInput`].
     pub fn header(
         mut self,
         name: impl TryInto<HeaderName, Error: Into<http::Error>>,
@@ -155,30 +155,30 @@ impl<'a> MockWebSocket<'a> {
         self
     }
 
-    /// Lets some time pass on the mock's clock before the 101.
+    /// Delays the 101 by this time on the mock's clock.
     pub fn after(mut self, delay: Duration) -> Self {
         self.opening.after = delay;
         self
     }
 
-    /// The peer does nothing by itself: see [`MockPeer::set_automatic`].
+    /// Switches off the peer's automatic answers: see [`MockPeer::set_automatic`].
     pub fn silent(mut self) -> Self {
         self.opening.automatic = false;
         self
     }
 
-    /// Opens each, and plays a script at its other end.
+    /// Opens each WebSocket with a scripted peer.
     pub fn script(self, script: Script) {
         self.opens(End::Script(script));
     }
 
-    /// Opens each at once, and leaves its other end to [`MockEngine::accept`].
+    /// Opens each WebSocket. [`MockEngine::accept`] returns the peer.
     pub fn open(self) {
         self.opens(End::Test);
     }
 
-    /// Opens each, and runs a handler at its other end. Its error fails the client's session, and
-    /// [`assert_done`](MockEngine::assert_done); so does a panic.
+    /// Opens each WebSocket with a handler as its peer. The handler's error or panic fails the client's session and
+    /// [`assert_done`](MockEngine::assert_done).
     pub fn serve<F, Fut>(self, handler: F)
     where
         F: Fn(MockPeer) -> Fut + Send + Sync + 'static,
@@ -187,7 +187,7 @@ impl<'a> MockWebSocket<'a> {
         self.opens(End::Handler(Arc::new(move |peer| Box::pin(handler(peer)))));
     }
 
-    /// Refuses each with this reply: a 401, a redirect, a 503, or none at all. A reply with status 101 opens
+    /// Refuses each handshake with this reply: a 401, a redirect, a 503, or a failure. A reply with status 101 opens
     /// nothing and fails with [`ErrorKind::InvalidInput`].
     pub fn respond(self, reply: impl Into<Reply>) {
         self.mock.add(self.place, Answer::Respond(always(reply.into())));
@@ -208,20 +208,20 @@ impl Place {
         Self { kind, pattern, times: None, is_optional: false }
     }
 
-    /// Every request but handshakes, if there are any.
+    /// Every request except handshakes.
     pub(super) fn everything() -> Self {
         Self { is_optional: true, ..Self::new(Kind::AnyRequest, "*") }
     }
 
     pub(super) fn check(&self) -> Result<()> {
         let Self { pattern, .. } = self;
-        if pattern.starts_with('/') || pattern == "*" || pattern.contains("://") {
-            return Ok(());
-        }
-        let message = format!(
-            "`{pattern}` matches nothing: begin with `/` or `https://`, or write `*` for everything"
-        );
-        Err(Error::new(ErrorKind::InvalidInput, message))
+        let why = match pattern.strip_suffix('*') {
+            Some("") => return Ok(()),
+            Some(prefix) => never_begins(prefix),
+            None => never_is(pattern),
+        };
+        let Some(why) = why else { return Ok(()) };
+        Err(Error::new(ErrorKind::InvalidInput, format!("`{pattern}` matches nothing: {why}")))
     }
 
     fn matches(&self, request: &MockRequest) -> bool {
@@ -253,8 +253,43 @@ impl Place {
     }
 }
 
+/// The reason why no URL matches this pattern.
+fn never_is(place: &str) -> Option<String> {
+    let url = match place.starts_with('/') {
+        true => format!("http://host{place}"),
+        false => place.to_owned(),
+    };
+    let parsed = match url::Url::parse(&url) {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => parsed,
+        _ => {
+            let how = "begin with `/` or `https://`, or write `*` for everything";
+            return Some(how.into());
+        }
+    };
+    if parsed.fragment().is_some() || !parsed.username().is_empty() || parsed.password().is_some() {
+        return Some("a request's URL has no fragment and no userinfo".into());
+    }
+    let as_sent = parsed.as_str().strip_prefix("http://host").filter(|_| place.starts_with('/'));
+    let as_sent = as_sent.unwrap_or(parsed.as_str());
+    (as_sent != place).then(|| format!("a request's URL is written `{as_sent}`"))
+}
+
+/// The reason why no URL starts with this pattern.
+fn never_begins(prefix: &str) -> Option<String> {
+    match prefix.split_once("://") {
+        // The end of an incomplete authority is unknown.
+        Some(("http" | "https", place)) if !place.contains(['/', '?', '#', '@', '\\']) => {
+            let is_lower = !place.chars().any(|c| c.is_uppercase() || c.is_whitespace());
+            (!is_lower || !place.is_ascii())
+                .then(|| "a request's host is in lower case, and encoded as ASCII".into())
+        }
+        // One more letter, so that a prefix that ends in `.` or `..` is the prefix of a name.
+        _ => never_is(&format!("{prefix}x")).map(|why| why.replace("x`", "*`")),
+    }
+}
+
 impl Route {
-    /// Whether it answers this request; not if it has answered all that it was to answer.
+    /// Whether the route matches this request and has remaining uses.
     pub(super) fn takes(&self, request: &MockRequest) -> bool {
         self.place.matches(request) && !self.is_used_up()
     }
@@ -263,7 +298,7 @@ impl Route {
         self.place.times.is_some_and(|times| self.hits >= times)
     }
 
-    /// What has not come that had to.
+    /// The missing calls.
     pub(super) fn missing(&self) -> Option<String> {
         let Place { times, is_optional, .. } = self.place;
         let expected = times.unwrap_or(1);
@@ -297,7 +332,7 @@ impl fmt::Debug for MockWebSocket<'_> {
     }
 }
 
-/// A handler of any type as the one type of them.
+/// A boxed handler.
 pub(super) fn erased<F, Fut>(handler: F) -> Handler
 where
     F: Fn(MockRequest) -> Fut + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! What a scripted peer does, step by step.
+//! The steps of a scripted peer.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,16 +8,16 @@ use drivetrain_engine::{CloseCode, CloseReason, Frame, RawFrame};
 use super::{MockPeer, describe::describe, log::Progress};
 use crate::testing::Clock;
 
-/// A peer written down beforehand: what it expects of the client, and what it sends.
+/// A scripted peer: the messages that it expects and sends.
 ///
-/// Each connection runs the script anew. Steps come one after the other; one that expects waits until something
-/// comes. If that is something else, the script ends there: the client's session fails with an error that says what
-/// was expected and what came, and so does [`assert_done`](super::MockEngine::assert_done). (A client that has closed by
-/// then has ended already.) A script that waits when the client ends the connection ends in the same way, and one that still waits when `assert_done` is called
-/// is named by it. After its last step the peer stays until the client goes, and a message that comes then is one
-/// too many.
+/// Each connection runs the script from the start. An expecting step waits for the next frame. If another frame
+/// arrives, the script ends: the client's session fails with an error that names the expected and the actual frame,
+/// and [`assert_done`](super::MockEngine::assert_done) fails too. (A client that has closed by then has ended already.) If
+/// the client ends the connection during a waiting step, the script ends in the same way. `assert_done` also names a
+/// script that still waits. After its last step the peer stays until the client leaves. A further message fails the
+/// script.
 ///
-/// As [`MockPeer`], it answers Pings and Closes by itself, unless the route is
+/// As [`MockPeer`], a script answers Pings and Closes automatically, unless the route is
 /// [`silent`](super::MockWebSocket::silent): `expect` does not see Pings, and sees Pongs only if it is
 /// [`expect_pong`](Self::expect_pong).
 ///
@@ -64,7 +64,7 @@ enum Expected {
 }
 
 impl Script {
-    /// Nothing yet.
+    /// An empty script.
     pub fn new() -> Self {
         Self::default()
     }
@@ -74,7 +74,7 @@ impl Script {
         self.step(Step::Expect(Expected::Frame(frame.into())))
     }
 
-    /// Expects a message of which this is true; `what` says in words what is expected.
+    /// Expects a message that satisfies the predicate; `what` describes it for errors.
     pub fn expect_matching(
         self,
         what: &'static str,
@@ -83,13 +83,13 @@ impl Script {
         self.step(Step::Expect(Expected::Matching(what, Arc::new(matches))))
     }
 
-    /// Expects a message, whatever it says.
+    /// Expects any message.
     pub fn expect_any(self) -> Self {
         let is_message = |frame: &Frame| matches!(frame, Frame::Text(_) | Frame::Binary(_));
         self.expect_matching("a message", is_message)
     }
 
-    /// Expects the client's Ping, of a ping interval for example.
+    /// Expects a Ping of the client, for example of its ping interval.
     pub fn expect_ping(self) -> Self {
         self.step(Step::Expect(Expected::Ping))
     }
@@ -99,12 +99,12 @@ impl Script {
         self.expect(Frame::Pong(payload.into()))
     }
 
-    /// Expects a Close, whatever its reason.
+    /// Expects a Close with any reason.
     pub fn expect_close(self) -> Self {
         self.step(Step::Expect(Expected::Close))
     }
 
-    /// Expects a Close with this code; [`CloseCode::NO_STATUS`] is one without.
+    /// Expects a Close with this code; [`CloseCode::NO_STATUS`] expects none.
     pub fn expect_close_code(self, code: CloseCode) -> Self {
         self.step(Step::Expect(Expected::CloseCode(code)))
     }
@@ -124,22 +124,22 @@ impl Script {
         self.send(reason)
     }
 
-    /// Sends a frame as it is: see [`MockPeer::send_frame`].
+    /// Sends a frame unchanged: see [`MockPeer::send_frame`].
     pub fn send_frame(self, frame: RawFrame) -> Self {
         self.step(Step::SendFrame(frame))
     }
 
-    /// Sends bytes as they are: see [`MockPeer::send_raw`].
+    /// Sends bytes unchanged: see [`MockPeer::send_raw`].
     pub fn send_raw(self, bytes: impl Into<Bytes>) -> Self {
         self.step(Step::SendRaw(bytes.into()))
     }
 
-    /// Lets some time pass on the mock's clock.
+    /// Waits for this time on the mock's clock.
     pub fn pause(self, pause: Duration) -> Self {
         self.step(Step::Pause(pause))
     }
 
-    /// Stops taking anything: see [`MockPeer::stall`].
+    /// Stops reading: see [`MockPeer::stall`].
     pub fn stall(self) -> Self {
         self.step(Step::Stall)
     }
@@ -164,7 +164,7 @@ impl Script {
         self
     }
 
-    /// Plays it to its end and waits for the client to go. The error says which step was not to be had, and why.
+    /// Plays the script and waits for the client to leave. The error names the failed step and the reason.
     pub(super) async fn play(
         &self,
         peer: &mut MockPeer,
@@ -221,7 +221,7 @@ impl Step {
     }
 }
 
-/// The next frame, or in words why there is none.
+/// The next frame, or the reason for its absence.
 async fn came(peer: &mut MockPeer) -> Result<Frame, String> {
     match peer.next().await {
         Ok(Some(frame)) => Ok(frame),
@@ -246,7 +246,7 @@ impl Expected {
         }
     }
 
-    /// What may come in between: a client pings and pongs when it wants to.
+    /// Whether the step skips this frame: a client may ping and pong at any time.
     fn passes_over(&self, frame: &Frame) -> bool {
         match frame {
             Frame::Ping(_) => true,

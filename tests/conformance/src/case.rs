@@ -1,4 +1,4 @@
-//! One case: a behaviour, and what it needs.
+//! One case: a behaviour and its requirements.
 
 use std::{any, fmt, future::Future, time::Duration};
 
@@ -7,20 +7,24 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 use crate::{context::Context, failure::Verdict};
 
-/// A case that takes longer hangs.
+/// Time after which a case counts as hanging.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// One behaviour, and how it is checked.
+/// One behaviour and its check.
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) needs: Vec<Capability>,
-    /// When the watchdog calls it hanging.
+    /// Time limit of the watchdog.
     pub(crate) limit: Duration,
+    /// Whether the case needs a transport of frames.
+    pub(crate) frames: bool,
+    /// Whether the case runs alone.
+    pub(crate) alone: bool,
     run: Box<dyn Fn(Context) -> BoxFuture<'static, Verdict> + Send + Sync>,
 }
 
-/// The case that a function checks, named `topic::function` after it. A closure's is to be
-/// [`named`](Case::named).
+/// A case that a function checks, named `topic::function`. A closure needs a
+/// [name](Case::named).
 pub(crate) fn case<F, R>(run: F) -> Case
 where
     F: Fn(Context) -> R + Send + Sync + 'static,
@@ -31,20 +35,35 @@ where
         name: path.rsplit("cases::").next().unwrap_or(path).to_owned(),
         needs: Vec::new(),
         limit: LIMIT,
+        frames: false,
+        alone: false,
         run: Box::new(move |cx| run(cx).boxed()),
     }
 }
 
 impl Case {
-    /// The same under another name.
+    /// Renames the case.
     pub(crate) fn named(mut self, topic: &str, name: impl fmt::Display) -> Self {
         self.name = format!("{topic}::{name}");
         self
     }
 
-    /// The same, for engines that offer these; on others its negative is checked in its place.
+    /// Requires these capabilities. On an engine without them, the case checks the refusal instead.
     pub(crate) fn needs(mut self, capabilities: &[Capability]) -> Self {
         self.needs.extend_from_slice(capabilities);
+        self
+    }
+
+    /// Requires frames as the [`unit`](drivetrain_engine::Duties::unit). On an engine of whole messages, the case
+    /// checks that a message arrives as one.
+    pub(crate) fn needs_frames(mut self) -> Self {
+        self.frames = true;
+        self
+    }
+
+    /// Runs the case alone in this process, for measurements of the process.
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 

@@ -1,4 +1,4 @@
-//! What a case works with: clients, servers, time.
+//! The tools of a case: clients, servers, time.
 
 use std::{
     future::{Future, poll_fn},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use drivetrain::{HttpClient, Session, WebSockets};
-use drivetrain_engine::{Capability, Engine, Runtime, TlsVersion};
+use drivetrain_engine::{Capability, Engine, Resolver, Runtime, TlsVersion};
 use futures_channel::oneshot;
 use futures_util::{
     FutureExt as _,
@@ -19,17 +19,18 @@ use futures_util::{
 };
 
 use crate::{
-    CountedStream, Subject,
+    CountedStream, Deviation, Subject,
     failure::{Failure, Verdict},
     peer::{Conn, EchoServer, Server, TestCa},
-    script::{Manners, Script},
+    pretending::Pretending,
+    script::{PeerBehaviour, Script},
     watched::{Tasks, Watched},
 };
 
-/// How long a case waits for what must come, on a machine that is busy with other things.
+/// How long a case waits for an expected event, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a case is given. A clone is the same.
+/// The context of a case. A clone is the same context.
 #[derive(Clone)]
 pub(crate) struct Context(Arc<Inner>);
 
@@ -37,39 +38,50 @@ struct Inner {
     subject: Arc<dyn Subject>,
     runtime: Arc<dyn Runtime>,
     tasks: Tasks,
-    /// Those of the case, to see that nothing is left on them.
+    /// The servers of the case, to check that no connection remains.
     servers: Mutex<Vec<Arc<Server>>>,
 }
 
 impl Context {
-    /// Called on the subject's runtime.
+    /// Creates the context. Must be called on the subject's runtime.
     pub(crate) fn new(subject: Arc<dyn Subject>) -> Verdict<Self> {
         let runtime = subject.engine().runtime()?;
         let (tasks, servers) = Default::default();
         Ok(Self(Arc::new(Inner { subject, runtime, tasks, servers })))
     }
 
-    /// The engine under test, with its defaults.
+    /// The same context with engines that claim this capability.
+    pub(crate) fn pretending(&self, capability: Capability) -> Verdict<Self> {
+        let subject = Arc::clone(&self.0.subject);
+        Self::new(Arc::new(Pretending { subject, capability }))
+    }
+
+    /// The engine under test with default options.
     pub(crate) fn engine(&self) -> Watched {
         self.watch(self.0.subject.engine())
     }
 
-    /// A client on it.
+    /// A client with this engine.
     pub(crate) fn client(&self) -> HttpClient {
         HttpClient::new(self.engine())
     }
 
-    /// A client on it with these options.
+    /// A client with this engine and these options.
     pub(crate) fn client_with(&self, plugin: WebSockets) -> Verdict<HttpClient> {
         Ok(HttpClient::builder(self.engine()).install(plugin).build()?)
     }
 
-    /// The engine that trusts this authority; `None` says that it has no TLS.
+    /// An engine that trusts this authority; `None` without TLS.
     pub(crate) fn engine_with_root(&self, ca: &TestCa) -> Option<Watched> {
         self.0.subject.with_root(ca.ca_pem().as_bytes()).map(|engine| self.watch(engine))
     }
 
-    /// The engine that trusts this authority and nothing older than this version of TLS.
+    /// An engine that resolves names so; `None` if it cannot.
+    pub(crate) fn engine_with_resolver(&self, resolver: Resolver) -> Option<Watched> {
+        self.0.subject.with_resolver(resolver).map(|engine| self.watch(engine))
+    }
+
+    /// An engine that trusts this authority and requires at least this TLS version.
     pub(crate) fn engine_with_min_tls_version(
         &self,
         ca: &TestCa,
@@ -79,17 +91,17 @@ impl Context {
         Some(self.watch(engine))
     }
 
-    /// The engine that trusts this authority and opens WebSockets over HTTP/2.
+    /// An engine that trusts this authority and opens WebSockets over HTTP/2.
     pub(crate) fn engine_over_http2(&self, ca: &TestCa) -> Option<Watched> {
         self.0.subject.over_http2(ca.ca_pem().as_bytes()).map(|engine| self.watch(engine))
     }
 
-    /// The engine that accepts any certificate.
+    /// An engine that accepts any certificate.
     pub(crate) fn engine_accepting_any_certificate(&self) -> Option<Watched> {
         self.0.subject.accepting_any_certificate().map(|engine| self.watch(engine))
     }
 
-    /// The engine that trusts this authority and has a certificate of it.
+    /// An engine that trusts this authority and has a client certificate from it.
     pub(crate) fn engine_with_client_certificate(&self, ca: &TestCa) -> Option<Watched> {
         let engine = self
             .0
@@ -98,22 +110,27 @@ impl Context {
         Some(self.watch(engine))
     }
 
-    /// The engine with an engine-level ping interval.
+    /// An engine with an engine-level ping interval.
     pub(crate) fn engine_with_ping_interval(&self, interval: Duration) -> Option<Watched> {
         self.0.subject.with_ping_interval(interval).map(|engine| self.watch(engine))
     }
 
-    /// The engine over a stream.
+    /// An engine over a custom stream.
     pub(crate) fn engine_over(&self, stream: CountedStream) -> Option<Watched> {
         self.0.subject.over(stream).map(|engine| self.watch(engine))
     }
 
-    /// Whether the engine, with its defaults, offers a capability.
+    /// Whether the engine with default options offers a capability.
     pub(crate) fn offers(&self, capability: Capability) -> bool {
         self.0.subject.engine().support(capability).is_offered()
     }
 
-    /// The ready-made server.
+    /// Whether the subject declares this deviation.
+    pub(crate) fn deviates(&self, deviation: Deviation) -> bool {
+        self.0.subject.deviations().contains(&deviation)
+    }
+
+    /// The default server.
     pub(crate) fn echo(&self) -> Arc<Server> {
         self.server(EchoServer::serve)
     }
@@ -126,23 +143,23 @@ impl Context {
         self.keep(Server::start(handler))
     }
 
-    /// Looks after a server of the case's.
+    /// Registers a server of the case.
     pub(crate) fn keep(&self, server: Server) -> Arc<Server> {
         let server = Arc::new(server);
         self.servers().push(Arc::clone(&server));
         server
     }
 
-    /// A server that accepts each WebSocket, does `first` on it, and then tells what it sees.
+    /// A server that accepts each WebSocket, runs `first` on it, and then reports its input.
     pub(crate) fn peer(
         &self,
-        manners: Manners,
+        behaviour: PeerBehaviour,
         first: impl Fn(&mut Conn) -> io::Result<()> + Send + Sync + 'static,
     ) -> Script {
-        Script::start(self, manners, first)
+        Script::start(self, behaviour, first)
     }
 
-    /// A session with the ready-made server.
+    /// A session with the default server.
     pub(crate) async fn session(&self, path: &str) -> Verdict<(Arc<Server>, Session)> {
         let server = self.echo();
         let session = self.client().web_socket(server.ws_url(path)).connect().await?;
@@ -155,7 +172,7 @@ impl Context {
         poll_fn(|cx| timer.poll(cx)).await;
     }
 
-    /// What the future gives; a failure that says what did not happen if it takes longer.
+    /// The result of the future; after the time limit a failure that names the missing event.
     pub(crate) async fn within<T>(
         &self,
         limit: Duration,
@@ -183,7 +200,7 @@ impl Context {
         }
     }
 
-    /// Waits for something that has no event of its own.
+    /// Polls a condition that has no event.
     pub(crate) async fn until(&self, what: &str, holds: impl Fn() -> bool) -> Verdict {
         let waiting = async {
             while !holds() {
@@ -193,7 +210,7 @@ impl Context {
         self.within(PATIENCE, what, waiting).await
     }
 
-    /// Runs a task of its own. A panic in it is one of whoever awaits it.
+    /// Spawns a task. A panic in the task propagates to the awaiting code.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
@@ -203,7 +220,7 @@ impl Context {
         handle
     }
 
-    /// Nothing of the case is left on its servers, and no task of a session. The clients are gone.
+    /// Checks that no connection and no session task remains after the clients are dropped.
     pub(crate) async fn nothing_is_left_behind(&self) -> Verdict {
         let servers = std::mem::take(&mut *self.servers());
         for server in servers {
@@ -226,7 +243,7 @@ impl Context {
     }
 }
 
-/// Lets others run.
+/// Yields to other tasks.
 pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
@@ -239,17 +256,17 @@ pub(crate) async fn yield_now() {
     .await;
 }
 
-/// What `work` gives, done on a thread of its own.
+/// Runs `work` on a separate thread and returns its result.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Verdict<T> {
     let (sender, receiver) = oneshot::channel();
     let thread = thread::Builder::new().spawn(move || {
-        // The case that waited for it has failed.
+        // The waiting case has failed.
         let _ = sender.send(work());
     })?;
     let done = receiver.await?;
-    // It has nothing more to do; nothing of it is left when the process ends.
+    // The thread has finished its work; the end of the process removes it.
     let _ = thread.join();
     Ok(done)
 }

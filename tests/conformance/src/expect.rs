@@ -1,10 +1,10 @@
-//! What cases say again and again about sessions and errors.
+//! Common assertions about sessions and errors.
 
 use drivetrain::{Error, ErrorKind, Frame, Outcome, Result, Session};
 
 use crate::failure::{Failure, Verdict};
 
-/// The error of something that has to fail in this way.
+/// The error of an operation that must fail with this kind.
 #[track_caller]
 pub(crate) fn fails<T>(result: Result<T>, kind: ErrorKind) -> Verdict<Error> {
     match result {
@@ -20,14 +20,14 @@ pub(crate) async fn message(session: &mut Session) -> Verdict<Frame> {
     frame.ok_or_else(|| Failure::new("a message was expected, and the session has ended"))
 }
 
-/// The next message, which is text.
+/// The next message, which must be text.
 pub(crate) async fn text(session: &mut Session) -> Verdict<String> {
     let frame = message(session).await?;
     let text = frame.read_text().map(str::to_owned);
     text.ok_or_else(|| Failure::new(format_args!("text was expected: {frame:?}")))
 }
 
-/// Sends a message, which has to come back.
+/// Sends a message and expects its echo.
 pub(crate) async fn echoes(session: &mut Session, frame: impl Into<Frame>) -> Verdict {
     let frame = frame.into();
     session.send(frame.clone()).await?;
@@ -38,7 +38,7 @@ pub(crate) async fn echoes(session: &mut Session, frame: impl Into<Frame>) -> Ve
     Ok(())
 }
 
-/// The session ends, or has ended, cleanly, and says so again and again.
+/// Expects a clean end, also on repeated calls.
 pub(crate) async fn ends_cleanly(session: &mut Session) -> Verdict<Outcome> {
     for _ in 0..3 {
         if let Some(frame) = session.receive().await? {
@@ -52,7 +52,7 @@ pub(crate) async fn ends_cleanly(session: &mut Session) -> Verdict<Outcome> {
     Ok(outcome)
 }
 
-/// The session ends, or has ended, with this error, and says so again and again, in both directions.
+/// Expects an end with this error, also on repeated calls, in both directions.
 pub(crate) async fn ends_with(session: &mut Session, kind: ErrorKind) -> Verdict<Outcome> {
     for _ in 0..3 {
         let error = fails(session.receive().await, kind)?;
@@ -65,7 +65,7 @@ pub(crate) async fn ends_with(session: &mut Session, kind: ErrorKind) -> Verdict
     Ok(outcome)
 }
 
-/// The code and the text of a Close, if there was one.
+/// The code and text of a Close, if any.
 pub(crate) fn reason(close: &Option<drivetrain::CloseReason>) -> Option<(u16, &str)> {
     close.as_ref().map(|reason| (reason.code().into(), reason.text()))
 }

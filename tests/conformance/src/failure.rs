@@ -1,11 +1,11 @@
-//! Why a case fails.
+//! The failure of a case.
 
 use std::{error::Error, fmt, panic::Location};
 
-/// What a case comes to.
+/// The result of a case.
 pub(crate) type Verdict<T = ()> = Result<T, Failure>;
 
-/// What went wrong, and where in the suite. `?` makes one of any error and notes its place.
+/// A failure and its place in the suite. `?` converts any error and records its place.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 

@@ -1,5 +1,5 @@
-//! The behaviour suite of [drivetrain](https://docs.rs/drivetrain) as a library: every engine, also one
-//! written elsewhere, proves itself with the same cases.
+//! The conformance suite of [drivetrain](https://docs.rs/drivetrain) as a library: every engine, also a
+//! third-party engine, runs the same cases.
 //!
 //! An engine's own crate has a test target with `harness = false` and describes its engine to the suite:
 //!
@@ -42,24 +42,29 @@
 //! ```
 //!
 //! Each case is a trial named `engine::topic::behaviour`; `cargo test --test engines -- closing` runs a
-//! topic. A case that needs what the engine says it cannot do is not skipped: it checks that the engine
-//! refuses it by name, before anything is dialled. Each case also checks that it leaves no connection and
+//! topic. A case that needs a missing capability is not skipped: it checks that the engine
+//! refuses the capability by name, before any I/O. Each case also checks that it leaves no connection and
 //! no session task behind.
 //!
-//! | part | what it is |
+//! | item | purpose |
 //! |---|---|
-//! | [`Subject`] | what an engine's author writes |
-//! | [`run`], [`trials`] | the suite, as a test's `main` or as trials to put with others |
-//! | [`hostile_page`] | the peers that break the protocol and what each comes to, as the suite runs them |
-//! | [`Watched`] | an engine whose sessions' tasks are counted |
-//! | [`peer`] | the server that the engines talk to, without an async runtime and without a WebSocket library |
+//! | [`Subject`] | describes an engine under test |
+//! | [`Deviation`] | a declared difference from the suite's rules |
+//! | [`run`], [`trials`] | the suite as a test's `main`, or as trials beside others |
+//! | [`verdicts`] | the results of cases, for a test that expects failures |
+//! | [`hostile_page`] | the hostile peers and their results, as a page |
+//! | [`Watched`] | an engine with counted session tasks |
+//! | [`peer`] | the suite's server, without an async runtime and without a WebSocket library |
 
 mod case;
 mod cases;
 mod context;
+mod deviation;
 mod expect;
 mod failure;
+mod line;
 pub mod peer;
+mod pretending;
 mod random;
 mod script;
 mod stream;
@@ -68,7 +73,8 @@ mod suite;
 mod watched;
 
 pub use cases::hostile_page;
+pub use deviation::Deviation;
 pub use stream::{CountedStream, Writes};
 pub use subject::Subject;
-pub use suite::{run, trials};
+pub use suite::{run, trials, verdicts};
 pub use watched::{Tasks, Watched};

@@ -1,8 +1,8 @@
-//! Numbers that look random and come again with the same seed.
+//! Reproducible pseudo-random numbers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// SplitMix64: small, and good enough to choose with.
+/// SplitMix64: small, and good enough for test choices.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -24,13 +24,13 @@ impl Random {
         (self.next() % end as u64) as usize
     }
 
-    /// Whether the one in so many that is chosen is this one.
+    /// True with probability one in `times`.
     pub(crate) fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 }
 
-/// The seed in `DRIVETRAIN_SEED`, to see a failure again, or one of the clock's.
+/// The seed from `DRIVETRAIN_SEED`, to reproduce a failure, or from the clock.
 pub(crate) fn seed() -> u64 {
     let from_clock =
         || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);

@@ -1,4 +1,4 @@
-//! A peer that tells the case what it sees.
+//! A peer that reports its input to the case.
 
 use std::{io, sync::Arc};
 
@@ -12,26 +12,26 @@ use crate::{
     peer::{Conn, Server, WireFrame, opcode},
 };
 
-/// What a peer saw.
+/// An input of a peer.
 #[derive(Debug)]
 pub(crate) enum Saw {
     Frame(WireFrame),
     /// The client ended its stream between two frames.
     End,
-    /// Reading failed, such as by a reset.
+    /// Reading failed, for example after a reset.
     Broken(io::ErrorKind),
 }
 
-/// How a peer treats the frames that it reads.
+/// The automatic answers of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manners {
-    /// It answers Ping, answers Close, and ends its stream then, as a server should.
+pub(crate) enum PeerBehaviour {
+    /// Answers Pings and Closes, and then ends its stream, as a server should.
     Polite,
-    /// It reads, and answers nothing.
+    /// Reads and answers nothing.
     Silent,
 }
 
-/// A server that tells what it sees on its WebSockets.
+/// A server that reports the input of its WebSockets.
 pub(crate) struct Script {
     cx: Context,
     server: Arc<Server>,
@@ -41,14 +41,14 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn start(
         cx: &Context,
-        manners: Manners,
+        behaviour: PeerBehaviour,
         first: impl Fn(&mut Conn) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         let (sender, seen) = unbounded();
         let server = cx.server(move |conn| {
             conn.accept_web_socket()?;
             first(conn)?;
-            attend(conn, manners, &sender);
+            attend(conn, behaviour, &sender);
             Ok(())
         });
         Self { cx: cx.clone(), server, seen }
@@ -62,18 +62,18 @@ impl Script {
         self.server.ws_url("/")
     }
 
-    /// A session with it.
+    /// A session with this server.
     pub(crate) async fn connect(&self) -> Verdict<Session> {
         Ok(self.cx.client().web_socket(self.url()).connect().await?)
     }
 
-    /// What it sees next.
+    /// The next input.
     pub(crate) async fn next(&mut self) -> Verdict<Saw> {
         let next = self.cx.within(PATIENCE, "the peer sees something", self.seen.next());
         next.await?.ok_or_else(|| Failure::new("the peer is gone"))
     }
 
-    /// The frame that it sees next.
+    /// The next frame.
     pub(crate) async fn frame(&mut self) -> Verdict<WireFrame> {
         match self.next().await? {
             Saw::Frame(frame) if frame.masked => Ok(frame),
@@ -81,7 +81,7 @@ impl Script {
         }
     }
 
-    /// The next frame of this kind; others are skipped.
+    /// The next frame of this kind, skipping others.
     pub(crate) async fn frame_of(&mut self, opcode: u8) -> Verdict<WireFrame> {
         loop {
             let frame = self.frame().await?;
@@ -91,22 +91,19 @@ impl Script {
         }
     }
 
-    /// The payload of the next frame, which is a whole text.
+    /// The payload of the next frame, which must be a whole text.
     pub(crate) async fn text(&mut self) -> Verdict<String> {
         let frame = self.frame().await?;
         assert_eq!((frame.opcode, frame.fin), (opcode::TEXT, true), "{frame:?}");
         Ok(String::from_utf8(frame.payload)?)
     }
 
-    /// The code and the text of the Close that comes after whatever else.
+    /// The code and text of the next Close, skipping other frames.
     pub(crate) async fn close(&mut self) -> Verdict<(Option<u16>, String)> {
-        let payload = self.frame_of(opcode::CLOSE).await?.payload;
-        let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-        let text = payload.get(2..).unwrap_or_default().to_vec();
-        Ok((code, String::from_utf8(text)?))
+        read_close(&self.frame_of(opcode::CLOSE).await?)
     }
 
-    /// The end of the stream, and nothing before it.
+    /// Expects the end of the stream without further input.
     pub(crate) async fn end(&mut self) -> Verdict {
         match self.next().await? {
             Saw::End => Ok(()),
@@ -114,26 +111,32 @@ impl Script {
         }
     }
 
-    /// Whether it has seen something that the case has not looked at.
+    /// Whether unread input exists.
     pub(crate) fn try_next(&mut self) -> Option<Saw> {
         self.seen.try_recv().ok()
     }
 }
 
+/// The code and text of a Close.
+pub(crate) fn read_close(frame: &WireFrame) -> Verdict<(Option<u16>, String)> {
+    let text = frame.payload.get(2..).unwrap_or_default().to_vec();
+    Ok((frame.close_code(), String::from_utf8(text)?))
+}
+
 /// Reads to the end.
-fn attend(conn: &mut Conn, manners: Manners, seen: &UnboundedSender<Saw>) {
+fn attend(conn: &mut Conn, behaviour: PeerBehaviour, seen: &UnboundedSender<Saw>) {
     loop {
         let saw = match conn.receive() {
             Ok(Some(frame)) => {
-                // A client that is gone sees no answer; its end is what is read next.
-                let _ = answer(conn, manners, &frame);
+                // A client that has left sees no answer; the next read returns its end.
+                let _ = answer(conn, behaviour, &frame);
                 Saw::Frame(frame)
             }
             Ok(None) => Saw::End,
             Err(error) => Saw::Broken(error.kind()),
         };
         let is_over = !matches!(saw, Saw::Frame(_));
-        // A case that has seen enough is over.
+        // The case has finished.
         let _ = seen.unbounded_send(saw);
         if is_over {
             return;
@@ -141,10 +144,10 @@ fn attend(conn: &mut Conn, manners: Manners, seen: &UnboundedSender<Saw>) {
     }
 }
 
-fn answer(conn: &mut Conn, manners: Manners, frame: &WireFrame) -> io::Result<()> {
-    match (manners, frame.opcode) {
-        (Manners::Polite, opcode::PING) => conn.send(&WireFrame::pong(frame.payload.clone())),
-        (Manners::Polite, opcode::CLOSE) => {
+fn answer(conn: &mut Conn, behaviour: PeerBehaviour, frame: &WireFrame) -> io::Result<()> {
+    match (behaviour, frame.opcode) {
+        (PeerBehaviour::Polite, opcode::PING) => conn.send(&WireFrame::pong(frame.payload.clone())),
+        (PeerBehaviour::Polite, opcode::CLOSE) => {
             conn.send(&WireFrame::new(opcode::CLOSE, frame.payload.clone()))?;
             conn.shutdown_write()
         }

@@ -1,4 +1,4 @@
-//! A stream that every engine can run over, whatever its runtime.
+//! A stream for every engine, independent of its runtime.
 
 use std::{
     collections::VecDeque,
@@ -15,19 +15,19 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::random::Random;
 
-/// What may wait in either direction.
+/// Buffer size in each direction.
 const CAPACITY: usize = 64 * 1024;
 
-/// A connected stream that needs no runtime and counts the writes it is given.
+/// A connected stream that needs no runtime and counts writes.
 ///
-/// Two threads carry the bytes to and from a TCP socket. On tokio it is used through
+/// Two threads move the bytes to and from a TCP socket. On tokio, adapt it with
 /// `tokio_util::compat`.
 pub struct CountedStream {
     shared: Arc<Shared>,
     hesitation: Option<Random>,
 }
 
-/// The writes of a [`CountedStream`], which may be gone.
+/// The number of writes of a [`CountedStream`], also after the stream is dropped.
 #[derive(Clone)]
 pub struct Writes(Arc<Shared>);
 
@@ -40,11 +40,11 @@ struct Shared {
 struct Pipes {
     writes: usize,
     outgoing: VecDeque<u8>,
-    /// No more is written.
+    /// The writing end is closed.
     closed: bool,
     writer: Option<Waker>,
     incoming: VecDeque<u8>,
-    /// No more comes.
+    /// The reading end is closed.
     ended: bool,
     reader: Option<Waker>,
     error: Option<io::ErrorKind>,
@@ -56,7 +56,7 @@ impl CountedStream {
     /// Connects to a server.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system.
     pub fn connect(addr: SocketAddr) -> io::Result<Self> {
         let socket = Arc::new(TcpStream::connect(addr)?);
         socket.set_nodelay(true)?;
@@ -68,20 +68,20 @@ impl CountedStream {
         Ok(Self { shared, hesitation: None })
     }
 
-    /// The same as a stream that waits at random, and reads and writes a part only: for finding out what
-    /// is lost then.
+    /// Makes the stream pend at random, and read and write partially, to find data that
+    /// is lost in such cases.
     #[must_use]
     pub fn hesitating(mut self, seed: u64) -> Self {
         self.hesitation = Some(Random::new(seed));
         self
     }
 
-    /// The count of its writes.
+    /// The counter of writes.
     pub fn writes(&self) -> Writes {
         Writes(Arc::clone(&self.shared))
     }
 
-    /// How many bytes it deals with this time; pending if it hesitates.
+    /// Number of bytes for this call; pending at random.
     fn poll_mood(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         let Some(random) = &mut self.hesitation else { return Poll::Ready(CAPACITY) };
         if random.one_in(3) {
@@ -93,7 +93,7 @@ impl CountedStream {
 }
 
 impl Writes {
-    /// How often the stream was written to so far. A vectored write counts once.
+    /// Number of writes so far. A vectored write counts once.
     pub fn count(&self) -> usize {
         self.0.lock().writes
     }
@@ -124,7 +124,7 @@ fn carry_out(shared: &Shared, socket: &TcpStream) {
             waker.wake();
         }
         if is_last {
-            // The end of a stream that has ended otherwise is no news.
+            // The stream has already ended.
             let _ = socket.shutdown(Shutdown::Write);
             if !dropped {
                 drop(shared.wait(|pipes| !pipes.dropped));

@@ -1,28 +1,33 @@
-//! What the suite has to know about an engine.
+//! The description of an engine under test.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use drivetrain_engine::{Engine, TlsVersion};
+use drivetrain_engine::{Engine, Resolver, TlsVersion};
 
-use crate::CountedStream;
+use crate::{CountedStream, Deviation};
 
 /// An engine under test.
 ///
-/// The engines that the methods give are made anew by each call and share nothing, so that dropping one
+/// Each call of a method returns a new engine that shares nothing with others. Dropping an engine therefore
 /// closes all its connections.
 ///
-/// The methods that give `Option` have to agree with [`Engine::support`]: `Some` if the capability is
-/// offered, and else `None`. The suite checks that.
+/// Methods that return `Option` must agree with [`Engine::support`]: `Some` if the capability is
+/// offered, otherwise `None`. The suite checks this.
 pub trait Subject: Send + Sync + 'static {
-    /// The first part of its trials' names.
+    /// The first part of the names of the trials.
     fn name(&self) -> &str;
 
     /// The engine with its default options.
     fn engine(&self) -> Box<dyn Engine>;
 
-    /// Runs a future to its end on a runtime that the engine works on, with timers and I/O. It is called
+    /// Runs a future to completion on a runtime of the engine, with timers and I/O. The suite calls it
     /// from many threads at once.
     fn block_on(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>);
+
+    /// The engine's deviations from the suite's rules. Default: none.
+    fn deviations(&self) -> &[Deviation] {
+        &[]
+    }
 
     /// The engine with one more root certificate; `Some` if it offers
     /// [`Tls`](drivetrain_engine::Capability::Tls).
@@ -31,7 +36,7 @@ pub trait Subject: Send + Sync + 'static {
         None
     }
 
-    /// The engine with one more root certificate, and nothing older than this version of TLS; `Some` if it
+    /// The engine with one more root certificate and this minimum TLS version; `Some` if it
     /// offers [`Tls`](drivetrain_engine::Capability::Tls).
     fn with_min_tls_version(
         &self,
@@ -42,8 +47,8 @@ pub trait Subject: Send + Sync + 'static {
         None
     }
 
-    /// The engine with one more root certificate, which opens WebSockets over HTTP/2; `Some` if it then
-    /// offers [`WebSocketOverHttp2`](drivetrain_engine::Capability::WebSocketOverHttp2), though it may not
+    /// The engine with one more root certificate and WebSockets over HTTP/2; `Some` if it then
+    /// offers [`WebSocketOverHttp2`](drivetrain_engine::Capability::WebSocketOverHttp2), even if it does not
     /// with its default options.
     fn over_http2(&self, root_pem: &[u8]) -> Option<Box<dyn Engine>> {
         let _ = root_pem;
@@ -56,7 +61,7 @@ pub trait Subject: Send + Sync + 'static {
         None
     }
 
-    /// The engine with one more root certificate, and a client certificate, which is one text of
+    /// The engine with one more root certificate and a client certificate, given as one text of
     /// certificate and PKCS#8 key; `Some` if it offers
     /// [`ClientCertificates`](drivetrain_engine::Capability::ClientCertificates).
     fn with_client_certificate(
@@ -68,7 +73,14 @@ pub trait Subject: Send + Sync + 'static {
         None
     }
 
-    /// The engine with an engine-level ping interval, zero too, which the engine has to refuse in
+    /// The engine that resolves names by this function; `Some` if it offers
+    /// [`Resolver`](drivetrain_engine::Capability::Resolver).
+    fn with_resolver(&self, resolver: Resolver) -> Option<Box<dyn Engine>> {
+        let _ = resolver;
+        None
+    }
+
+    /// The engine with an engine-level ping interval, also zero, which the engine must refuse in
     /// [`Engine::check`]; `Some` if it offers
     /// [`EnginePing`](drivetrain_engine::Capability::EnginePing).
     fn with_ping_interval(&self, interval: Duration) -> Option<Box<dyn Engine>> {
@@ -76,7 +88,7 @@ pub trait Subject: Send + Sync + 'static {
         None
     }
 
-    /// The engine over a stream that is connected already; `Some` if it offers
+    /// The engine over a connected stream; `Some` if it offers
     /// [`CallerStream`](drivetrain_engine::Capability::CallerStream).
     fn over(&self, stream: CountedStream) -> Option<Box<dyn Engine>> {
         let _ = stream;
@@ -95,6 +107,10 @@ impl<S: Subject + ?Sized> Subject for Box<S> {
 
     fn block_on(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
         (**self).block_on(future);
+    }
+
+    fn deviations(&self) -> &[Deviation] {
+        (**self).deviations()
     }
 
     fn with_root(&self, pem: &[u8]) -> Option<Box<dyn Engine>> {
@@ -123,6 +139,10 @@ impl<S: Subject + ?Sized> Subject for Box<S> {
         client_pem: &[u8],
     ) -> Option<Box<dyn Engine>> {
         (**self).with_client_certificate(root_pem, client_pem)
+    }
+
+    fn with_resolver(&self, resolver: Resolver) -> Option<Box<dyn Engine>> {
+        (**self).with_resolver(resolver)
     }
 
     fn with_ping_interval(&self, interval: Duration) -> Option<Box<dyn Engine>> {

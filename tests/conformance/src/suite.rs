@@ -1,10 +1,10 @@
-//! The cases as trials: each on a thread of its own, under a watchdog.
+//! The cases as trials: each on its own thread, with a watchdog.
 
 use std::{
     panic,
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -20,10 +20,13 @@ use crate::{
     failure::{Failure, Verdict},
 };
 
-/// A suite that ran fewer cases an engine, unfiltered, was not run.
+/// An unfiltered run with fewer cases per engine fails.
 const FEWEST: usize = 200;
 
-/// Each case of the suite as a trial, to be run by libtest-mimic, named `subject::topic::behaviour`.
+/// Read-locked by cases that run beside others, write-locked by cases that run alone.
+static RUNNING: RwLock<()> = RwLock::new(());
+
+/// Each case of the suite as a trial for libtest-mimic, named `subject::topic::behaviour`.
 pub fn trials(subject: impl Subject) -> Vec<Trial> {
     let subject: Arc<dyn Subject> = Arc::new(subject);
     cases::all()
@@ -36,9 +39,28 @@ pub fn trials(subject: impl Subject) -> Vec<Trial> {
         .collect()
 }
 
+/// Runs each case whose name contains `filter`, one after the other on this thread. Returns names and failures.
+/// For a test that expects an engine to fail, such as a deliberately broken engine.
+pub fn verdicts(subject: impl Subject, filter: &str) -> Vec<(String, Result<(), String>)> {
+    let subject: Arc<dyn Subject> = Arc::new(subject);
+    let cases = cases::all().into_iter().filter(|case| case.name.contains(filter));
+    cases
+        .map(|case| {
+            let (subject, name) = (Arc::clone(&subject), case.name.clone());
+            let run = panic::AssertUnwindSafe(|| run_case(subject, name.clone(), case));
+            let verdict = panic::catch_unwind(run).unwrap_or_else(|payload| {
+                let text = payload.downcast_ref::<String>().cloned();
+                let literal = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                Err(text.or(literal).unwrap_or_else(|| "it panicked".into()).into())
+            });
+            (name, verdict.map_err(|failed| failed.message().unwrap_or_default().to_owned()))
+        })
+        .collect()
+}
+
 /// The `main` of a test target with `harness = false`: runs the suite over these engines, with the
-/// arguments that `cargo test` takes; three cases a core at once, as most of them wait most of the time.
-/// Fails also if it ran next to nothing.
+/// arguments of `cargo test`. Three cases run per core, because most cases mostly wait.
+/// Fails if an unfiltered run has too few cases.
 #[allow(clippy::print_stderr, reason = "it is the test runner")]
 pub fn run(subjects: Vec<Box<dyn Subject>>) -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -66,15 +88,22 @@ fn ran(conclusion: &Conclusion) -> usize {
 }
 
 fn run_case(subject: Arc<dyn Subject>, name: String, case: Case) -> Result<(), Failed> {
+    // Held while the case runs.
+    let (_shared, _alone);
+    if case.alone {
+        _alone = RUNNING.write().unwrap_or_else(PoisonError::into_inner);
+    } else {
+        _shared = RUNNING.read().unwrap_or_else(PoisonError::into_inner);
+    }
     let limit = case.limit;
     let (done, verdict) = mpsc::channel();
     let thread = thread::Builder::new().name(name).spawn(move || {
-        // Nobody waits for the verdict of a case that the watchdog gave up.
+        // The watchdog has given up on the case.
         let _ = done.send(check(&subject, case));
     })?;
     match verdict.recv_timeout(limit) {
         Ok(verdict) => {
-            // It has nothing more to do; nothing of it is left when the process ends.
+            // The thread has finished its work; the end of the process removes it.
             let _ = thread.join();
             verdict.map_err(Failed::from)
         }
@@ -90,7 +119,7 @@ fn check(subject: &Arc<dyn Subject>, case: Case) -> Verdict {
     let (done, verdict) = mpsc::channel();
     let future = Box::pin({
         let subject = Arc::clone(subject);
-        // Nobody waits for the verdict if the runtime has panicked.
+        // The runtime has panicked.
         async move { drop(done.send(check_on_runtime(subject, case).await)) }
     });
     subject.block_on(future);
@@ -102,6 +131,9 @@ fn check(subject: &Arc<dyn Subject>, case: Case) -> Verdict {
 async fn check_on_runtime(subject: Arc<dyn Subject>, case: Case) -> Verdict {
     let cx = Context::new(subject)?;
     match case.needs.iter().find(|&&capability| !cx.offers(capability)) {
+        None if case.frames && cases::is_of_messages(&cx).await? => {
+            cases::a_message_comes_as_one(&cx).await?;
+        }
         None => case.run(cx.clone()).await?,
         Some(&missing) => cases::refused(&cx, missing).await?,
     }

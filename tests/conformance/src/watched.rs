@@ -1,4 +1,4 @@
-//! An engine whose sessions' tasks are counted.
+//! An engine with counted session tasks.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,7 +15,7 @@ use drivetrain_engine::{
     Timer, async_trait,
 };
 
-/// The tasks of an engine's sessions, counted by a [`Watched`] engine.
+/// The session tasks of a [`Watched`] engine.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks(Arc<Counts>);
 
@@ -26,12 +26,12 @@ struct Counts {
 }
 
 impl Tasks {
-    /// How many have been spawned and have not ended.
+    /// Number of unfinished tasks.
     pub fn running(&self) -> usize {
         self.0.running.load(Ordering::SeqCst)
     }
 
-    /// How often they have been polled, all together: each time is a task switch.
+    /// Number of polls of all tasks: each poll is a task switch.
     pub fn polls(&self) -> usize {
         self.0.polls.load(Ordering::SeqCst)
     }
@@ -51,7 +51,7 @@ impl Drop for Ticket {
     }
 }
 
-/// An engine, and its runtime under watch.
+/// An engine with a counting runtime.
 ///
 /// ```
 /// use drivetrain_conformance::{Tasks, Watched};
@@ -70,7 +70,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// This engine, whose sessions' tasks are counted in `tasks`.
+    /// Counts this engine's session tasks in `tasks`.
     pub fn new(engine: Box<dyn Engine>, tasks: Tasks) -> Self {
         Self { engine, tasks }
     }

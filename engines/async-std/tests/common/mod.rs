@@ -105,7 +105,7 @@ pub(crate) fn is_ended(mut stream: impl Read) -> bool {
 /// The 101 that answers this request.
 pub(crate) fn switch(request: &str) -> String {
     let key =
-        request.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).expect("a key");
+        request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
     let accept = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\

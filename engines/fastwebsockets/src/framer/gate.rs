@@ -5,21 +5,25 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, ReadHalf, Take};
+use drivetrain_engine::Role;
+use futures_io::AsyncRead as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{BoxStream, LARGEST_CONTROL};
+use super::{LARGEST_CONTROL, Stream};
 use crate::map::{LONG_CONTROL, Stop};
 
-/// One read from the stream takes at most this much. Some streams (native-tls) zero-fill all the space
-/// they are offered, and the library offers all that it has reserved; and what is read ahead is memory
-/// that no capacity of the session counts. Without it a flood of large frames takes a tenth less CPU.
-const READ_AT_MOST: u64 = 64 << 10;
+/// The bounds of what is offered to one read. The space is zero-filled for each read, and the library offers all that it
+/// has reserved; and bytes that are read ahead are memory that no capacity of the session counts. So a connection starts
+/// with the smaller bound, doubles the offer when a read fills half of it, and halves it when a read fills less than an
+/// eighth. Without the larger bound a flood of large frames takes a tenth less CPU.
+const READ_AT_LEAST: usize = 512;
+const READ_AT_MOST: usize = 64 << 10;
 
 /// A read buffer of the library's that grew above this is given back when there is nothing to read. It
 /// grows with large frames, and doubles in a burst of small ones; it never shrinks.
@@ -28,11 +32,13 @@ pub(super) const KEEP_READ_BUFFER: usize = 64 << 10;
 /// The stream of the socket that a hook of
 /// [`preconfigured`](crate::FastWebSockets::preconfigured) gets.
 ///
-/// It only yields what the server sent, to the engine. It cannot be made or taken, and writing to it is
+/// It only yields what the peer sent, to the engine. It cannot be made or taken, and writing to it is
 /// an error: the engine writes frames by itself.
 pub struct Gate {
     early: Bytes,
-    stream: Take<ReadHalf<BoxStream>>,
+    stream: Stream,
+    /// Bytes that the next read is offered.
+    offer: usize,
     scanner: Scanner,
     /// Found behind bytes that had to be passed on first.
     stopped: Option<Stop>,
@@ -47,6 +53,7 @@ pub(super) struct Progress {
     inside: AtomicBool,
     announced: AtomicU64,
     limit: AtomicUsize,
+    total: AtomicU32,
     give_back: AtomicBool,
 }
 
@@ -54,6 +61,11 @@ impl Progress {
     /// Frames that went into the library's buffer with their last byte, wrapping.
     pub(super) fn whole(&self) -> usize {
         self.whole.load(Relaxed)
+    }
+
+    /// Bytes that were read, wrapping.
+    pub(super) fn total(&self) -> usize {
+        self.total.load(Relaxed) as usize
     }
 
     /// The last frame is not whole yet.
@@ -78,13 +90,16 @@ impl Progress {
 }
 
 impl Gate {
-    pub(super) fn new(stream: ReadHalf<BoxStream>, early: Bytes, progress: Arc<Progress>) -> Self {
-        Self { early, stream: stream.take(0), scanner: Scanner::default(), stopped: None, progress }
+    pub(super) fn new(stream: Stream, early: Bytes, role: Role, progress: Arc<Progress>) -> Self {
+        let (offer, scanner) = (READ_AT_LEAST, Scanner::new(role));
+        // A slice, even an empty one, would keep the buffer that the answer was read into.
+        let early = Bytes::copy_from_slice(&early);
+        Self { early, stream, offer, scanner, stopped: None, progress }
     }
 
     /// The stream itself, to be drained.
-    pub(super) fn into_stream(self) -> ReadHalf<BoxStream> {
-        self.stream.into_inner()
+    pub(super) fn into_stream(self) -> Stream {
+        self.stream
     }
 
     /// Follows what was just read and says what has to be kept from the library: the reason and how many
@@ -93,6 +108,7 @@ impl Gate {
         let (whole, violation) = self.scanner.scan(read);
         let progress = &self.progress;
         progress.whole.store(progress.whole().wrapping_add(whole), Relaxed);
+        progress.total.store(progress.total.load(Relaxed).wrapping_add(read.len() as u32), Relaxed);
         progress.inside.store(self.scanner.inside(), Relaxed);
         let announced = self.scanner.announced();
         progress.announced.store(announced, Relaxed);
@@ -120,9 +136,16 @@ impl AsyncRead for Gate {
             gate.progress.set_give_back(true);
         }
         if gate.early.is_empty() {
-            gate.stream.set_limit(READ_AT_MOST);
-            match Pin::new(&mut gate.stream).poll_read(cx, buf)? {
-                Poll::Ready(()) => {}
+            let room = buf.initialize_unfilled_to(gate.offer.min(buf.remaining()));
+            match gate.stream.with(|stream| stream.poll_read(cx, room))? {
+                Poll::Ready(read) => {
+                    buf.advance(read);
+                    if 2 * read > gate.offer {
+                        gate.offer = (2 * gate.offer).min(READ_AT_MOST);
+                    } else if 8 * read < gate.offer {
+                        gate.offer = (gate.offer / 2).max(READ_AT_LEAST);
+                    }
+                }
                 Poll::Pending
                     if gate.progress.give_back.load(Relaxed) && !gate.scanner.inside() =>
                 {
@@ -174,10 +197,11 @@ impl fmt::Debug for Gate {
 }
 
 /// Follows frames through a byte stream; it looks at heads only.
-#[derive(Default)]
 struct Scanner {
+    /// The end that receives.
+    role: Role,
     /// A head that is not complete yet: `head[..have]`.
-    head: [u8; 10],
+    head: [u8; 14],
     have: usize,
     /// Payload bytes of the current frame still to come.
     payload: u64,
@@ -186,6 +210,10 @@ struct Scanner {
 }
 
 impl Scanner {
+    fn new(role: Role) -> Self {
+        Self { role, head: [0; 14], have: 0, payload: 0, data: 0 }
+    }
+
     fn inside(&self) -> bool {
         self.have > 0 || self.payload > 0
     }
@@ -198,6 +226,7 @@ impl Scanner {
     /// How many frames end in `bytes`, and the first violation with the number of bytes before it.
     fn scan(&mut self, bytes: &[u8]) -> (usize, Option<(&'static str, usize)>) {
         let (mut at, mut whole) = (0, 0);
+        let is_client = self.role == Role::Client;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             if self.payload > 0 {
                 let passed = self.payload.min(rest.len() as u64);
@@ -209,7 +238,7 @@ impl Scanner {
             if let (&[first, length @ 0..=125, ..], 0) = (rest, self.have) {
                 // What most are: a short data frame, all of it here.
                 let length = usize::from(length);
-                if first & 0x08 == 0 && rest.len() >= 2 + length {
+                if is_client && first & 0x08 == 0 && rest.len() >= 2 + length {
                     self.data = length as u64;
                     at += 2 + length;
                     whole += 1;
@@ -219,7 +248,9 @@ impl Scanner {
             let start = at;
             let payload = match rest {
                 // The common case, a short data frame, without the detour through `self.head`.
-                &[first, length @ 0..=125, ..] if self.have == 0 && first & 0x08 == 0 => {
+                &[first, length @ 0..=125, ..]
+                    if is_client && self.have == 0 && first & 0x08 == 0 =>
+                {
                     at += 2;
                     self.data = u64::from(length);
                     self.data
@@ -234,7 +265,7 @@ impl Scanner {
                         break;
                     }
                     self.have = 0;
-                    match announced(&self.head) {
+                    match announced(&self.head, self.role) {
                         Ok(payload) => {
                             self.data = if self.head[0] & 0x08 == 0 { payload } else { 0 };
                             payload
@@ -251,23 +282,26 @@ impl Scanner {
 
     /// As far as it is known from the bytes at hand.
     fn head_length(&self) -> usize {
+        let mask = if self.head[1] & 0x80 != 0 { 4 } else { 0 };
         match self.head[1] & 0x7f {
             _ if self.have < 2 => 2,
-            126 => 4,
-            127 => 10,
-            _ => 2,
+            126 => 4 + mask,
+            127 => 10 + mask,
+            _ => 2 + mask,
         }
     }
 }
 
-/// The payload a head announces, or what the library would let through: a mask, Close and Pong above
-/// 125 bytes, a length in more bytes than it needs (RFC 6455 sections 5.1, 5.5 and 5.2).
-fn announced(head: &[u8; 10]) -> Result<u64, &'static str> {
-    let [first, second, a, b, c, d, e, f, g, h] = *head;
-    if second & 0x80 != 0 {
-        return Err("the server masked a frame");
+/// The payload that a head announces, or a violation that the library overlooks: a mask from a server and none from a
+/// client, Close and Pong above 125 bytes, a length in more bytes than it needs (RFC 6455 sections 5.1, 5.5 and 5.2).
+fn announced(head: &[u8; 14], role: Role) -> Result<u64, &'static str> {
+    let [first, second, a, b, c, d, e, f, g, h, ..] = *head;
+    match (role, second & 0x80 != 0) {
+        (Role::Client, true) => return Err("the server masked a frame"),
+        (Role::Server, false) => return Err("the client did not mask a frame"),
+        _ => {}
     }
-    let (payload, least) = match second {
+    let (payload, least) = match second & 0x7f {
         126 => (u64::from(u16::from_be_bytes([a, b])), 126),
         127 => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 1 << 16),
         short => (u64::from(short), 0),

@@ -1,20 +1,20 @@
 //! Receiving: the library's socket, polled so that nothing is lost.
 
 use std::{
-    mem::{self, MaybeUninit},
-    pin::{Pin, pin},
+    mem,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Bytes, BytesMut};
-use drivetrain_engine::{Error, RawFrame, Rsv, Utf8Bytes};
-use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket, WebSocketError};
-use tokio::io::{AsyncRead as _, ReadBuf, ReadHalf};
+use drivetrain_engine::{Error, RawFrame, Role, Rsv, Utf8Bytes};
+use fastwebsockets::{Frame, OpCode, Payload, WebSocket, WebSocketError};
+use futures_io::AsyncRead as _;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
-    BoxStream, LARGEST_FRAME, Options,
+    LARGEST_FRAME, Options, Stream,
     gate::{Gate, KEEP_READ_BUFFER, Progress},
 };
 use crate::map::{self, Stop};
@@ -26,6 +26,9 @@ const DRAIN_AT_MOST: usize = 256 << 10;
 /// Payloads up to this size are copied out where several came together, others are slices of the library's buffer.
 /// While a slice of it is alive the library begins another one, of 8 KiB, and reads no more at a time.
 const COPIED: usize = 1 << 10;
+
+/// Shorter ones are less than a quarter of that buffer, all of which a slice would keep.
+const SMALL: usize = 2 << 10;
 
 /// Copies share a block of at most so many bytes, or of so many times their own.
 const BLOCK: usize = 1 << 10;
@@ -51,6 +54,7 @@ pub(super) struct Reader {
     /// A large frame has grown the library's buffer. It is replaced when there is nothing to read, or
     /// when it is empty and the frames have become small again.
     grown: bool,
+    role: Role,
     options: Options,
 }
 
@@ -61,17 +65,17 @@ enum State {
     Reading,
     /// An error was told, a Close may follow from this end: input is discarded until the peer has ended,
     /// because a socket that is closed with unread input resets the connection.
-    Draining(ReadHalf<BoxStream>),
+    Draining(Stream),
     /// For good: at the end of the stream, or because it failed.
     Ended(Option<Error>),
 }
 
 impl Reader {
-    pub(super) fn new(stream: ReadHalf<BoxStream>, early: Bytes, options: Options) -> Self {
+    pub(super) fn new(stream: Stream, early: Bytes, role: Role, options: Options) -> Self {
         let progress = Arc::new(Progress::default());
-        let gate = Gate::new(stream, early, progress.clone());
+        let gate = Gate::new(stream, early, role, progress.clone());
         Self {
-            state: State::Idle(Box::new(library(gate, &options))),
+            state: State::Idle(Box::new(library(gate, role, &options))),
             kept: None,
             progress,
             parked: None,
@@ -79,6 +83,7 @@ impl Reader {
             copies: Copies::default(),
             delivered: 0,
             grown: false,
+            role,
             options,
         }
     }
@@ -126,6 +131,10 @@ impl Reader {
         }
     }
 
+    pub(super) fn total(&self) -> usize {
+        self.progress.total()
+    }
+
     /// The next frame if all of it is in the library's buffer: then a read takes one poll and does not
     /// touch the stream.
     pub(super) fn buffered_frame(&mut self, max_payload: usize) -> Option<Result<RawFrame, Error>> {
@@ -166,8 +175,9 @@ impl Reader {
         }
     }
 
-    /// Has the library read a frame of which all is in its buffer.
-    #[inline]
+    /// Has the library read a frame of which all is in its buffer. Part of its callers, because the frame would be
+    /// copied on its way back.
+    #[inline(always)]
     fn read_buffered(&mut self, limit: usize) -> Option<Result<Frame<'static>, Error>> {
         self.lent = BytesMut::new();
         if self.progress.whole() == self.delivered {
@@ -221,6 +231,7 @@ impl Reader {
         }
         let payload = match frame.payload {
             payload if length <= COPIED && (behind || !self.is_empty()) => self.copy(&payload),
+            payload if length > COPIED && length < SMALL => Bytes::copy_from_slice(&payload),
             Payload::Bytes(bytes) => bytes.freeze(),
             other => Bytes::from(Vec::from(other)),
         };
@@ -249,7 +260,8 @@ impl Reader {
         if let State::Idle(socket) = mem::replace(&mut self.state, State::Reading) {
             self.grown = false;
             self.progress.set_give_back(false);
-            self.state = State::Idle(Box::new(library(socket.into_inner(), &self.options)));
+            self.state =
+                State::Idle(Box::new(library(socket.into_inner(), self.role, &self.options)));
         }
     }
 
@@ -259,7 +271,7 @@ impl Reader {
         if matches!(error, WebSocketError::UnexpectedEOF) {
             return self.end(Ok(())); // inside a frame the gate has made it an I/O error
         }
-        let error = map::received(error, limit);
+        let error = map::received(error, limit, self.progress.inside());
         if error.close_code().is_none() {
             return self.end(Err(error));
         }
@@ -280,17 +292,14 @@ impl Reader {
     fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
-        mut stream: ReadHalf<BoxStream>,
+        stream: Stream,
     ) -> Poll<Result<Option<RawFrame>, Error>> {
-        let mut scratch = [MaybeUninit::uninit(); 8 << 10];
+        let mut scratch = [0; 8 << 10];
         let mut discarded = 0;
         while discarded < DRAIN_AT_MOST {
-            let mut buf = ReadBuf::uninit(&mut scratch);
-            match Pin::new(&mut stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if buf.filled().is_empty() => {
-                    return Poll::Ready(self.end(Ok(())));
-                }
-                Poll::Ready(Ok(())) => discarded += buf.filled().len(),
+            match stream.with(|stream| stream.poll_read(cx, &mut scratch)) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(self.end(Ok(()))),
+                Poll::Ready(Ok(count)) => discarded += count,
                 Poll::Ready(Err(error)) => return Poll::Ready(self.end(Err(map::io(error)))),
                 Poll::Pending => {
                     self.state = State::Draining(stream);
@@ -337,8 +346,12 @@ impl Copies {
     }
 }
 
-fn library(gate: Gate, options: &Options) -> Library {
-    let mut library = WebSocket::after_handshake(gate, Role::Client);
+fn library(gate: Gate, role: Role, options: &Options) -> Library {
+    let role = match role {
+        Role::Client => fastwebsockets::Role::Client,
+        _ => fastwebsockets::Role::Server,
+    };
+    let mut library = WebSocket::after_handshake(gate, role);
     // The limits are the gate's; the library's refuses `length >= limit`, hence the one more.
     library.set_max_message_size(LARGEST_FRAME + 1);
     for hook in &options.hooks {
@@ -347,5 +360,6 @@ fn library(gate: Gate, options: &Options) -> Library {
     // These would write; the session answers.
     library.set_auto_close(false);
     library.set_auto_pong(false);
+    library.set_auto_apply_mask(true);
     library
 }

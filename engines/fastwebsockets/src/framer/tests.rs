@@ -15,11 +15,12 @@ use std::{
 
 use bytes::Bytes;
 use drivetrain_engine::{
-    Capability, CloseCode, Error, ErrorKind, OpCode, RawFrame, Rsv, Transport as _,
+    Capability, CloseCode, Error, ErrorKind, OpCode, RawFrame, Role, Rsv, Transport as _,
 };
-use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
-use super::{BoxStream, Framer, Options};
+use super::{Framer, Options};
 
 fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
@@ -29,9 +30,17 @@ fn run(test: impl Future<Output = ()>) {
         .block_on(test);
 }
 
-fn framer(stream: impl drivetrain_reqwest::Stream + 'static, early: &[u8]) -> Framer {
-    let stream: BoxStream = Box::new(stream);
-    Framer::new(stream, Bytes::copy_from_slice(early), Options::default())
+fn framer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, early: &[u8]) -> Framer {
+    of(Role::Client, stream, early, Options::default())
+}
+
+fn of(
+    role: Role,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    early: &[u8],
+    options: Options,
+) -> Framer {
+    Framer::new(Box::new(stream.compat()), Bytes::copy_from_slice(early), role, options)
 }
 
 /// A framer whose peer has sent `bytes` and, if asked, ended; and that peer.
@@ -67,7 +76,6 @@ fn fails_with(bytes: &[u8], max: usize, kind: ErrorKind, code: CloseCode) {
     with(bytes, false, async |mut framer, peer| {
         let error = failure(&mut framer, max).await;
         assert_eq!((error.kind(), error.close_code()), (kind, Some(code)), "{bytes:?}: {error}");
-        assert_eq!(error.engine(), Some("fastwebsockets"));
         drop(peer);
         assert!(receive(&mut framer, max).await.expect("told once").is_none(), "{bytes:?}");
     });
@@ -141,7 +149,7 @@ fn the_limit_of_the_engine_and_that_of_the_call_are_both_kept() {
         run(async {
             let (client, mut server) = tokio::io::duplex(1024);
             let options = Options { max_frame_size: Some(50), ..Options::default() };
-            let mut framer = Framer::new(Box::new(client), Bytes::new(), options);
+            let mut framer = of(Role::Client, client, &[], options);
             server.write_all(&[&[0x82, sent][..], &[0; 100]].concat()).await.expect("fits");
             assert_eq!(receive(&mut framer, call).await.is_ok(), fits);
         });
@@ -375,4 +383,45 @@ fn frames_around_a_renewed_buffer_are_whole() {
         assert_eq!(got, [large, large, (1, 1), large, (1, 2), large, (1, 3)]);
         server.await.expect("no panic");
     });
+}
+
+#[test]
+fn a_server_reads_masked_frames_and_writes_plain_ones() {
+    run(async {
+        let (client, server) = tokio::io::duplex(1 << 10);
+        let mut client = of(Role::Client, client, &[], Options::default());
+        let mut server = of(Role::Server, server, &[], Options::default());
+        for length in [0, 1, 125, 126, 300, 65_535, 65_536, 200_000] {
+            let sent = RawFrame::new(OpCode::Binary, vec![7; length]);
+            client.start_send(sent.clone()).expect("a sound frame");
+            server.start_send(sent.clone()).expect("a sound frame");
+            let both = async |from: &mut Framer, to: &mut Framer| {
+                poll_fn(|cx| {
+                    let _ = from.poll_flush(cx)?;
+                    to.poll_receive(cx, usize::MAX)
+                })
+                .await
+                .expect("sound")
+                .expect("a frame")
+            };
+            assert_eq!(both(&mut client, &mut server).await, sent, "{length} bytes to the server");
+            assert_eq!(both(&mut server, &mut client).await, sent, "{length} bytes to the client");
+        }
+    });
+}
+
+#[test]
+fn a_server_refuses_a_frame_without_a_mask() {
+    for bytes in [&[0x82, 1, 7][..], &[0x89, 0], &[0x82, 126, 1, 0]] {
+        for cut in 0..bytes.len() {
+            run(async {
+                let (mut client, server) = tokio::io::duplex(1 << 10);
+                let mut server = of(Role::Server, server, &bytes[..cut], Options::default());
+                client.write_all(&bytes[cut..]).await.expect("fits");
+                let error = failure(&mut server, 999).await;
+                assert_eq!(error.kind(), ErrorKind::Protocol, "{bytes:?}");
+                assert!(error.to_string().contains("did not mask"), "{error}");
+            });
+        }
+    }
 }

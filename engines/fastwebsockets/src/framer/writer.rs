@@ -2,15 +2,14 @@
 
 use std::{
     io,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use drivetrain_engine::{Error, OpCode, RawFrame};
+use drivetrain_engine::{Error, OpCode, RawFrame, Role};
 use fastwebsockets::{Frame, Payload};
-use tokio::io::{AsyncWrite as _, WriteHalf};
+use futures_io::AsyncWrite as _;
 
-use super::{BoxStream, LARGEST_CONTROL};
+use super::{LARGEST_CONTROL, Stream};
 use crate::map;
 
 /// Encoded and unwritten bytes from which on `poll_ready` waits for the stream.
@@ -23,21 +22,30 @@ const KEEP_WRITE_BUFFER: usize = 2 * HIGH_WATER;
 const LONGEST_HEAD: usize = 14;
 
 pub(super) struct Writer {
-    stream: WriteHalf<BoxStream>,
+    stream: Stream,
+    /// A client's frames are masked.
+    is_masking: bool,
     /// Whole encoded frames; `buffer[written..]` is still to be written.
     buffer: Vec<u8>,
     written: usize,
+    /// How much was written so far, wrapping.
+    total: usize,
     /// After a failed write the stream may hold part of a frame: nothing follows it.
     failed: Option<Error>,
 }
 
 impl Writer {
-    pub(super) fn new(stream: WriteHalf<BoxStream>) -> Self {
-        Self { stream, buffer: Vec::new(), written: 0, failed: None }
+    pub(super) fn new(stream: Stream, role: Role) -> Self {
+        let is_masking = role == Role::Client;
+        Self { stream, is_masking, buffer: Vec::new(), written: 0, total: 0, failed: None }
     }
 
     pub(super) fn unwritten(&self) -> usize {
         self.buffer.len() - self.written
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.total
     }
 
     pub(super) fn encode(&mut self, frame: &RawFrame) -> Result<(), Error> {
@@ -64,7 +72,7 @@ impl Writer {
     }
 
     fn push(&mut self, fin: bool, opcode: OpCode, payload: &[u8]) {
-        let head_length = head_length(payload.len());
+        let head_length = head_length(payload.len(), self.is_masking);
         let start = self.buffer.len();
         let body = start + head_length;
         self.buffer.reserve(head_length + payload.len());
@@ -78,7 +86,9 @@ impl Writer {
             None,
             Payload::BorrowedMut(&mut self.buffer[body..]),
         );
-        encoded.mask(); // in place, with a mask from the library's random generator
+        if self.is_masking {
+            encoded.mask(); // in place, with a mask from the library's random generator
+        }
         let formatted = encoded.fmt_head(&mut head);
         debug_assert_eq!(formatted, head_length, "the library's head has the length it must have");
         self.buffer[start..body].copy_from_slice(&head[..head_length]);
@@ -90,7 +100,7 @@ impl Writer {
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_below(cx, 1))?;
-        match ready!(Pin::new(&mut self.stream).poll_flush(cx)) {
+        match ready!(self.stream.with(|stream| stream.poll_flush(cx))) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(error) => self.fail(error),
         }
@@ -98,7 +108,7 @@ impl Writer {
 
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_flush(cx))?;
-        match ready!(Pin::new(&mut self.stream).poll_shutdown(cx)) {
+        match ready!(self.stream.with(|stream| stream.poll_close(cx))) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(error) => self.fail(error),
         }
@@ -110,10 +120,13 @@ impl Writer {
             return Poll::Ready(Err(error.clone()));
         }
         while self.unwritten() >= mark {
-            let wrote = Pin::new(&mut self.stream).poll_write(cx, &self.buffer[self.written..]);
-            match ready!(wrote) {
+            let waiting = &self.buffer[self.written..];
+            match ready!(self.stream.with(|stream| stream.poll_write(cx, waiting))) {
                 Ok(0) => return self.fail(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.written += count,
+                Ok(count) => {
+                    self.written += count;
+                    self.total = self.total.wrapping_add(count);
+                }
                 Err(error) => return self.fail(error),
             }
             if self.unwritten() == 0 {
@@ -142,11 +155,12 @@ impl Writer {
     }
 }
 
-/// The length of a masked frame's head, RFC 6455 section 5.2.
-fn head_length(payload: usize) -> usize {
+/// The length of a frame's head, RFC 6455 section 5.2.
+fn head_length(payload: usize, is_masked: bool) -> usize {
+    let mask = if is_masked { 4 } else { 0 };
     match payload {
-        0..=125 => 6,
-        126..=65_535 => 8,
-        _ => LONGEST_HEAD,
+        0..=125 => 2 + mask,
+        126..=65_535 => 4 + mask,
+        _ => 10 + mask,
     }
 }

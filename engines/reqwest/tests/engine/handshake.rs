@@ -1,18 +1,34 @@
-//! Opening WebSockets: over the hop's own connection and over streams that a caller brings.
+//! Opening WebSockets: over the connector's own connection and over streams that a caller brings.
 
 use std::{sync::mpsc, time::Duration};
 
 use crate::server::{Result, Server, Stream, expect, header, is_closed, read_head, switching};
-use drivetrain_engine::{ErrorKind, Handshake};
-use drivetrain_reqwest::{Hop, Opened, Reqwest};
+use drivetrain_engine::{BoxStream, Connector as _, ErrorKind, Handshake, UpgradeResult};
+use drivetrain_reqwest::{Reqwest, ReqwestConnector};
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 use http_body_util::BodyExt;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 
-fn hop() -> Hop {
-    Hop::new("outer", Reqwest::new())
+fn connector() -> ReqwestConnector {
+    ReqwestConnector::new("outer", Reqwest::new())
+}
+
+fn custom(stream: TcpStream) -> ReqwestConnector {
+    ReqwestConnector::over("outer", stream)
+}
+
+/// Reads until there are this many bytes.
+async fn filled(stream: &mut BoxStream, read_ahead: &[u8], most: usize) -> Result<Vec<u8>> {
+    let mut bytes = read_ahead.to_vec();
+    let mut chunk = [0; 64];
+    while bytes.len() < most {
+        let read = stream.read(&mut chunk).await?;
+        bytes.extend_from_slice(&chunk[..read]);
+        if read == 0 {
+            return Err("the stream ended".into());
+        }
+    }
+    Ok(bytes)
 }
 
 fn handshake(server: &Server) -> Result<Handshake> {
@@ -46,15 +62,12 @@ async fn an_accepted_handshake_yields_the_stream_and_what_was_sent_behind_the_an
         [accepted.as_bytes(), b"\x81\x05early"].concat()
     };
     let (server, sees, closes) = answering(answer);
-    let Opened::Upgraded { mut stream, read_ahead, response, accepted } =
-        hop().open(&handshake(&server)?).await?
+    let UpgradeResult::Upgraded { mut stream, read_ahead, response, accepted, .. } =
+        connector().upgrade(&handshake(&server)?).await?
     else {
         return Err("refused".into());
     };
-    assert!(read_ahead.is_empty());
-    let mut early = [0; 7];
-    stream.read_exact(&mut early).await?;
-    assert_eq!(&early, b"\x81\x05early");
+    assert_eq!(filled(&mut stream, &read_ahead, 7).await?, b"\x81\x05early");
     assert_eq!((response.status().as_u16(), &response.headers()["x-seen"]), (101, &"yes".parse()?));
     assert_eq!(accepted.subprotocol.as_deref(), Some("chat"));
 
@@ -71,21 +84,15 @@ async fn an_accepted_handshake_yields_the_stream_and_what_was_sent_behind_the_an
 }
 
 #[tokio::test]
-async fn over_a_stream_of_the_callers_it_is_the_same_and_gives_the_stream_back() -> Result {
+async fn over_a_stream_of_the_callers_it_is_the_same() -> Result {
     let answer = |head: &str| [switching(head).as_bytes(), b"\x81\x05early"].concat();
     let (server, sees, closes) = answering(answer);
     let stream = TcpStream::connect(server.address).await?;
-    let local = stream.local_addr()?;
-    let opened = hop().open_over(stream, &handshake(&server)?).await?;
-    let Opened::Upgraded { mut stream, read_ahead, response, .. } = opened else {
+    let opened = custom(stream).upgrade(&handshake(&server)?).await?;
+    let UpgradeResult::Upgraded { mut stream, read_ahead, response, .. } = opened else {
         return Err("refused".into());
     };
-    assert_eq!(stream.local_addr()?, local);
-    let mut early = read_ahead.to_vec();
-    while early.len() < 7 {
-        stream.read_buf(&mut early).await?;
-    }
-    assert_eq!(early, b"\x81\x05early");
+    assert_eq!(filled(&mut stream, &read_ahead, 7).await?, b"\x81\x05early");
     assert_eq!(response.status(), 101);
     let head = expect(&sees);
     assert!(head.starts_with("GET /path?q=1 HTTP/1.1\r\n"), "{head}");
@@ -114,14 +121,14 @@ async fn a_refusal_is_a_response_whose_body_streams_after_open() -> Result {
         });
         let response = if over {
             let stream = TcpStream::connect(server.address).await?;
-            match hop().open_over(stream, &handshake(&server)?).await? {
-                Opened::Refused(response) => response,
-                Opened::Upgraded { .. } => return Err("upgraded".into()),
+            match custom(stream).upgrade(&handshake(&server)?).await? {
+                UpgradeResult::Refused(response) => response,
+                UpgradeResult::Upgraded { .. } => return Err("upgraded".into()),
             }
         } else {
-            match hop().open(&handshake(&server)?).await? {
-                Opened::Refused(response) => response,
-                Opened::Upgraded { .. } => return Err("upgraded".into()),
+            match connector().upgrade(&handshake(&server)?).await? {
+                UpgradeResult::Refused(response) => response,
+                UpgradeResult::Upgraded { .. } => return Err("upgraded".into()),
             }
         };
         assert_eq!(response.status(), 401);
@@ -141,9 +148,9 @@ async fn a_dropped_refusal_frees_the_socket() -> Result {
         });
         if over {
             let stream = TcpStream::connect(server.address).await?;
-            drop(hop().open_over(stream, &handshake(&server)?).await?);
+            drop(custom(stream).upgrade(&handshake(&server)?).await?);
         } else {
-            drop(hop().open(&handshake(&server)?).await?);
+            drop(connector().upgrade(&handshake(&server)?).await?);
         }
         assert!(soon(closes).await?);
     }
@@ -160,9 +167,9 @@ async fn a_wrong_answer_is_a_protocol_error_and_frees_the_socket() -> Result {
         });
         let error = if over {
             let stream = TcpStream::connect(server.address).await?;
-            hop().open_over(stream, &handshake(&server)?).await.err()
+            custom(stream).upgrade(&handshake(&server)?).await.err()
         } else {
-            hop().open(&handshake(&server)?).await.err()
+            connector().upgrade(&handshake(&server)?).await.err()
         };
         let error = error.ok_or("accepted")?;
         assert_eq!((error.kind(), error.engine()), (ErrorKind::Protocol, Some("outer")));
@@ -181,9 +188,9 @@ async fn a_dropped_open_frees_the_socket() -> Result {
         let open = async {
             if over {
                 let stream = TcpStream::connect(address).await?;
-                hop().open_over(stream, &shake).await.map(drop)?;
+                custom(stream).upgrade(&shake).await.map(drop)?;
             } else {
-                hop().open(&shake).await.map(drop)?;
+                connector().upgrade(&shake).await.map(drop)?;
             }
             Result::<()>::Ok(())
         };
@@ -206,9 +213,9 @@ async fn an_early_end_and_nonsense_are_errors() -> Result {
             });
             let error = if over {
                 let stream = TcpStream::connect(server.address).await?;
-                hop().open_over(stream, &handshake(&server)?).await.err()
+                custom(stream).upgrade(&handshake(&server)?).await.err()
             } else {
-                hop().open(&handshake(&server)?).await.err()
+                connector().upgrade(&handshake(&server)?).await.err()
             };
             let error = error.ok_or("accepted")?;
             assert_eq!((error.kind(), error.engine()), (kind, Some("outer")), "{over} {error:?}");
@@ -225,9 +232,9 @@ async fn every_handshake_has_a_connection_of_its_own() -> Result {
         }
         Ok(())
     });
-    let hop = hop();
+    let connector = connector();
     for _ in 0..3 {
-        hop.open(&handshake(&server)?).await?;
+        connector.upgrade(&handshake(&server)?).await?;
     }
     assert_eq!(server.connections(), 3);
     Ok(())
@@ -236,8 +243,8 @@ async fn every_handshake_has_a_connection_of_its_own() -> Result {
 #[test]
 fn the_futures_can_be_spawned() {
     fn sendable<T: Send>(_: T) {}
-    let hop = hop();
+    let connector = connector();
     let shake = Handshake::new("ws://localhost/".parse().expect("a URL")).expect("a handshake");
-    sendable(hop.open(&shake));
-    sendable(hop.open_over(tokio::io::duplex(1).0, &shake));
+    sendable(connector.upgrade(&shake));
+    sendable(ReqwestConnector::over("outer", tokio::io::duplex(1).0).upgrade(&shake));
 }

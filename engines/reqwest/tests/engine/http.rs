@@ -3,10 +3,12 @@
 use std::{net::TcpListener, sync::mpsc, task::Context, time::Duration};
 
 use crate::server::{Result, Server, expect, get, header, is_closed, read_head};
-use ::http::Request;
+use ::http::{Request, StatusCode};
 use bytes::Bytes;
-use drivetrain_engine::{Body, Engine, Error, ErrorKind, Handshake};
-use drivetrain_reqwest::{Hop, Reqwest};
+use drivetrain_engine::{
+    Body, Connector as _, Engine, Error, ErrorKind, Handshake, Replay, UPLOAD_GRACE,
+};
+use drivetrain_reqwest::{Reqwest, ReqwestConnector};
 use http_body_util::BodyExt;
 
 /// A body that yields what a channel brings.
@@ -124,6 +126,52 @@ async fn a_redirect_is_a_response() -> Result {
 }
 
 #[tokio::test]
+async fn the_retries_of_a_hook_are_in_force() -> Result {
+    let (seen, sees) = mpsc::channel();
+    let server = Server::plain(move |stream| {
+        for answer in ["503 Busy", "503 Busy", "200 OK"] {
+            seen.send(read_head(stream)?).ok();
+            let head = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(head.as_bytes())?;
+        }
+        Ok(())
+    });
+    let engine = Reqwest::new().configure(|builder| {
+        let twice = reqwest::retry::for_host("localhost").no_budget().max_retries_per_request(2);
+        builder.retry(twice.classify_fn(|answer| match answer.status() {
+            Some(StatusCode::SERVICE_UNAVAILABLE) => answer.retryable(),
+            _ => answer.success(),
+        }))
+    });
+    let response = engine.execute(get(&server.url("http"))).await?;
+    assert_eq!((response.status().as_u16(), sees.try_iter().count()), (200, 3));
+    Ok(())
+}
+
+/// reqwest's own policy would repeat a refused stream, which the client above does.
+#[tokio::test]
+async fn without_retries_of_a_hook_a_request_is_sent_once() -> Result {
+    for engine in [Reqwest::new(), Reqwest::new().configure(|builder| builder.user_agent("mine"))] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/", listener.local_addr()?);
+        let (seen, sees) = mpsc::channel();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let mut connection = h2::server::handshake(socket).await.expect("HTTP/2");
+                while let Some(Ok((_, mut answer))) = connection.accept().await {
+                    seen.send(()).ok();
+                    answer.send_reset(h2::Reason::REFUSED_STREAM);
+                }
+            }
+        });
+        let error = engine.http2_prior_knowledge().execute(get(&url)).await.expect_err("refused");
+        let sent = sees.try_iter().count();
+        assert_eq!((error.replay(), sent), (Some(Replay::NotProcessed), 1), "{error:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn connections_are_reused_and_clones_share_them() -> Result {
     let server = Server::plain(|stream| {
         while read_head(stream).is_ok() {
@@ -139,13 +187,56 @@ async fn connections_are_reused_and_clones_share_them() -> Result {
     Ok(())
 }
 
+/// The first upload is over in time. The second waits for a server that takes its time.
+#[tokio::test]
+async fn a_connection_that_is_used_again_is_not_ended_by_the_grace_of_an_upload() -> Result {
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let server = Server::plain(|stream| {
+        read_head(stream)?;
+        stream.write_all(OK)?;
+        // A body in chunks ends as a head does.
+        read_head(stream)?;
+        read_head(stream)?;
+        std::thread::sleep(UPLOAD_GRACE + Duration::from_millis(300));
+        let (mut body, mut block) = (Vec::new(), vec![0; 1 << 16]);
+        while !body.ends_with(b"\r\n\r\n") {
+            let read = stream.read(&mut block)?;
+            assert!(read > 0, "the body ends early");
+            body.extend_from_slice(&block[..read]);
+        }
+        stream.write_all(OK)
+    });
+    let engine = Reqwest::new();
+    let post =
+        |body| engine.execute(Request::post(server.url("http")).body(body).expect("a request"));
+    let (sender, body) = channel_body();
+    sender.send(Ok("first".into())).await?;
+    post(body).await?;
+    drop(sender);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let (sender, body) = channel_body();
+    let chunks = tokio::spawn(async move {
+        for _ in 0..1000 {
+            sender.send(Ok(vec![7; 16 << 10].into())).await?;
+        }
+        Ok::<_, tokio::sync::mpsc::error::SendError<_>>(())
+    });
+    assert_eq!(post(body).await?.status(), 200);
+    chunks.await??;
+    assert_eq!(server.connections(), 1);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_closed_port_is_a_connect_error() -> Result {
     let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let url = format!("http://user:secret@127.0.0.1:{}/?token=secret", closed.port());
     for result in [
         Reqwest::new().execute(get(&url)).await.err(),
-        Hop::new("outer", Reqwest::new()).open(&Handshake::new(url.parse()?)?).await.err(),
+        ReqwestConnector::new("outer", Reqwest::new())
+            .upgrade(&Handshake::new(url.parse()?)?)
+            .await
+            .err(),
     ] {
         let error = result.ok_or("it connected")?;
         assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");

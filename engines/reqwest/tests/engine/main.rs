@@ -7,3 +7,4 @@ mod runtime;
 mod server;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 mod tls;
+mod waiting;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::server::{Result, Server, get, read_head};
-use drivetrain_engine::{Engine, ErrorKind, Handshake, Instant};
-use drivetrain_reqwest::{Hop, Reqwest, Tokio};
+use drivetrain_engine::{Connector as _, Engine, ErrorKind, Handshake, Instant};
+use drivetrain_reqwest::{Reqwest, ReqwestConnector, Tokio};
 use http_body_util::BodyExt;
 
 #[tokio::test(start_paused = true)]
@@ -56,13 +56,14 @@ fn timers_and_tasks_are_made_outside_the_runtime_too() -> Result {
 #[test]
 fn outside_a_runtime_every_call_is_an_error_that_names_the_engine() -> Result {
     let engine = Reqwest::new();
-    let hop = Hop::new("outer", engine.clone());
+    let connector = ReqwestConnector::new("outer", engine.clone());
     let handshake = Handshake::new("ws://127.0.0.1:1/".parse()?)?;
     let (near, _far) = tokio::io::duplex(64);
 
     let mut execute = pin!(engine.execute(get("http://127.0.0.1:1/")));
-    let mut open = pin!(hop.open(&handshake));
-    let mut open_over = pin!(hop.open_over(near, &handshake));
+    let mut open = pin!(connector.upgrade(&handshake));
+    let over = ReqwestConnector::over("outer", near);
+    let mut open_over = pin!(over.upgrade(&handshake));
     let errors = [
         ("reqwest", execute.as_mut().poll_once().and_then(Result::err)),
         ("outer", open.as_mut().poll_once().and_then(Result::err)),

@@ -4,8 +4,10 @@ use std::{process::Command, sync::mpsc};
 
 use crate::server::{Ca, Result, Server, Stream, expect, header, read_head, switching};
 use ::http::Request;
-use drivetrain_engine::{Body, Engine, ErrorKind, Handshake, TlsVersion};
-use drivetrain_reqwest::{Hop, Opened, Reqwest};
+use drivetrain_engine::{
+    Body, Connector as _, Engine, ErrorKind, Handshake, TlsVersion, UpgradeResult,
+};
+use drivetrain_reqwest::{Reqwest, ReqwestConnector};
 use http_body_util::BodyExt;
 
 fn get(url: &str) -> Request<Body> {
@@ -64,16 +66,40 @@ async fn a_private_authority_is_trusted_when_its_root_is_given() -> Result {
         let response = engine.execute(get(&server.url("https"))).await?;
         assert_eq!(response.into_body().collect().await?.to_bytes(), "ok");
         assert!(!expect(&sees).has_client_certificate);
-        let hop = Hop::new("outer", engine);
-        let opened = hop.open(&Handshake::new(server.url("wss").parse()?)?).await?;
-        let Opened::Upgraded { mut stream, .. } = opened else {
+        let connector = ReqwestConnector::new("outer", engine);
+        let opened = connector.upgrade(&Handshake::new(server.url("wss").parse()?)?).await?;
+        let UpgradeResult::Upgraded { mut stream, read_ahead, .. } = opened else {
             return Err("refused".into());
         };
-        let mut frame = [0; 4];
-        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut frame).await?;
-        assert_eq!(&frame, b"\x81\x02hi");
+        let mut frame = read_ahead.to_vec();
+        while frame.len() < 4 {
+            let mut chunk = [0; 4];
+            let read = futures_util::AsyncReadExt::read(&mut stream, &mut chunk).await?;
+            frame.extend_from_slice(&chunk[..read]);
+        }
+        assert_eq!(frame, b"\x81\x02hi");
         expect(&sees);
     }
+    Ok(())
+}
+
+/// HTTP/2 has `:authority` for it, which reqwest makes of the URL alone.
+#[tokio::test]
+async fn a_host_of_the_callers_is_what_the_server_is_told() -> Result {
+    let ca = Ca::new();
+    let (seen, sees) = std::sync::mpsc::channel();
+    let server = Server::tls(ca.server(false, &["h2", "http/1.1"]), move |stream| {
+        let alpn = stream.alpn();
+        seen.send((alpn, read_head(stream)?)).ok();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    });
+    let engine = Reqwest::new().root_certificate_pem(ca.pem());
+    let mut request = get(&server.url("https"));
+    request.headers_mut().insert("host", "other.example".parse()?);
+    assert_eq!(engine.execute(request).await?.status(), 200);
+    let (alpn, head) = expect(&sees);
+    assert_eq!(alpn.as_deref(), Some(&b"http/1.1"[..]));
+    assert_eq!(header(&head, "host"), Some("other.example"));
     Ok(())
 }
 
@@ -84,8 +110,8 @@ async fn another_authority_is_a_tls_error() -> Result {
     for engine in engines(&other) {
         let error = engine.execute(get(&server.url("https"))).await.expect_err("not trusted");
         assert_eq!((error.kind(), error.engine()), (ErrorKind::Tls, Some("reqwest")), "{error:?}");
-        let hop = Hop::new("outer", engine);
-        let error = hop.open(&Handshake::new(server.url("wss").parse()?)?).await;
+        let connector = ReqwestConnector::new("outer", engine);
+        let error = connector.upgrade(&Handshake::new(server.url("wss").parse()?)?).await;
         let error = error.expect_err("not trusted");
         assert_eq!((error.kind(), error.engine()), (ErrorKind::Tls, Some("outer")), "{error:?}");
     }
@@ -111,7 +137,9 @@ async fn the_client_certificate_is_presented_when_set() -> Result {
         engine.check()?;
         engine.execute(get(&server.url("https"))).await?;
         assert!(expect(&sees).has_client_certificate);
-        Hop::new("outer", engine).open(&Handshake::new(server.url("wss").parse()?)?).await?;
+        ReqwestConnector::new("outer", engine)
+            .upgrade(&Handshake::new(server.url("wss").parse()?)?)
+            .await?;
         assert!(expect(&sees).has_client_certificate);
     }
     Ok(())
@@ -133,8 +161,8 @@ async fn requests_offer_h2_and_handshakes_only_http_1() -> Result {
         assert_eq!(expect(&offered), "h2");
         engine.clone().http1_only().execute(get(&url)).await.map(drop).ok();
         assert_eq!(expect(&offered), "http/1.1");
-        let hop = Hop::new("outer", engine);
-        hop.open(&Handshake::new(url.parse()?)?).await.map(drop).ok();
+        let connector = ReqwestConnector::new("outer", engine);
+        connector.upgrade(&Handshake::new(url.parse()?)?).await.map(drop).ok();
         assert_eq!(expect(&offered), "http/1.1");
     }
     Ok(())
@@ -206,9 +234,9 @@ async fn child_without_store() -> Result {
     let engine = Reqwest::new();
     engine.check()?;
     assert_eq!(engine.execute(get(&server.url("http"))).await?.status(), 200);
-    let hop = Hop::new("outer", engine.clone());
-    let opened = hop.open(&Handshake::new(server.url("ws").parse()?)?).await?;
-    assert!(matches!(opened, Opened::Upgraded { .. }));
+    let connector = ReqwestConnector::new("outer", engine.clone());
+    let opened = connector.upgrade(&Handshake::new(server.url("ws").parse()?)?).await?;
+    assert!(matches!(opened, UpgradeResult::Upgraded { .. }));
     // Others find out when they see the server's certificate.
     #[cfg(feature = "rustls")]
     {

@@ -66,7 +66,7 @@ async fn a_stream_of_another_length_fails_the_request(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The error of the caller's own stream is the request's.
+/// An error of the user's stream is the error of the request.
 async fn a_stream_that_fails_fails_the_request(cx: Context) -> Verdict {
     let broken = io::Error::other("the disk is gone");
     let body = Body::from_stream(stream::iter([Ok("one"), Err(broken)]));
@@ -82,7 +82,7 @@ async fn a_stream_that_fails_fails_the_request(cx: Context) -> Verdict {
     Err(Failure::new(format_args!("the cause is lost: {error:?}")))
 }
 
-/// Each piece that is sent is told, up to the total; a body that nobody asks for is not told.
+/// The observer sees each sent chunk, up to the total, and no chunk of an unsent body.
 async fn an_upload_is_observed(cx: Context) -> Verdict {
     let (client, url) = (cx.client(), cx.echo().http_url("/echo"));
     for (body, total, length) in [
@@ -103,7 +103,7 @@ async fn an_upload_is_observed(cx: Context) -> Verdict {
     progress.went_up_to(0, None)
 }
 
-/// Each piece that is read is told, up to the total; a body that nobody reads is not told.
+/// The observer sees each read chunk, up to the total, and no chunk of an unread body.
 async fn a_download_is_observed(cx: Context) -> Verdict {
     let (client, server) = (cx.client(), cx.echo());
     let whole = vec![7; 300 << 10];
@@ -159,7 +159,7 @@ async fn a_body_is_cut_at_the_limit(cx: Context) -> Verdict {
     let request = cx.client().get(server.http_url("/")).max_response_size(10 << 10);
     let mut body = request.send().await?.bytes_stream();
     while let Some(Ok(_)) = body.next().await {}
-    assert!(body.next().await.is_none(), "it goes on after its error");
+    assert!(body.next().await.is_none(), "the stream continues after its error");
     cx.until("the connections are closed", || server.open() == 0).await
 }
 

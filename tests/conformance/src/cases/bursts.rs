@@ -15,7 +15,7 @@ use crate::{
     expect::{ends_cleanly, message, text},
     failure::{Failure, Verdict},
     peer::{Conn, WireFrame, opcode},
-    script::Manners::Polite,
+    script::PeerBehaviour::Polite,
 };
 
 /// Of texts in a burst.
@@ -118,7 +118,7 @@ async fn a_reader_takes_over_in_the_middle_of_a_burst(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The outcome says how many messages nobody got, those among them that had come already.
+/// The outcome counts all undelivered messages, including those in memory.
 async fn what_is_left_of_a_burst_is_counted_when_its_half_is_dropped(cx: Context) -> Verdict {
     let peer = cx.peer(Polite, burst);
     let (outgoing, mut incoming) = peer.connect().await?.split();
@@ -134,7 +134,7 @@ async fn what_is_left_of_a_burst_is_counted_when_its_half_is_dropped(cx: Context
     Ok(())
 }
 
-/// What was sound is received before the error of what was not; and after a Close it is all received too.
+/// Valid messages are received before the error of an invalid one, and also after a Close.
 async fn a_burst_is_delivered_before_the_violation_behind_it(cx: Context) -> Verdict {
     let peer = cx.peer(Polite, |conn| {
         burst(conn)?;

@@ -118,7 +118,7 @@ async fn check(cx: Context, plugin: WebSockets, hesitating: bool, seed: u64) -> 
     drop(incoming);
     assert!(outcome.clean && outcome.discarded == 0, "{outcome:?}");
     if !all_seen.load(Ordering::SeqCst) {
-        return Err(Failure::new("the peer did not see what was sent"));
+        return Err(Failure::new("the peer did not see the messages"));
     }
     Ok(())
 }
@@ -183,7 +183,7 @@ pub(super) async fn some_polls<T>(
     .await
 }
 
-/// The peer: sends each message back in fragments of its own choice, with pings between. How many
+/// The peer: returns each message in random fragments, with pings between. How many
 /// messages came as they were to come.
 fn answer(conn: &mut Conn, seed: u64) -> std::io::Result<u64> {
     let mut random = Random::new(seed ^ 3);

@@ -13,7 +13,7 @@ use crate::{
     expect::{ends_cleanly, fails, reason, text},
     failure::Verdict,
     peer::{WireFrame, opcode},
-    script::Manners::{Polite, Silent},
+    script::PeerBehaviour::{Polite, Silent},
 };
 
 pub(super) fn cases() -> Vec<Case> {
@@ -128,7 +128,7 @@ async fn the_peers_close_is_answered_once(cx: Context) -> Verdict {
     peer.end().await
 }
 
-/// What a peer sends after its Close is nobody's (RFC 6455 section 5.5.1).
+/// Data after the peer's Close is discarded (RFC 6455 section 5.5.1).
 async fn nothing_after_the_peers_close_is_delivered(cx: Context) -> Verdict {
     let peer = cx.peer(Polite, |conn| {
         conn.feed(&WireFrame::text("before"));
@@ -182,7 +182,7 @@ async fn what_comes_before_the_peers_close_is_delivered(cx: Context) -> Verdict 
     Ok(())
 }
 
-/// The peer may finish what it is saying: `receive` gives it, after `close` too.
+/// The peer may finish its message: `receive` returns it, also after `close`.
 async fn what_still_comes_after_our_close_is_readable(cx: Context) -> Verdict {
     let mut session = late(&cx, WebSockets::new()).await?;
     let outcome = close(&cx, &session, CloseReason::normal()).await?;
@@ -229,7 +229,7 @@ async fn two_closes_at_once_agree(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// `closed` gives the outcome of an end that somebody else brings about.
+/// `closed` returns the outcome of an end that another task or the peer causes.
 async fn closed_waits_for_the_end(cx: Context) -> Verdict {
     let (_server, session) = cx.session("/close?code=4001&reason=over").await?;
     {

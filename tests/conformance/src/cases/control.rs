@@ -14,7 +14,7 @@ use crate::{
     failure::{Failure, Verdict},
     peer::{WireFrame, opcode},
     script::{
-        Manners::{Polite, Silent},
+        PeerBehaviour::{Polite, Silent},
         Saw, Script,
     },
 };

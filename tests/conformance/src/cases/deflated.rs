@@ -33,16 +33,20 @@ const MIB: usize = 1 << 20;
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = [
-        case(streams_are_compressed_both_ways),
+        case(streams_are_compressed_both_ways).needs(&[Capability::SendFragments]),
         case(the_rest_of_a_dropped_reader_is_inflated_all_the_same),
-        case(a_dropped_writer_leaves_the_compression_whole),
-        case(a_writer_that_is_dropped_half_way_ends_the_session),
+        case(a_dropped_writer_leaves_the_compression_whole).needs(&[Capability::SendFragments]),
+        case(a_writer_that_is_dropped_half_way_ends_the_session)
+            .needs(&[Capability::SendFragments]),
         case(a_stream_that_is_a_bomb_is_too_big),
-        case(the_limit_for_streams_is_one_for_what_they_come_to),
+        case(the_limit_for_streams_is_one_for_what_they_come_to)
+            .needs(&[Capability::SendFragments]),
         case(no_short_text_leaves_as_it_is),
         case(no_short_text_arrives_as_it_is),
+        case(fragments_have_the_size_that_is_set_when_compressed)
+            .needs(&[Capability::SendFragments]),
         case(each_connection_has_its_own_compression),
-        case(a_raw_session_shows_what_is_compressed),
+        case(a_raw_session_shows_what_is_compressed).needs(&[Capability::RawSessions]),
     ];
     let needs = [Capability::WebSockets, Capability::Extensions];
     cases.into_iter().map(|case| case.needs(&needs)).collect()
@@ -51,6 +55,34 @@ pub(super) fn cases() -> Vec<Case> {
 async fn reader(session: &mut Session) -> Verdict<drivetrain::MessageReader<'_>> {
     let reader = session.receive_stream().await?;
     reader.ok_or_else(|| Failure::new("a message was expected, and the session has ended"))
+}
+
+/// It is the size on the wire, whatever the message had.
+async fn fragments_have_the_size_that_is_set_when_compressed(cx: Context) -> Verdict {
+    for (most, fragments) in [(1000, 200..=1000), (usize::MAX, 1..=1)] {
+        let server = cx.server(|conn| {
+            accept(conn, NAME)?;
+            let mut sizes = Vec::new();
+            while let Some(frame) = conn.receive()? {
+                sizes.push(frame.payload.len());
+                if frame.fin && frame.opcode != opcode::CLOSE {
+                    conn.send(&WireFrame::text(format!("{sizes:?}")))?;
+                }
+            }
+            Ok(())
+        });
+        let plugin = WebSockets::new().extension(deflate()).max_fragment_size(most);
+        let mut session = cx.client_with(plugin)?.web_socket(server.ws_url("/")).connect().await?;
+        session.send(noise(200_000)).await?;
+        let sizes = text(&mut session).await?;
+        let sizes = sizes.trim_matches(['[', ']']).split(", ").map(str::parse);
+        let sizes: Vec<usize> = sizes.collect::<Result<_, _>>().map_err(Failure::new)?;
+        assert!(
+            sizes.iter().all(|&size| size <= most) && fragments.contains(&sizes.len()),
+            "{sizes:?}"
+        );
+    }
+    Ok(())
 }
 
 /// Exact bytes, of all sizes, written in parts and read in parts.
@@ -285,7 +317,7 @@ async fn each_connection_has_its_own_compression(cx: Context) -> Verdict {
     let connections = AtomicUsize::new(0);
     let server = cx.server(move |conn| {
         let number = connections.fetch_add(1, Ordering::Relaxed);
-        // The third connection has none: what was agreed on before is no matter.
+        // The third connection has no extension: earlier agreements do not matter.
         accept(conn, if number == 2 { "" } else { NAME })?;
         let mut deflate = DeflatePeer::new(true, true);
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! What an application hears of a bad end. Which peers bring one about, and to what it comes, is in
+//! Reports of an unclean end. The peers that cause one, and the results, are in
 //! `hostile`.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::{
     expect::{ends_with, fails, text},
     failure::Verdict,
     peer::{Conn, WireFrame},
-    script::Manners::Polite,
+    script::PeerBehaviour::Polite,
 };
 
 /// A close timeout that passes.
@@ -21,7 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
     let cases = [
         case(what_came_before_a_bad_end_is_delivered),
         case(a_write_that_fails_is_the_error_of_a_later_call),
-        case(ping_ends_with_the_session),
+        case(ping_ends_with_the_session).needs(&[Capability::SendPing]),
         case(flush_ends_with_the_session),
     ];
     cases.into_iter().map(|case| case.needs(&[Capability::WebSockets])).collect()

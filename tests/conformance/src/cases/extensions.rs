@@ -28,12 +28,13 @@ pub(super) fn cases() -> Vec<Case> {
         case(an_answer_that_cannot_be_fails_the_handshake),
         case(a_required_extension_that_is_declined_closes_with_1010),
         case(a_bomb_is_too_big),
-        case(a_frame_that_no_message_within_the_limit_needs_is_too_big),
+        case(a_frame_that_no_message_within_the_limit_needs_is_too_big)
+            .needs(&[Capability::MaxFrameSize]),
         case(what_is_no_compressed_data_is_refused),
         case(bits_that_nobody_agreed_on_are_a_violation),
         case(two_extensions_are_applied_in_the_servers_order),
         case(extensions_that_use_the_same_bit_are_refused),
-        case(raw_sessions_offer_none_of_them),
+        case(raw_sessions_offer_none_of_them).needs(&[Capability::RawSessions]),
     ];
     let needs = [Capability::WebSockets, Capability::Extensions];
     let over_http2 = case(over_http_2_it_is_the_same).needs(&[Capability::Tls]);
@@ -115,7 +116,7 @@ pub(super) async fn connect(
     Ok(client.web_socket(server.ws_url("/")).connect().await?)
 }
 
-/// Text and binary, of all sizes; what is on the wire is compressed, or the server would not take it.
+/// Text and binary of all sizes. The server refuses uncompressed frames.
 pub(super) async fn messages_are_compressed_both_ways(cx: Context) -> Verdict {
     let server = deflating(&cx, NAME, true, true);
     let mut session = connect(&cx, &server, deflate()).await?;
@@ -220,7 +221,7 @@ async fn a_server_that_declines_gets_plain_messages(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The offer and what is required in the table of options, the answer beside it.
+/// The table of options has the offers and required extensions; the session has the answer.
 async fn what_is_offered_and_agreed_on_is_visible(cx: Context) -> Verdict {
     const ANSWER: &str = "permessage-deflate; server_max_window_bits=10; client_max_window_bits=11";
     let server = cx.server(|conn| {
@@ -282,7 +283,7 @@ const SHORT: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The server sees the Close, and `connect` says which extension it was.
 async fn a_required_extension_that_is_declined_closes_with_1010(cx: Context) -> Verdict {
-    let mut peer = cx.peer(crate::script::Manners::Polite, |_| Ok(()));
+    let mut peer = cx.peer(crate::script::PeerBehaviour::Polite, |_| Ok(()));
     let client = cx.client_with(WebSockets::new().extension(deflate().required()))?;
     let error = fails(client.web_socket(peer.url()).connect().await, ErrorKind::Rejected)?;
     assert!(error.to_string().contains(NAME), "{error}");
@@ -314,7 +315,7 @@ pub(super) async fn a_bomb_is_too_big(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Close 1009, as of one that needs no extension: it would be held as a whole before it is known to come to nothing.
+/// Close 1009, as for a plain frame: the session would hold the whole frame before it knows the decompressed size.
 async fn a_frame_that_no_message_within_the_limit_needs_is_too_big(cx: Context) -> Verdict {
     let payload = [&[0x00, 0x00, 0x00, 0xFF, 0xFF].repeat(40_000)[..], &[0x00]].concat();
     let server = sending(&cx, NAME, vec![WireFrame { rsv: 4, ..WireFrame::binary(payload) }]);

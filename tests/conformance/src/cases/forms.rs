@@ -28,7 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.into_iter().map(|case| case.needs(&[Capability::Http1])).collect()
 }
 
-/// A form is what a browser sends; a content type of the caller's stays.
+/// A form equals a browser's form; the user's content type stays.
 async fn a_form_is_encoded(cx: Context) -> Verdict {
     let (client, url) = (cx.client(), cx.echo().http_url("/echo"));
     let pairs = [("a b", "c&d=e+f"), ("ü", "%\r\n"), ("a b", "")];
@@ -74,7 +74,7 @@ async fn another_library_reads_a_multipart_form(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The length is sent if it can be known. Each form has a boundary of its own.
+/// The length is sent if known. Each form has its own boundary.
 async fn a_multipart_form_has_a_length_if_its_parts_have(cx: Context) -> Verdict {
     let (client, url) = (cx.client(), cx.echo().http_url("/anything"));
     let mut boundaries = Vec::new();

@@ -1,19 +1,22 @@
-//! Opening a WebSocket: what is sent, and what answers are good.
+//! Opening a WebSocket: the request, and valid answers.
 
 use std::{net::TcpListener, thread, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use drivetrain::{Capability, ErrorKind, HttpClient, HttpTimeout, WebSocketRequest, WebSockets};
+use drivetrain::{
+    Capability, ErrorKind, HandshakePhases, HttpClient, HttpTimeout, Proxy, WebSocketRequest,
+    WebSockets,
+};
 use drivetrain_engine::Capability::{HandshakeHeaders, Subprotocols};
 use serde_json::{Value, json};
 
-use super::accept_head;
+use super::{accept_head, tls};
 use crate::{
     case::{Case, case},
     context::{Context, PATIENCE},
     expect::{echoes, ends_cleanly, message, text},
     failure::{Failure, Verdict},
-    peer::WireFrame,
+    peer::{ProxyScript, WireFrame, http_proxy},
 };
 
 pub(super) fn cases() -> Vec<Case> {
@@ -36,11 +39,18 @@ pub(super) fn cases() -> Vec<Case> {
         case(time_limits_of_http_do_not_apply_to_sessions),
         case(a_dropped_connect_frees_its_connection),
         case(many_sessions_share_a_client),
+        case(its_phases_are_timed).needs(&[Capability::HandshakePhases]),
+        case(a_refusal_has_its_phases).needs(&[Capability::HandshakePhases]),
+        case(tls_and_a_proxy_are_phases).needs(&[
+            Capability::HandshakePhases,
+            Capability::Tls,
+            Capability::Proxies,
+        ]),
     ];
     cases.into_iter().map(|case| case.needs(&[Capability::WebSockets])).collect()
 }
 
-/// A GET with the headers of RFC 6455 section 4.1 and none that nobody asked for.
+/// A GET with the headers of RFC 6455 section 4.1 and no others.
 async fn the_request_is_as_the_rfc_asks(cx: Context) -> Verdict {
     let server = cx.echo();
     let seen = described(cx.client().web_socket(server.ws_url("/headers"))).await?;
@@ -57,7 +67,6 @@ async fn the_request_is_as_the_rfc_asks(cx: Context) -> Verdict {
     for absent in [
         "origin",
         "sec-websocket-protocol",
-        "sec-websocket-extensions",
         "authorization",
         "cookie",
         "accept-encoding",
@@ -65,6 +74,10 @@ async fn the_request_is_as_the_rfc_asks(cx: Context) -> Verdict {
         "transfer-encoding",
     ] {
         assert_eq!(headers[absent], Value::Null, "{absent}");
+    }
+    // A library that applies extensions by itself may offer its own.
+    if cx.offers(Capability::RsvBits) {
+        assert_eq!(headers["sec-websocket-extensions"], Value::Null);
     }
     Ok(())
 }
@@ -98,7 +111,7 @@ async fn the_target_is_path_and_query(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Headers of the caller's arrive, with several values, and `Origin` too.
+/// The user's headers arrive, with several values, including `Origin`.
 pub(super) async fn headers_of_the_callers_arrive(cx: Context) -> Verdict {
     let request = cx.client().web_socket(cx.echo().ws_url("/headers"));
     let request = request.header("x-list", "1").header("x-list", "2");
@@ -300,4 +313,62 @@ async fn many_sessions_share_a_client(cx: Context) -> Verdict {
 pub(super) async fn described(request: WebSocketRequest) -> Verdict<Value> {
     let mut session = request.handshake_timeout(PATIENCE).connect().await?;
     Ok(serde_json::from_str(&text(&mut session).await?)?)
+}
+
+/// As long as the server takes to answer, and no longer than the whole.
+pub(super) async fn its_phases_are_timed(cx: Context) -> Verdict {
+    const PAUSE: Duration = Duration::from_millis(80);
+    let server = cx.server(|conn| {
+        let request = conn.read_request()?.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        thread::sleep(PAUSE);
+        conn.accept(&request, &[])?;
+        conn.hold()
+    });
+    let start = std::time::Instant::now();
+    for (host, is_resolved) in [("127.0.0.1", false), ("localhost", true)] {
+        let url = format!("ws://{host}:{}/", server.addr().port());
+        let session = cx.client().web_socket(url).connect().await?;
+        let phases = session.response().and_then(|head| head.extensions().get()).copied();
+        let HandshakePhases { dns, tcp, proxy, tls, upgrade, .. } =
+            phases.ok_or_else(|| Failure::new("there are none"))?;
+        assert_eq!((dns.is_some(), proxy, tls), (is_resolved, None, None), "{phases:?}");
+        let (Some(tcp), Some(upgrade)) = (tcp, upgrade) else {
+            return Err(Failure::new(format_args!("{phases:?}")));
+        };
+        assert!(upgrade >= PAUSE, "{phases:?}");
+        assert!(dns.unwrap_or_default() + tcp + upgrade <= start.elapsed(), "{phases:?}");
+    }
+    Ok(())
+}
+
+async fn a_refusal_has_its_phases(cx: Context) -> Verdict {
+    let server = cx.server(|conn| {
+        conn.read_request()?;
+        conn.respond(403, &[], "no")
+    });
+    let error = cx.client().web_socket(server.ws_url("/")).connect().await.err();
+    let phases = error
+        .as_ref()
+        .and_then(|error| error.response())
+        .and_then(|response| response.extensions().get::<HandshakePhases>());
+    let phases = phases.ok_or_else(|| Failure::new(format_args!("{error:?} has none")))?;
+    assert!(phases.tcp.is_some() && phases.upgrade.is_some(), "{phases:?}");
+    Ok(())
+}
+
+async fn tls_and_a_proxy_are_phases(cx: Context) -> Verdict {
+    let (ca, server) = tls::echo_tls(&cx);
+    let proxy = cx.server(http_proxy(&ProxyScript::new()));
+    let client = HttpClient::builder(tls::trusting(&cx, &ca)?)
+        .install(WebSockets::new())
+        .proxy(Proxy::http("127.0.0.1", proxy.addr().port())?)
+        .build()?;
+    let session = client.web_socket(server.ws_url("/echo")).connect().await?;
+    let phases = session.response().and_then(|head| head.extensions().get::<HandshakePhases>());
+    let phases = phases.ok_or_else(|| Failure::new("there are none"))?;
+    assert_eq!(phases.dns, None, "the proxy has an address");
+    for phase in [phases.tcp, phases.proxy, phases.tls, phases.upgrade] {
+        assert!(phase.is_some(), "{phases:?}");
+    }
+    Ok(())
 }

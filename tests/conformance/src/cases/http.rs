@@ -90,7 +90,7 @@ async fn a_post_carries_a_body(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The method is the one that was asked for, one of the caller's own too.
+/// The request has the given method, also a custom one.
 async fn every_method_arrives(cx: Context) -> Verdict {
     let (client, url) = (cx.client(), cx.echo().http_url("/anything"));
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
@@ -201,12 +201,12 @@ async fn an_error_status_is_an_error_if_asked_for(cx: Context) -> Verdict {
     let (client, server) = (cx.client(), cx.echo());
     for status in [400, 404, 500, 503] {
         let response = client.get(server.http_url(&format!("/status/{status}"))).send().await?;
-        let error = fails(response.error_for_status(), ErrorKind::Status)?;
+        let error = fails(response.error_for_status().await, ErrorKind::Status)?;
         let response = error.response().ok_or_else(|| Failure::new("it has no response"))?;
         assert_eq!(response.status(), status);
         assert_eq!(response.headers()["x-test"], "status");
     }
-    client.get(server.http_url("/status/302")).send().await?.error_for_status()?;
+    client.get(server.http_url("/status/302")).send().await?.error_for_status().await?;
     Ok(())
 }
 
@@ -255,7 +255,7 @@ async fn a_dropped_request_frees_its_connection(cx: Context) -> Verdict {
     cx.until("the connection ends", || server.open() == 0).await
 }
 
-/// A port that nobody listens on is `Connect`.
+/// A port without a listener is `Connect`.
 async fn a_refused_connection_is_a_connect_error(cx: Context) -> Verdict {
     let url = format!("http://{}/", closed_port()?);
     let error = fails(cx.client().get(url).send().await, ErrorKind::Connect)?;
@@ -339,10 +339,10 @@ async fn defaults_are_applied(cx: Context) -> Verdict {
 
 /// What `/anything` says of a request.
 pub(super) async fn description(request: RequestBuilder) -> Verdict<Value> {
-    Ok(request.send().await?.error_for_status()?.json().await?)
+    Ok(request.send().await?.error_for_status().await?.json().await?)
 }
 
-/// Where nobody listens: the port is taken, so that nobody else gets it, and never listened on.
+/// A port without a listener: bound, so that no other process gets it, and never listened on.
 pub(super) fn closed_port() -> io::Result<SocketAddr> {
     static TAKEN: Mutex<Option<(Socket, SocketAddr)>> = Mutex::new(None);
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -18,9 +18,10 @@ use crate::{
 };
 
 pub(super) fn cases() -> Vec<Case> {
-    use Capability::{Http1, Http2, Proxies, Tls, WebSockets};
+    use Capability::{ConnectionReuse, Http1, Http2, Proxies, Tls, WebSockets};
     vec![
         case(requests_share_a_connection).needs(&[Http2]),
+        case(requests_share_a_tunnel).needs(&[Http2, Proxies, ConnectionReuse]),
         case(a_body_is_sent_over_http_2).needs(&[Http2]),
         case(a_server_without_it_gets_http_1_1).needs(&[Http1, Tls]),
         case(a_web_socket_takes_http_1_1_beside_it).needs(&[Http1, Tls, WebSockets]),
@@ -49,6 +50,30 @@ pub(super) async fn requests_share_a_connection(cx: Context) -> Verdict {
     }
     assert_eq!((server.connections(), server.requests()), (1, 3));
     Ok(())
+}
+
+/// It is negotiated with the server behind a proxy, too.
+async fn requests_share_a_tunnel(cx: Context) -> Verdict {
+    let (ca, server) = serve(&cx, Http2Sockets::Unknown);
+    let script = ProxyScript::new().knowing(TestCa::PRIVATE_NAME, server.addr());
+    let proxy = cx.server(http_proxy(&script));
+    let engine = tls::trusting(&cx, &ca)?;
+    let client = HttpClient::builder(engine).proxy(format!("http://{}", proxy.addr())).build()?;
+    for _ in 0..3 {
+        let url = format!("https://{}:{}/", TestCa::PRIVATE_NAME, server.addr().port());
+        let response = client.get(url).send().await?;
+        assert_eq!(response.version(), Version::HTTP_2);
+        assert_eq!(response.text().await?, "1", "the number of the connection");
+    }
+    assert_eq!((proxy.connections(), server.requests()), (1, 3));
+    Ok(())
+}
+
+/// Whether it is used for a request.
+pub(super) async fn is_spoken(cx: &Context) -> Verdict<bool> {
+    let (client, server) = start(cx)?;
+    let response = client.get(server.http_url("/get")).send().await?;
+    Ok(response.version() == Version::HTTP_2)
 }
 
 /// An engine without it says so, and the same server answers in HTTP/1.1.
@@ -109,7 +134,8 @@ pub(super) async fn web_sockets_share_a_connection_where_that_is_switched_on(
     let mut sessions = vec![first?, second?, open().await?];
     for session in &mut sessions {
         assert_eq!(session.protocol(), Protocol::H2);
-        assert_eq!(session.response().map(|response| response.status().as_u16()), Some(200));
+        let status = session.response().map(|response| response.status().as_u16());
+        assert_eq!(status, cx.offers(Capability::HandshakeResponse).then_some(200));
         for text in ["one", "two"] {
             echoes(session, text).await?;
         }
@@ -126,7 +152,7 @@ pub(super) async fn web_sockets_share_a_connection_where_that_is_switched_on(
     Ok(())
 }
 
-/// A proxy needs a stream no more when both have closed; what it says then takes nothing from that.
+/// A proxy may reset a stream after both Closes; the end stays clean.
 async fn a_reset_behind_the_close_is_a_clean_end(cx: Context) -> Verdict {
     let Some((client, server)) = start_over_http2(&cx, Http2Sockets::Echoed) else {
         return web_sockets_use_http_1_1(&cx).await;
@@ -264,7 +290,7 @@ async fn a_connection_that_breaks_its_rules_ends_its_sockets(cx: Context) -> Ver
     Ok(())
 }
 
-/// GOAWAY (RFC 9113 section 6.8): what is open goes on, what is new goes elsewhere.
+/// GOAWAY (RFC 9113 section 6.8): open streams continue, new ones use another connection.
 async fn a_connection_that_goes_away_keeps_what_is_open(cx: Context) -> Verdict {
     let sockets = Http2Sockets::Failing(Http2Failure::GoesAway);
     let Some((client, server)) = start_over_http2(&cx, sockets) else {

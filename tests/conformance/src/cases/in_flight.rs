@@ -10,7 +10,7 @@ use std::{
 
 use drivetrain::{
     Bytes, Capability, CloseReason,
-    reconnect::{Event, ReconnectingSession, Unconfirmed},
+    reconnect::{Event, ReconnectingSession, Unacknowledged},
 };
 use futures_util::future;
 
@@ -53,7 +53,7 @@ type Accepted = Vec<u64>;
 async fn one_task(cx: Context, seed: u64) -> Verdict {
     let (server, arrived) = breaking(&cx, seed);
     let mut random = Random::new(seed ^ 1);
-    let mut session = quick(&cx, &server).unconfirmed_capacity(20_000).connect().await?;
+    let mut session = quick(&cx, &server).unacknowledged_capacity(20_000).connect().await?;
     let mut accepted = Accepted::new();
     let (mut number, mut lives) = (0, 0);
     let breaking = async {
@@ -72,7 +72,7 @@ async fn one_task(cx: Context, seed: u64) -> Verdict {
                     Some(Event::Disconnected(lost)) => {
                         // The peer does not read on, once the client has seen the end.
                         let arrived = lock(&arrived).get(lives).cloned().unwrap_or_default();
-                        check(&std::mem::take(&mut accepted), &arrived, lost.unconfirmed)?;
+                        check(&std::mem::take(&mut accepted), &arrived, lost.unacknowledged)?;
                         lives += 1;
                     }
                     Some(_) => {}
@@ -109,7 +109,7 @@ async fn act(
             };
             match sent {
                 Some(Ok(())) => accepted.push(*number),
-                // The connection has ended: nobody has received that yet.
+                // The connection has ended, and the receiver has not noticed yet.
                 Some(Err(error)) if !error.is_transient() => return Err(error.into()),
                 Some(Err(_)) | None => {}
             }
@@ -119,9 +119,9 @@ async fn act(
     Ok(())
 }
 
-/// Compares what arrived on a connection with what it leaves.
-fn check(accepted: &[u64], arrived: &[u64], left: Unconfirmed) -> Verdict {
-    let most_unknown = left.forgotten + left.doubtful.len() as u64;
+/// Compares the messages that arrived on a connection with its report.
+fn check(accepted: &[u64], arrived: &[u64], left: Unacknowledged) -> Verdict {
+    let most_unknown = left.forgotten + left.unknown.len() as u64;
     let forgotten = left.forgotten;
     let known = (accepted.len() as u64).checked_sub(left.len());
     let known = known.ok_or_else(|| Failure::new("more is reported than was accepted"))?;
@@ -137,15 +137,15 @@ fn check(accepted: &[u64], arrived: &[u64], left: Unconfirmed) -> Verdict {
         false => Err(Failure::new(format_args!("{what}: {facts}"))),
     };
     holds(kept == accepted[(known + forgotten) as usize..], "each is reported once, in order")?;
-    holds(accepted.starts_with(arrived), "what arrived is a prefix of what was accepted")?;
-    holds(arrived.len() as u64 >= known, "what is not reported has arrived")?;
-    holds(arrived.len() as u64 <= known + most_unknown, "what was not sent has not arrived")
+    holds(accepted.starts_with(arrived), "the arrived messages are a prefix of the accepted ones")?;
+    holds(arrived.len() as u64 >= known, "every unreported message has arrived")?;
+    holds(arrived.len() as u64 <= known + most_unknown, "no unsent message has arrived")
 }
 
 /// Several tasks send, each waiting for the next connection if there is none, and one receives.
 async fn nothing_is_lost_silently_or_sent_twice_by_many_tasks(cx: Context) -> Verdict {
     let (server, arrived) = breaking(&cx, seed());
-    let request = quick(&cx, &server).unconfirmed_capacity(usize::MAX);
+    let request = quick(&cx, &server).unacknowledged_capacity(usize::MAX);
     let mut session = request.wait_while_disconnected(true).connect().await?;
     let mut tasks = Vec::new();
     for task in 0..TASKS {
@@ -165,16 +165,16 @@ async fn nothing_is_lost_silently_or_sent_twice_by_many_tasks(cx: Context) -> Ve
         }
         Verdict::Ok(sender.close(CloseReason::normal()).await?)
     });
-    let (mut doubtful, mut unsent) = (Vec::new(), Vec::new());
+    let (mut unknown, mut unsent) = (Vec::new(), Vec::new());
     let numbers = |frames: Vec<drivetrain::Frame>| -> Vec<u64> {
         frames.iter().map(|frame| number_in(frame.read_bytes())).collect()
     };
     // At its end the connection may have broken once more.
     while let Ok(event) = next(&cx, &mut session).await {
         if let Event::Disconnected(lost) = event {
-            assert_eq!(lost.unconfirmed.forgotten, 0);
-            doubtful.extend(numbers(lost.unconfirmed.doubtful));
-            unsent.extend(numbers(lost.unconfirmed.unsent));
+            assert_eq!(lost.unacknowledged.forgotten, 0);
+            unknown.extend(numbers(lost.unacknowledged.unknown));
+            unsent.extend(numbers(lost.unacknowledged.unsent));
         }
     }
     cx.within(PATIENCE, "it is closed", closing).await??;
@@ -183,7 +183,7 @@ async fn nothing_is_lost_silently_or_sent_twice_by_many_tasks(cx: Context) -> Ve
         *times.entry(*number).or_insert(0) += 1;
     }
     let mut reports = HashMap::new();
-    for number in doubtful.iter().chain(&unsent) {
+    for number in unknown.iter().chain(&unsent) {
         *reports.entry(*number).or_insert(0) += 1;
     }
     for number in 0..TASKS * COUNT {

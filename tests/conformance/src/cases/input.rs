@@ -5,8 +5,11 @@ use std::time::Duration;
 use drivetrain::{
     Bytes, CloseReason, ErrorKind, Frame, HttpClient, HttpTimeout, WebSocketRequest, WebSockets,
 };
-use drivetrain_engine::Capability::{EnginePing, Http1, SendPing, WebSockets as Sockets};
+use drivetrain_engine::Capability::{
+    self, EnginePing, HandshakeHeaders, Http1, SendPing, Subprotocols, WebSockets as Sockets,
+};
 
+use super::option_table::{OPTIONS, OptionRow};
 use crate::{
     case::{Case, case},
     context::Context,
@@ -15,46 +18,44 @@ use crate::{
 };
 
 type OnRequest = fn(WebSocketRequest) -> WebSocketRequest;
-type OnPlugin = fn(WebSockets) -> WebSockets;
 
 const ZERO: Duration = Duration::ZERO;
 
-/// Every option, as a plugin and as a request set it, with a value that can never work.
-const OPTIONS: [(&str, OnPlugin, OnRequest); 9] = [
-    ("ping_interval", |p| p.ping_interval(ZERO), |r| r.ping_interval(ZERO)),
-    ("ping_timeout", |p| p.ping_timeout(ZERO), |r| r.ping_timeout(ZERO)),
-    ("max_frame_size", |p| p.max_frame_size(0), |r| r.max_frame_size(0)),
-    ("max_message_size", |p| p.max_message_size(0), |r| r.max_message_size(0)),
-    ("max_stream_size", |p| p.max_stream_size(0), |r| r.max_stream_size(0)),
-    ("close_timeout", |p| p.close_timeout(ZERO), |r| r.close_timeout(ZERO)),
-    ("handshake_timeout", |p| p.handshake_timeout(ZERO), |r| r.handshake_timeout(ZERO)),
-    ("incoming_capacity", |p| p.incoming_capacity(0), |r| r.incoming_capacity(0)),
-    ("outgoing_capacity", |p| p.outgoing_capacity(0), |r| r.outgoing_capacity(0)),
-];
-
-/// What is wrong about a request, and a word that its error has to have.
-const REQUESTS: [(&str, &str, OnRequest); 17] = [
-    ("a_header_name_with_a_space", "header", |r| r.header("x bad", "a")),
-    ("an_empty_header_name", "header", |r| r.header("", "a")),
-    ("a_header_value_with_a_line_break", "x-bad", |r| r.header("x-bad", "a\r\nb")),
-    ("the_header_upgrade", "upgrade", |r| r.header("Upgrade", "websocket")),
-    ("the_header_connection", "connection", |r| r.header("Connection", "Upgrade")),
-    ("the_header_sec_websocket_key", "key", |r| r.header("Sec-WebSocket-Key", "a")),
-    ("the_header_sec_websocket_version", "version", |r| r.header("Sec-WebSocket-Version", "13")),
-    ("the_header_sec_websocket_accept", "accept", |r| r.header("Sec-WebSocket-Accept", "a")),
-    ("the_header_sec_websocket_extensions", "extension", |r| {
+/// What is wrong about a request, a word that its error has to have, and what the request needs.
+const REQUESTS: [(&str, &str, &[Capability], OnRequest); 17] = [
+    ("a_header_name_with_a_space", "header", &[], |r| r.header("x bad", "a")),
+    ("an_empty_header_name", "header", &[], |r| r.header("", "a")),
+    ("a_header_value_with_a_line_break", "x-bad", &[], |r| r.header("x-bad", "a\r\nb")),
+    ("the_header_upgrade", "upgrade", &[HandshakeHeaders], |r| r.header("Upgrade", "websocket")),
+    ("the_header_connection", "connection", &[HandshakeHeaders], |r| {
+        r.header("Connection", "Upgrade")
+    }),
+    ("the_header_sec_websocket_key", "key", &[HandshakeHeaders], |r| {
+        r.header("Sec-WebSocket-Key", "a")
+    }),
+    ("the_header_sec_websocket_version", "version", &[HandshakeHeaders], |r| {
+        r.header("Sec-WebSocket-Version", "13")
+    }),
+    ("the_header_sec_websocket_accept", "accept", &[HandshakeHeaders], |r| {
+        r.header("Sec-WebSocket-Accept", "a")
+    }),
+    ("the_header_sec_websocket_extensions", "extension", &[HandshakeHeaders], |r| {
         r.header("Sec-WebSocket-Extensions", "a")
     }),
-    ("the_header_sec_websocket_protocol", "subprotocol", |r| {
+    ("the_header_sec_websocket_protocol", "subprotocol", &[HandshakeHeaders], |r| {
         r.header("Sec-WebSocket-Protocol", "a")
     }),
-    ("the_header_content_length", "content-length", |r| r.header("Content-Length", "0")),
-    ("a_subprotocol_with_a_space", "subprotocol", |r| r.subprotocol("chat room")),
-    ("a_subprotocol_with_a_comma", "subprotocol", |r| r.subprotocol("chat,room")),
-    ("an_empty_subprotocol", "subprotocol", |r| r.subprotocol("")),
-    ("a_subprotocol_that_is_offered_twice", "twice", |r| r.subprotocol("a").subprotocol("a")),
-    ("an_extension_for_a_session", "connect_raw", |r| r.offer_extension("permessage-deflate")),
-    ("a_user_with_a_colon", "colon", |r| r.basic_auth("a:b", None)),
+    ("the_header_content_length", "content-length", &[HandshakeHeaders], |r| {
+        r.header("Content-Length", "0")
+    }),
+    ("a_subprotocol_with_a_space", "subprotocol", &[Subprotocols], |r| r.subprotocol("chat room")),
+    ("a_subprotocol_with_a_comma", "subprotocol", &[Subprotocols], |r| r.subprotocol("chat,room")),
+    ("an_empty_subprotocol", "subprotocol", &[Subprotocols], |r| r.subprotocol("")),
+    ("a_subprotocol_that_is_offered_twice", "twice", &[Subprotocols], |r| {
+        r.subprotocol("a").subprotocol("a")
+    }),
+    ("an_extension_for_a_session", "connect_raw", &[], |r| r.offer_extension("permessage-deflate")),
+    ("a_user_with_a_colon", "colon", &[], |r| r.basic_auth("a:b", None)),
 ];
 
 /// URLs that are none for WebSockets, with `ADDR` for the server's address.
@@ -85,16 +86,17 @@ pub(super) fn cases() -> Vec<Case> {
         case(close_codes_that_must_not_travel),
         case(web_sockets_that_are_not_installed).needs(&[Sockets]),
     ];
-    for (name, on_plugin, on_request) in OPTIONS {
+    for OptionRow { name, on_plugin, on_request, .. } in OPTIONS {
         let plugin = case(move |cx| a_plugin_is_refused(cx, name, on_plugin));
         cases.push(plugin.named("input", format_args!("a_{name}_of_zero")).needs(&[Sockets]));
-        let request = case(move |cx| a_request_is_refused(cx, name, on_request));
+        let request =
+            case(move |cx| a_request_is_refused(cx, name, |request| on_request(request, 0)));
         let name = format!("a_{name}_of_zero_on_a_request");
         cases.push(request.named("input", name).needs(&[Sockets]));
     }
-    for (name, says, on_request) in REQUESTS {
+    for (name, says, needs, on_request) in REQUESTS {
         let request = case(move |cx| a_request_is_refused(cx, says, on_request));
-        cases.push(request.named("input", name).needs(&[Sockets]));
+        cases.push(request.named("input", name).needs(&[Sockets]).needs(needs));
     }
     for (name, url, says) in WEB_SOCKET_URLS {
         let refused = case(move |cx| a_web_socket_url_is_refused(cx, url, says));
@@ -110,13 +112,21 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// At `build()`.
-async fn a_plugin_is_refused(cx: Context, says: &'static str, set: OnPlugin) -> Verdict {
-    let client = HttpClient::builder(cx.engine()).install(set(WebSockets::new())).build();
+async fn a_plugin_is_refused(
+    cx: Context,
+    says: &'static str,
+    set: &fn(WebSockets, u8) -> WebSockets,
+) -> Verdict {
+    let client = HttpClient::builder(cx.engine()).install(set(WebSockets::new(), 0)).build();
     invalid(client, says)
 }
 
 /// At `connect()`, and nothing is dialled.
-async fn a_request_is_refused(cx: Context, says: &'static str, set: OnRequest) -> Verdict {
+async fn a_request_is_refused(
+    cx: Context,
+    says: &'static str,
+    set: impl Fn(WebSocketRequest) -> WebSocketRequest,
+) -> Verdict {
     let server = cx.echo();
     let request = set(cx.client().web_socket(server.ws_url("/echo")));
     invalid(request.connect().await, says)?;
@@ -186,7 +196,7 @@ async fn bad_headers_of_http(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The session goes on.
+/// The session stays open.
 async fn control_frames_that_are_too_long(cx: Context) -> Verdict {
     let (_server, mut session) = cx.session("/echo").await?;
     let payload = Bytes::from(vec![0; 126]);

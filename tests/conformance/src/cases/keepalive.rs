@@ -1,4 +1,4 @@
-//! The ping interval: who sets it, and that it finds a dead peer whatever the application does.
+//! The ping interval: its sources, and detection of a dead peer during any activity of the application.
 
 use std::{fmt, io, pin::pin, time::Duration};
 
@@ -14,8 +14,8 @@ use crate::{
     failure::{Failure, Verdict},
     peer::opcode,
     script::{
-        Manners::{Polite, Silent},
-        Saw, Script,
+        PeerBehaviour::{Polite, Silent},
+        Saw, Script, read_close,
     },
 };
 
@@ -149,7 +149,7 @@ async fn data_is_a_sign_of_life_while_nobody_receives(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// A peer that does not read cannot see a ping; if it sends, it is alive, and the blocked `send` goes on
+/// A peer that does not read cannot see a ping. If it sends, it is alive, and the blocked `send` continues
 /// when it reads again.
 async fn a_peer_that_sends_and_does_not_read_is_alive(cx: Context) -> Verdict {
     let mut peer = cx.peer(Polite, |conn| {
@@ -282,7 +282,7 @@ fn client_with_both(cx: &Context, on_engine: Duration, on_plugin: Duration) -> V
     Ok(HttpClient::builder(engine).install(plugin).build()?)
 }
 
-/// The peer sees so many pings.
+/// The peer sees this many pings.
 async fn pings(peer: &mut Script, count: u32) -> Verdict {
     for _ in 0..count {
         peer.frame_of(opcode::PING).await?;
@@ -302,13 +302,13 @@ async fn one_pings_and_one_does_not(cx: &Context, client: &HttpClient) -> Verdic
     Ok(())
 }
 
-/// The peer sees at least so many pings, then Close 1011 if there was room for it, and the end.
+/// The peer sees at least this many pings, then Close 1011 if it fitted, and the end.
 async fn sees_the_end(peer: &mut Script, fewest_pings: u32) -> Verdict {
     let (mut pings, mut closes) = (0, Vec::new());
     loop {
         match peer.next().await? {
             Saw::Frame(frame) if frame.opcode == opcode::PING => pings += 1,
-            Saw::Frame(frame) if frame.opcode == opcode::CLOSE => closes.push(frame.payload),
+            Saw::Frame(frame) if frame.opcode == opcode::CLOSE => closes.push(read_close(&frame)?),
             Saw::Frame(_) => {}
             Saw::End
             | Saw::Broken(io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) => break,
@@ -316,9 +316,8 @@ async fn sees_the_end(peer: &mut Script, fewest_pings: u32) -> Verdict {
         }
     }
     assert!(pings >= fewest_pings, "only {pings} pings came");
-    let expected = [&1011_u16.to_be_bytes()[..], b"Ping timeout"].concat();
     if fewest_pings > 0 || !closes.is_empty() {
-        assert_eq!(closes, [expected]);
+        assert_eq!(closes, [(Some(1011), "Ping timeout".to_owned())]);
     }
     Ok(())
 }

@@ -1,26 +1,34 @@
-//! What an engine says that it can do, compared with what it does, both ways.
+//! The claimed capabilities of an engine against its behaviour, both ways.
 
 use std::{
     net::{SocketAddr, TcpStream},
+    panic::AssertUnwindSafe,
     time::Duration,
 };
 
 use drivetrain::{
-    ErrorKind, HttpClient, HttpTimeout, MessageKind, Requirement, Session, WebSockets,
-    extension::PermessageDeflate,
+    ErrorKind, HandshakePhases, HttpClient, HttpTimeout, MessageKind, Requirement, Resolver,
+    Session, WebSockets, extension::PermessageDeflate,
 };
-use drivetrain_engine::{Capability, TlsVersion};
+use drivetrain_engine::{Capability, Engine as _, TlsVersion};
+use futures_util::FutureExt as _;
 use socket2::{Domain, Socket, Type};
 
-use super::{extensions, handshake, http2, keepalive, limits, messages, outbox, proxies, raw, tls};
+#[cfg(unix)]
+use super::unix_sockets;
+use super::{
+    cookies, extensions, handshake, http2, keepalive, limits, messages, outbox, proxies, raw,
+    resolver, tls,
+};
 use crate::{
     CountedStream,
     case::{Case, case},
     context::{Context, PATIENCE},
     expect::{echoes, fails},
     failure::{Failure, Verdict},
-    peer::{TestCa, opcode},
-    script::Manners::Polite,
+    line::Line,
+    peer::{LengthEncoding, TestCa, frame_header, opcode},
+    script::PeerBehaviour::Polite,
 };
 
 /// A connect timeout that passes.
@@ -38,14 +46,69 @@ pub(super) fn cases() -> Vec<Case> {
     Capability::ALL.iter().map(row).collect()
 }
 
-/// What is offered works; what is missing is refused by name, or is observably absent.
+/// An offered capability works; a missing one is refused by name, or observably absent.
 async fn a_claim_is_true(cx: Context, capability: Capability) -> Verdict {
     subject_and_engine_agree(&cx, capability)?;
     match (cx.offers(capability), capability.requirement()) {
-        (true, _) => works(cx, capability).await,
-        (false, Requirement::Option) => refused(&cx, capability).await,
-        (false, Requirement::Behaviour) => is_absent(cx, capability).await,
+        (true, _) => return works(cx, capability).await,
+        (false, Requirement::Option) => refused(&cx, capability).await?,
+        (false, Requirement::Behaviour) => is_absent(cx.clone(), capability).await?,
     }
+    is_lacking(&cx, capability).await
+}
+
+/// What is missing does not work when it is asked for all the same: the client is told that it is offered, so that
+/// it does not refuse it in the engine's place.
+async fn is_lacking(cx: &Context, capability: Capability) -> Verdict {
+    // There is no way to ask for these: `subject_and_engine_agree` compares what the subject makes.
+    let is_asked_for = !matches!(
+        capability,
+        Capability::ClientCertificates
+            | Capability::EnginePing
+            | Capability::CallerStream
+            | Capability::Resolver
+            | Capability::WebSocketOverHttp2
+    );
+    if !is_asked_for || needs(capability).iter().any(|&need| !cx.offers(need)) {
+        return Ok(());
+    }
+    let pretending = cx.pretending(capability)?;
+    if capability == Capability::Tls {
+        return is_not_dialled(&pretending).await;
+    }
+    // A failing case may panic, which is expected here.
+    match AssertUnwindSafe(works(pretending, capability)).catch_unwind().await {
+        Ok(Ok(())) => Err(hidden(capability, "it works when it is asked for")),
+        Ok(Err(_)) | Err(_) => Ok(()),
+    }
+}
+
+fn hidden(capability: Capability, what: &str) -> Failure {
+    Failure::new(format_args!(
+        "the engine says that it lacks `{capability}`, and {what}: `support` has to claim it"
+    ))
+}
+
+/// An engine without TLS refuses `https` and `wss` by itself, before it dials.
+async fn is_not_dialled(cx: &Context) -> Verdict {
+    let (_ca, server) = tls::echo_tls(cx);
+    let mut refused = Vec::new();
+    if cx.offers(Capability::WebSockets) {
+        refused.push(cx.client().web_socket(server.ws_url("/echo")).connect().await.map(drop));
+    }
+    if cx.offers(Capability::Http1) {
+        refused.push(cx.client().get(server.http_url("/get")).send().await.map(drop));
+    }
+    if server.connections() > 0 {
+        return Err(Failure::new(
+            "the engine says that it lacks TLS, and dials for `wss` or `https`: it has to refuse them, or `support` \
+             has to claim it",
+        ));
+    }
+    for result in refused {
+        fails(result, ErrorKind::Unsupported)?;
+    }
+    Ok(())
 }
 
 /// What a subject makes engines with is there if the engine offers it, and only then.
@@ -63,8 +126,22 @@ fn subject_and_engine_agree(cx: &Context, capability: Capability) -> Verdict {
             cx.engine_with_client_certificate(&TestCa::new()).is_some()
         }
         Capability::EnginePing => cx.engine_with_ping_interval(SHORT).is_some(),
+        Capability::Resolver => {
+            let resolver = Resolver::new(|_| std::future::ready(Ok(Vec::new())));
+            cx.engine_with_resolver(resolver).is_some()
+        }
         Capability::CallerStream => {
             cx.engine_over(CountedStream::connect(cx.echo().addr())?).is_some()
+        }
+        Capability::WebSocketOverHttp2 => {
+            // It may be switched on by that alone.
+            if let Some(engine) = cx.engine_over_http2(&TestCa::new()) {
+                assert!(
+                    engine.support(capability).is_offered(),
+                    "the subject makes an engine with over_http2, whose `support` says that it lacks it"
+                );
+            }
+            return Ok(());
         }
         _ => return Ok(()),
     };
@@ -81,6 +158,8 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
             Ok(())
         }
         Capability::Http2 => http2::requests_share_a_connection(cx).await,
+        Capability::ConnectionReuse if is_used_again(&cx).await? => Ok(()),
+        Capability::ConnectionReuse => Err(Failure::new("each request has its own connection")),
         Capability::WebSocketOverHttp2 => {
             http2::web_sockets_share_a_connection_where_that_is_switched_on(cx).await
         }
@@ -102,7 +181,10 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
             Ok(())
         }
         Capability::Subprotocols => handshake::the_chosen_subprotocol_is_given(cx).await,
-        Capability::MaxFrameSize => limits::a_frame_above_the_limit_is_refused(cx).await,
+        Capability::MaxFrameSize => {
+            a_header_above_the_limit_is_refused(&cx).await?;
+            limits::a_frame_above_the_limit_is_refused(cx).await
+        }
         Capability::MaxMessageSize => limits::a_message_above_the_limit_is_refused(cx).await,
         Capability::PluginPing => keepalive::the_plugins_interval_is_kept(cx).await,
         Capability::EnginePing => {
@@ -112,7 +194,11 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
             super::control::pings_and_pongs_of_the_applications_arrive(cx).await
         }
         Capability::SendFragments => messages::a_long_message_goes_out_in_fragments(cx).await,
-        Capability::RawSessions => raw::fragments_and_control_frames_are_visible(cx).await,
+        Capability::RawSessions => raw::works(cx).await,
+        // The bits of an extension that the session applies.
+        Capability::RsvBits if !cx.offers(Capability::RawSessions) => {
+            extensions::messages_are_compressed_both_ways(cx).await
+        }
         Capability::RsvBits => raw::reserved_bits_travel_with_a_negotiated_extension(cx).await,
         Capability::Extensions => extensions::messages_are_compressed_both_ways(cx).await,
         Capability::CallerStream => {
@@ -123,7 +209,16 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
         }
         Capability::ConnectTimeout => a_connect_timeout_passes(cx).await,
         Capability::Proxies => proxies::works(cx, proxies::Kind::Http).await,
+        Capability::HttpsProxies => proxies::works(cx, proxies::Kind::Https).await,
         Capability::SocksProxies => proxies::works(cx, proxies::Kind::Socks5).await,
+        #[cfg(unix)]
+        Capability::UnixSockets => unix_sockets::works(cx).await,
+        Capability::Resolver => resolver::works(cx).await,
+        Capability::HandshakePhases => handshake::its_phases_are_timed(cx).await,
+        // Nothing else counts writes.
+        Capability::BatchedWrites if !cx.offers(Capability::CallerStream) => {
+            refused(&cx, Capability::CallerStream).await
+        }
         Capability::BatchedWrites => outbox::a_burst_costs_few_writes(cx).await,
         unknown => Err(Failure::new(format_args!("the suite does not know `{unknown}` yet"))),
     }
@@ -131,34 +226,58 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
 
 /// A behaviour that is missing is not there.
 async fn is_absent(cx: Context, capability: Capability) -> Verdict {
-    if capability != Capability::Http2 && !cx.offers(Capability::WebSockets) {
-        return refused(&cx, Capability::WebSockets).await;
+    if let Some(&missing) = needs(capability).iter().find(|&&need| !cx.offers(need)) {
+        return refused(&cx, missing).await;
     }
     match capability {
-        Capability::Http2 if !cx.offers(Capability::Tls) => refused(&cx, Capability::Tls).await,
-        Capability::Http2 => http2::http_1_1_is_spoken(cx).await,
-        Capability::WebSocketOverHttp2 if !cx.offers(Capability::Tls) => {
-            refused(&cx, Capability::Tls).await
+        Capability::Http2 if http2::is_spoken(&cx).await? => {
+            Err(hidden(capability, "it is spoken where the server has it"))
         }
+        Capability::Http2 => http2::http_1_1_is_spoken(cx).await,
+        Capability::ConnectionReuse if is_used_again(&cx).await? => {
+            Err(hidden(capability, "a connection was used again"))
+        }
+        Capability::ConnectionReuse => Ok(()),
         Capability::WebSocketOverHttp2 => http2::web_sockets_use_http_1_1(&cx).await,
         Capability::HandshakeResponse => {
             let (_server, session) = cx.session("/echo").await?;
-            assert!(session.response().is_none(), "it says that it lacks it, and shows it");
-            Ok(())
+            match session.response() {
+                None => Ok(()),
+                Some(_) => Err(hidden(capability, "the response is visible")),
+            }
+        }
+        Capability::HandshakePhases => {
+            let (_server, session) = cx.session("/echo").await?;
+            match session.response().and_then(|head| head.extensions().get::<HandshakePhases>()) {
+                None => Ok(()),
+                Some(_) => Err(hidden(capability, "the phases are timed")),
+            }
         }
         Capability::SendFragments => {
             let mut peer = cx.peer(Polite, |_| Ok(()));
             let session = peer.connect().await?;
             session.send(vec![0; 1 << 20]).await?;
-            assert!(peer.frame_of(opcode::BINARY).await?.fin, "it came in fragments");
-            let error = unsupported(session.send_stream(MessageKind::Binary).await)?;
-            assert_eq!(error.capability(), Some(Capability::SendFragments), "{error:?}");
+            if !peer.frame_of(opcode::BINARY).await?.fin {
+                return Err(hidden(capability, "a long message came in fragments"));
+            }
+            let sized = WebSockets::new().max_fragment_size(1000);
+            let request = cx.client().web_socket(peer.url()).max_fragment_size(1000);
+            for error in [
+                unsupported(session.send_stream(MessageKind::Binary).await)?,
+                unsupported(HttpClient::builder(cx.engine()).install(sized).build())?,
+                unsupported(request.connect().await)?,
+            ] {
+                assert_eq!(error.capability(), Some(Capability::SendFragments), "{error:?}");
+            }
             Ok(())
         }
         Capability::BatchedWrites => {
             let (_server, session, writes) = outbox::counted(&cx).await?;
             let cost = outbox::cost_of_a_burst(&session, &writes).await?;
-            assert!(cost >= outbox::BURST, "{cost} writes: it says that it does not batch them");
+            if cost < outbox::BURST {
+                let what = format!("{} messages cost {cost} writes", outbox::BURST);
+                return Err(hidden(capability, &what));
+            }
             Ok(())
         }
         unknown => Err(Failure::new(format_args!("the suite does not know `{unknown}` yet"))),
@@ -186,6 +305,9 @@ pub(crate) async fn refused(cx: &Context, capability: Capability) -> Verdict {
         }
         Capability::HandshakeHeaders => {
             unsupported(request().bearer_auth("token").connect().await)?;
+            let (jar, client) = cookies::with_jar(cx.engine())?;
+            jar.set(server.ws_url("/"), "session=1")?;
+            unsupported(client.web_socket(server.ws_url("/echo")).connect().await)?;
             unsupported(request().header("x-test", "1").connect().await)?
         }
         Capability::Subprotocols => unsupported(request().subprotocol("chat").connect().await)?,
@@ -213,17 +335,27 @@ pub(crate) async fn refused(cx: &Context, capability: Capability) -> Verdict {
             let timeout = HttpTimeout::new().connect(SHORT);
             unsupported(HttpClient::builder(cx.engine()).install(timeout).build())?
         }
-        Capability::Proxies | Capability::SocksProxies => {
-            let scheme = if capability == Capability::Proxies { "http" } else { "socks5" };
+        Capability::Proxies | Capability::HttpsProxies | Capability::SocksProxies => {
+            let scheme = match capability {
+                Capability::Proxies => "http",
+                Capability::HttpsProxies => "https",
+                _ => "socks5",
+            };
             let proxy = format!("{scheme}://{}", server.addr());
             unsupported(HttpClient::builder(cx.engine()).proxy(proxy).build())?
+        }
+        Capability::UnixSockets => {
+            unsupported(HttpClient::builder(cx.engine()).unix_socket("/run/test.sock").build())?
         }
         Capability::SendPing if cx.offers(Capability::WebSockets) => {
             let session = cx.client().web_socket(server.ws_url("/echo")).connect().await?;
             return ping_is_refused(&session).await;
         }
         Capability::SendPing => unsupported(request().connect().await)?,
-        Capability::ClientCertificates | Capability::EnginePing | Capability::CallerStream => {
+        Capability::ClientCertificates
+        | Capability::EnginePing
+        | Capability::CallerStream
+        | Capability::Resolver => {
             return subject_and_engine_agree(cx, capability);
         }
         // A case that needs it: its absence is what `limitations` checks.
@@ -239,20 +371,27 @@ pub(crate) async fn refused(cx: &Context, capability: Capability) -> Verdict {
     Ok(())
 }
 
-/// What else has to be there for a capability: its absence may be what is named.
+/// Other capabilities that a capability needs: the error may name one of them.
 fn needs(capability: Capability) -> &'static [Capability] {
     match capability {
         Capability::Http1
         | Capability::WebSockets
         | Capability::ConnectTimeout
         | Capability::Proxies
-        | Capability::SocksProxies => &[],
+        | Capability::HttpsProxies
+        | Capability::SocksProxies
+        | Capability::UnixSockets
+        | Capability::Resolver => &[],
+        Capability::ConnectionReuse => &[Capability::Http1],
+        Capability::Http2 => &[Capability::Http1, Capability::Tls],
+        Capability::WebSocketOverHttp2 => &[Capability::WebSockets, Capability::Tls],
+        Capability::BatchedWrites => &[Capability::WebSockets, Capability::CallerStream],
         Capability::RsvBits => &[Capability::WebSockets, Capability::RawSessions],
         _ => &[Capability::WebSockets],
     }
 }
 
-/// An application's ping is refused, and the session goes on.
+/// An application's ping is refused, and the session stays open.
 async fn ping_is_refused(session: &Session) -> Verdict {
     let ping = drivetrain::Frame::Ping(drivetrain::Bytes::new());
     let error = unsupported(session.send(ping).await)?;
@@ -264,6 +403,38 @@ async fn ping_is_refused(session: &Session) -> Verdict {
 #[track_caller]
 fn unsupported<T>(result: drivetrain::Result<T>) -> Verdict<drivetrain::Error> {
     fails(result, ErrorKind::Unsupported)
+}
+
+/// By the transport, before anything of the payload has come.
+async fn a_header_above_the_limit_is_refused(cx: &Context) -> Verdict {
+    let server = cx.server(|conn| {
+        conn.accept_web_socket()?;
+        let binary = opcode::BINARY;
+        conn.write_all(&frame_header(true, 0, binary, false, LengthEncoding::Minimal, 1001))?;
+        conn.hold()
+    });
+    let mut line = Line::open(cx, &server.ws_url("/")).await?;
+    let received = cx.within(PATIENCE / 4, "it is refused", line.receive(1000)).await;
+    let received = received.map_err(|_| {
+        Failure::new(
+            "a header announced 1001 bytes with max_payload = 1000, and the transport waits for them: it has to be \
+             TooBig before there is memory for it",
+        )
+    })?;
+    fails(received?, ErrorKind::TooBig)?;
+    Ok(())
+}
+
+/// Whether requests in turn share a connection. Not each need: a library may take a moment to see that one is idle.
+async fn is_used_again(cx: &Context) -> Verdict<bool> {
+    let (server, client) = (cx.echo(), cx.client());
+    for _ in 0..50 {
+        client.get(server.http_url("/get")).send().await?.bytes().await?;
+        if server.connections() < server.requests() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A host that does not answer is given up, for HTTP and for WebSockets.
@@ -287,7 +458,7 @@ async fn a_connect_timeout_passes(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// An address that answers no SYN: its listener's queue is full, and nobody accepts.
+/// An address that answers no SYN: its listener's queue is full and never accepted.
 fn unanswering() -> std::io::Result<(SocketAddr, (Socket, Vec<TcpStream>))> {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;

@@ -9,7 +9,7 @@ use crate::{
     expect::{echoes, ends_with, fails, message},
     failure::Verdict,
     peer::WireFrame,
-    script::Manners::Polite,
+    script::PeerBehaviour::Polite,
 };
 
 const MAX_FRAME: usize = 1000;
@@ -17,7 +17,7 @@ const MAX_MESSAGE: usize = 2500;
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = [
-        case(the_largest_frame_and_message_are_received),
+        case(the_largest_frame_and_message_are_received).needs(&[MaxFrameSize, MaxMessageSize]),
         case(a_message_above_the_limit_is_not_sent).needs(&[MaxMessageSize]),
         case(messages_go_out_in_frames_within_the_limit)
             .needs(&[MaxFrameSize, Capability::SendFragments]),
@@ -72,7 +72,7 @@ async fn the_largest_frame_and_message_are_received(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// It is refused before anything is sent, and the session goes on.
+/// The message is refused before any byte is sent, and the session stays open.
 async fn a_message_above_the_limit_is_not_sent(cx: Context) -> Verdict {
     let server = cx.echo();
     let client = cx.client_with(WebSockets::new().max_message_size(MAX_MESSAGE))?;

@@ -2,9 +2,11 @@
 
 use std::io;
 
-use drivetrain::{CloseReason, Frame, Json, WebSockets};
+use drivetrain::{CloseReason, Frame, Json, MessageKind, WebSockets};
 use drivetrain_engine::Capability;
-use futures_util::{SinkExt as _, StreamExt as _, TryStreamExt as _, future, stream};
+use futures_util::{
+    AsyncWriteExt as _, SinkExt as _, StreamExt as _, TryStreamExt as _, future, stream,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     expect::{echoes, ends_cleanly, fails, message, text},
     failure::{Failure, Verdict},
     peer::{WireFrame, opcode},
-    script::Manners::Polite,
+    script::{PeerBehaviour::Polite, Script},
 };
 
 const MIB: usize = 1 << 20;
@@ -33,6 +35,8 @@ pub(super) fn cases() -> Vec<Case> {
         case(a_long_message_goes_out_in_fragments).needs(&[Capability::SendFragments]),
         case(a_pong_goes_between_the_fragments_of_a_long_message)
             .needs(&[Capability::SendFragments]),
+        case(fragments_have_the_size_that_is_set)
+            .needs(&[Capability::SendFragments, Capability::MaxFrameSize]),
         case(every_frame_is_masked),
         case(messages_of_many_tasks_stay_whole),
         case(halves_are_a_sink_and_a_stream),
@@ -179,6 +183,53 @@ pub(super) async fn a_long_message_goes_out_in_fragments(cx: Context) -> Verdict
     session.send("x".repeat(FRAGMENT)).await?;
     assert!(peer.frame().await?.fin, "64 KiB are one frame");
     Ok(())
+}
+
+/// The smaller of the plugin's and the request's, and never above the limit for frames. On a stream, too.
+async fn fragments_have_the_size_that_is_set(cx: Context) -> Verdict {
+    let set = |bytes| WebSockets::new().max_fragment_size(bytes);
+    for (plugin, request, message, expected) in [
+        (set(1000), None, 1000, &[1000][..]),
+        (set(1000), None, 2500, &[1000, 1000, 500]),
+        (set(1000), Some(300), 700, &[300, 300, 100]),
+        (set(300), Some(1000), 700, &[300, 300, 100]),
+        (set(1000).max_frame_size(400), None, 900, &[400, 400, 100]),
+        (set(usize::MAX), None, 3 * FRAGMENT, &[3 * FRAGMENT]),
+        (WebSockets::new(), Some(2 * FRAGMENT), 3 * FRAGMENT, &[2 * FRAGMENT, FRAGMENT]),
+    ] {
+        let mut peer = cx.peer(Polite, |_| Ok(()));
+        let mut opening = cx.client_with(plugin)?.web_socket(peer.url());
+        if let Some(bytes) = request {
+            opening = opening.max_fragment_size(bytes);
+        }
+        let session = opening.connect().await?;
+        session.send(pattern(message)).await?;
+        session.flush().await?;
+        let (sizes, received) = fragments(&mut peer).await?;
+        assert_eq!(sizes, expected);
+        assert!(received == pattern(message), "it came changed");
+        let mut writer = session.send_stream(MessageKind::Binary).await?;
+        writer.write_all(&received).await?;
+        writer.close().await?;
+        let (sizes, streamed) = fragments(&mut peer).await?;
+        let most = expected[0].min(FRAGMENT);
+        assert!(sizes.iter().all(|&size| size <= most), "{sizes:?} on a stream");
+        assert!(streamed == received, "the stream came changed");
+    }
+    Ok(())
+}
+
+/// The sizes of the frames of the next message, and the message.
+async fn fragments(peer: &mut Script) -> Verdict<(Vec<usize>, Vec<u8>)> {
+    let (mut sizes, mut whole) = (Vec::new(), Vec::new());
+    loop {
+        let frame = peer.frame().await?;
+        sizes.push(frame.payload.len());
+        whole.extend_from_slice(&frame.payload);
+        if frame.fin {
+            return Ok((sizes, whole));
+        }
+    }
 }
 
 /// While a long message is under way, a ping is answered before its end.

@@ -21,6 +21,7 @@ mod keepalive;
 mod limitations;
 mod limits;
 mod messages;
+mod option_table;
 mod outbox;
 mod proxies;
 mod raw;
@@ -28,6 +29,8 @@ mod raw_closing;
 mod reconnect;
 mod redirects;
 mod refusal;
+mod reports;
+mod resolver;
 mod settings;
 mod sse;
 mod stats;
@@ -36,6 +39,8 @@ mod stream_out;
 mod tls;
 mod together;
 mod unauthorized;
+#[cfg(unix)]
+mod unix_sockets;
 
 use std::{
     io,
@@ -46,6 +51,7 @@ use std::{
 
 pub use hostile::page as hostile_page;
 pub(crate) use limitations::refused;
+pub(crate) use stream_in::{a_message_comes_as_one, is_of_messages};
 
 use crate::{
     case::Case,
@@ -68,6 +74,9 @@ pub(crate) fn all() -> Vec<Case> {
         together::cases(),
         proxies::cases(),
         hostile_proxies::cases(),
+        resolver::cases(),
+        #[cfg(unix)]
+        unix_sockets::cases(),
         handshake::cases(),
         refusal::cases(),
         hostile::cases(),
@@ -91,6 +100,7 @@ pub(crate) fn all() -> Vec<Case> {
         reconnect::cases(),
         in_flight::cases(),
         raw_closing::cases(),
+        reports::cases(),
     ]
     .into_iter()
     .flatten()

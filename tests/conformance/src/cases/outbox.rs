@@ -21,7 +21,7 @@ use crate::{
     expect::{echoes, text},
     failure::{Failure, Verdict},
     peer::{Conn, Server, WireFrame},
-    script::Manners::Polite,
+    script::PeerBehaviour::Polite,
 };
 
 /// Far more than any system's socket buffers hold.
@@ -68,7 +68,7 @@ async fn a_fed_message_is_written_soon(cx: Context) -> Verdict {
 pub(super) async fn a_burst_costs_few_writes(cx: Context) -> Verdict {
     let (_server, session, writes) = counted(&cx).await?;
     let cost = cost_of_a_burst(&session, &writes).await?;
-    // The keeper may write what has come together at any time, from a thread of its own.
+    // The session task may write pending frames at any time, from another thread.
     assert!(cost <= BURST / 4, "{cost} writes for {BURST} messages");
     Ok(())
 }
@@ -85,7 +85,7 @@ async fn a_message_after_waiting_costs_one_write(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The peer gets exactly what was accepted, in order.
+/// The peer gets exactly the accepted messages, in order.
 async fn a_send_dropped_while_it_waits_has_sent_nothing(cx: Context) -> Verdict {
     let (server, mut session) = muted_sink(&cx).await?;
     let accepted = until_send_waits(&cx, &session).await?;
@@ -138,7 +138,7 @@ async fn the_peer_waits_for_an_application_that_does_not_receive(cx: Context) ->
     });
     let client = cx.client_with(WebSockets::new().incoming_capacity(4 * MESSAGE))?;
     let mut session = client.web_socket(peer.url()).connect().await?;
-    // The keeper begins to read for an application that stays away only after a while.
+    // The session task begins to read for an application that stays away only after a while.
     cx.sleep(Duration::from_secs(1)).await;
     let mut before = usize::MAX;
     while std::mem::replace(&mut before, sent.load(Ordering::SeqCst)) != before {
@@ -187,7 +187,9 @@ pub(super) async fn until_send_waits(cx: &Context, session: &Session) -> Verdict
         }
         accepted += 1;
         if accepted * MESSAGE > FAR_TOO_MUCH {
-            return Err(Failure::new("it accepts without end what nobody reads"));
+            return Err(Failure::new(
+                "the session accepts unlimited messages for a peer that does not read",
+            ));
         }
     }
 }

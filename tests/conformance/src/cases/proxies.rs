@@ -1,4 +1,4 @@
-//! HTTP and SOCKS5 proxies: one is gone through, or nothing is reached.
+//! HTTP, HTTPS and SOCKS5 proxies: one is gone through, or nothing is reached.
 
 use std::{error::Error as _, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -27,16 +27,26 @@ const SHORT: Duration = Duration::from_millis(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Http,
+    Https,
     Socks5,
 }
 
 impl Kind {
-    const ALL: [(Self, &str); 2] =
-        [(Self::Http, "an_http_proxy"), (Self::Socks5, "a_socks5_proxy")];
+    const ALL: [(Self, &str); 3] = [
+        (Self::Http, "an_http_proxy"),
+        (Self::Https, "an_https_proxy"),
+        (Self::Socks5, "a_socks5_proxy"),
+    ];
+
+    /// Whether it answers requests of HTTP.
+    fn is_http(self) -> bool {
+        self != Self::Socks5
+    }
 
     fn capability(self) -> Capability {
         match self {
             Self::Http => Capability::Proxies,
+            Self::Https => Capability::HttpsProxies,
             Self::Socks5 => Capability::SocksProxies,
         }
     }
@@ -45,13 +55,15 @@ impl Kind {
         let host = address.ip().to_string();
         Ok(match self {
             Self::Http => Proxy::http(host, address.port())?,
+            Self::Https => Proxy::https(host, address.port())?,
             Self::Socks5 => Proxy::socks5(host, address.port())?,
         })
     }
 
-    fn start(self, cx: &Context, script: &ProxyScript) -> Arc<Server> {
+    fn start(self, cx: &Context, script: &ProxyScript, ca: &TestCa) -> Arc<Server> {
         match self {
             Self::Http => cx.server(http_proxy(script)),
+            Self::Https => cx.keep(Server::start_tls(http_proxy(script), ca)),
             Self::Socks5 => cx.server(socks5_proxy(script)),
         }
     }
@@ -79,7 +91,7 @@ impl Scheme {
 
     /// Whether a proxy's refusal is a response like any other: it answers the request itself.
     fn is_answered_by(self, kind: Kind) -> bool {
-        self.0 == "http" && kind == Kind::Http
+        self.0 == "http" && kind.is_http()
     }
 }
 
@@ -87,7 +99,10 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (kind, proxy) in Kind::ALL {
         for scheme in Scheme::ALL {
-            let needs = [scheme.needs(), vec![kind.capability()]].concat();
+            let mut needs = [scheme.needs(), vec![kind.capability()]].concat();
+            if kind == Kind::Https && !scheme.is_secure() {
+                needs.push(Capability::Tls);
+            }
             let mut add = |name: String, case: Case| {
                 cases.push(case.named("proxies", name).needs(&needs));
             };
@@ -130,6 +145,12 @@ pub(super) fn cases() -> Vec<Case> {
                 .needs(&[kind.capability(), Capability::Http1]),
         );
     }
+    for scheme in Scheme::ALL {
+        let needs = [scheme.needs(), vec![Capability::HttpsProxies, Capability::Tls]].concat();
+        let name = format!("{}_refuses_an_https_proxy_of_an_unknown_authority", scheme.0);
+        let case = case(move |cx| an_unknown_authority_is_refused(cx, scheme));
+        cases.push(case.named("proxies", name).needs(&needs));
+    }
     cases.push(case(a_proxy_by_scheme_is_for_that_scheme).needs(&[
         Capability::Proxies,
         Capability::WebSockets,
@@ -147,14 +168,14 @@ pub(super) async fn works(cx: Context, kind: Kind) -> Verdict {
     Ok(())
 }
 
-/// The proxy is asked for the target by its name, which nobody else can resolve, with the credentials.
+/// The proxy gets the credentials and the target's name, which only the proxy can resolve.
 async fn goes_through(cx: Context, kind: Kind, scheme: Scheme, with_credentials: bool) -> Verdict {
     let target = Target::start(&cx, scheme)?;
     let mut script = target.script();
     if with_credentials {
         script = script.with_credentials(USER, PASSWORD);
     }
-    let server = kind.start(&cx, &script);
+    let server = kind.start(&cx, &script, &target.ca);
     let mut proxy = kind.proxy(server.addr())?;
     if with_credentials {
         proxy = proxy.basic_auth(USER, PASSWORD)?;
@@ -165,8 +186,8 @@ async fn goes_through(cx: Context, kind: Kind, scheme: Scheme, with_credentials:
     let credentials = with_credentials.then(|| format!("{USER}:{PASSWORD}"));
     let (method, target_asked) = match kind {
         Kind::Socks5 => ("SOCKS5", authority),
-        Kind::Http if scheme.is_answered_by(kind) => ("GET", url),
-        Kind::Http => ("CONNECT", authority),
+        _ if scheme.is_answered_by(kind) => ("GET", url),
+        Kind::Http | Kind::Https => ("CONNECT", authority),
     };
     let asked = Asked { method: method.into(), target: target_asked, credentials };
     assert_eq!(script.asked(), [asked]);
@@ -178,7 +199,7 @@ async fn goes_through(cx: Context, kind: Kind, scheme: Scheme, with_credentials:
 async fn wrong_credentials_are_refused(cx: Context, kind: Kind, scheme: Scheme) -> Verdict {
     let target = Target::start(&cx, scheme)?;
     let script = target.script().with_credentials("somebody", "else");
-    let server = kind.start(&cx, &script);
+    let server = kind.start(&cx, &script, &target.ca);
     let proxy = kind.proxy(server.addr())?;
     for proxy in [proxy.clone(), proxy.basic_auth(USER, PASSWORD)?] {
         let client = target.client(proxy)?;
@@ -192,11 +213,11 @@ async fn wrong_credentials_are_refused(cx: Context, kind: Kind, scheme: Scheme) 
     Ok(())
 }
 
-/// A proxy that does not do what it should is an error, and the target is not reached.
+/// A proxy that fails is an error, and the target is not reached.
 async fn fails_with_the_proxy(cx: Context, kind: Kind, scheme: Scheme, how: Refusal) -> Verdict {
     let target = Target::start(&cx, scheme)?;
     let script = target.script().failing(how);
-    let server = kind.start(&cx, &script);
+    let server = kind.start(&cx, &script, &target.ca);
     let client = target.client(kind.proxy(server.addr())?.basic_auth(USER, PASSWORD)?)?;
     match how {
         Refusal::Status(status) if scheme.is_answered_by(kind) => {
@@ -214,7 +235,7 @@ async fn fails_with_the_proxy(cx: Context, kind: Kind, scheme: Scheme, how: Refu
     Ok(())
 }
 
-/// A proxy that nobody can connect to is `Connect`, and the target is not reached.
+/// An unreachable proxy is `Connect`, and the target is not reached.
 async fn a_proxy_that_is_down_is_an_error(cx: Context, kind: Kind, scheme: Scheme) -> Verdict {
     let target = Target::start(&cx, scheme)?;
     let address = closed_port()?;
@@ -222,6 +243,7 @@ async fn a_proxy_that_is_down_is_an_error(cx: Context, kind: Kind, scheme: Schem
     target.fails_at(&target.client(proxy)?, address).await?;
     let unknown = match kind {
         Kind::Http => Proxy::http("proxy.drivetrain.invalid", 3128)?,
+        Kind::Https => Proxy::https("proxy.drivetrain.invalid", 3128)?,
         Kind::Socks5 => Proxy::socks5("proxy.drivetrain.invalid", 1080)?,
     };
     let error = target.fails(&target.client(unknown)?).await?;
@@ -238,7 +260,7 @@ async fn a_proxy_that_stalls_is_given_up(cx: Context, kind: Kind, scheme: Scheme
     }
     let target = Target::start(&cx, scheme)?;
     let script = target.script().failing(Refusal::Silence);
-    let server = kind.start(&cx, &script);
+    let server = kind.start(&cx, &script, &target.ca);
     let client = target
         .builder(kind.proxy(server.addr())?)
         .install(HttpTimeout::new().connect(SHORT))
@@ -251,12 +273,12 @@ async fn a_proxy_that_stalls_is_given_up(cx: Context, kind: Kind, scheme: Scheme
 
 /// A host that is left out is connected to directly, and the proxy hears nothing.
 async fn exceptions_go_directly(cx: Context, kind: Kind) -> Verdict {
-    let target = cx.echo();
+    let (target, ca) = (cx.echo(), TestCa::new());
     let script = ProxyScript::new();
-    let server = kind.start(&cx, &script);
+    let server = kind.start(&cx, &script, &ca);
     let proxies = || Ok::<_, crate::failure::Failure>(Proxies::from(kind.proxy(server.addr())?));
     let url = target.http_url("/get");
-    let client = |proxies| HttpClient::builder(cx.engine()).proxy(proxies).build();
+    let client = |proxies| HttpClient::builder(engine(&cx, kind, &ca)).proxy(proxies).build();
     client(proxies()?.no_proxy("127.0.0.0/8"))?.get(&url).send().await?.text().await?;
     assert_eq!((server.connections(), target.connections()), (0, 1));
     client(proxies()?.no_proxy("example.com, 10.0.0.0/8"))?.get(&url).send().await?.text().await?;
@@ -264,13 +286,13 @@ async fn exceptions_go_directly(cx: Context, kind: Kind) -> Verdict {
     Ok(())
 }
 
-/// What was opened directly is not used for a request that is to go through a proxy, nor what was opened
+/// A direct connection is not reused for a request through a proxy, nor a connection
 /// through another one.
 async fn connections_are_not_shared(cx: Context, kind: Kind) -> Verdict {
-    let target = cx.echo();
+    let (target, ca) = (cx.echo(), TestCa::new());
     let scripts = [ProxyScript::new(), ProxyScript::new()];
-    let servers = scripts.each_ref().map(|script| kind.start(&cx, script));
-    let engine = Arc::new(cx.engine());
+    let servers = scripts.each_ref().map(|script| kind.start(&cx, script, &ca));
+    let engine = Arc::new(engine(&cx, kind, &ca));
     let url = target.http_url("/get");
     let builder = || HttpClient::builder(Arc::clone(&engine));
     builder().build()?.get(&url).send().await?.text().await?;
@@ -288,7 +310,7 @@ async fn connections_are_not_shared(cx: Context, kind: Kind) -> Verdict {
 async fn a_proxy_by_scheme_is_for_that_scheme(cx: Context) -> Verdict {
     let secure = Target::start(&cx, Scheme("wss"))?;
     let script = secure.script();
-    let server = Kind::Http.start(&cx, &script);
+    let server = Kind::Http.start(&cx, &script, &secure.ca);
     let proxies = Proxies::new().https(Kind::Http.proxy(server.addr())?);
     let client = HttpClient::builder(cx.engine()).install(WebSockets::new()).proxy(proxies.clone());
     let plain = cx.echo();
@@ -298,6 +320,26 @@ async fn a_proxy_by_scheme_is_for_that_scheme(cx: Context) -> Verdict {
     secure.works(&secure.builder(proxies).build()?).await?;
     assert_eq!(server.connections(), 1);
     Ok(())
+}
+
+/// The certificate of an HTTPS proxy is verified, and the target is not reached.
+async fn an_unknown_authority_is_refused(cx: Context, scheme: Scheme) -> Verdict {
+    let target = Target::start(&cx, scheme)?;
+    let script = target.script();
+    let server = Kind::Https.start(&cx, &script, &TestCa::new());
+    let error = target.fails(&target.client(Kind::Https.proxy(server.addr())?)?).await?;
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Tls, false), "{error:?}");
+    assert!(error.to_string().contains(&server.addr().to_string()), "{error}");
+    assert_eq!((script.asked().len(), target.server.connections()), (0, 0));
+    Ok(())
+}
+
+/// The engine for such a proxy.
+fn engine(cx: &Context, kind: Kind, ca: &TestCa) -> Watched {
+    match kind {
+        Kind::Https => cx.engine_with_root(ca).expect("it offers TLS"),
+        Kind::Http | Kind::Socks5 => cx.engine(),
+    }
 }
 
 /// The server behind the proxy.
@@ -328,7 +370,8 @@ impl Target {
     }
 
     fn engine(&self) -> Watched {
-        match self.scheme.is_secure() {
+        // Without TLS on the way the root does nothing.
+        match self.cx.offers(Capability::Tls) {
             true => self.cx.engine_with_root(&self.ca).expect("it offers TLS"),
             false => self.cx.engine(),
         }
@@ -346,7 +389,7 @@ impl Target {
         Ok(self.builder(proxy).build()?)
     }
 
-    /// The server sees what it would see without a proxy.
+    /// The server sees the same as without a proxy.
     async fn works(&self, client: &HttpClient) -> Verdict {
         let seen: Value = match self.scheme.is_web_socket() {
             true => described(client.web_socket(self.url())).await?,

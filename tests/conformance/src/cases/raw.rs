@@ -12,21 +12,22 @@ use crate::{
     expect::fails,
     failure::{Failure, Verdict},
     peer::{LengthEncoding, Server, WireFrame, frame_header, opcode},
-    script::{Manners::Silent, Script},
+    script::{PeerBehaviour::Silent, Script},
 };
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = [
         case(fragments_and_control_frames_are_visible),
-        case(fragments_and_control_frames_go_out_as_they_are),
+        case(fragments_and_control_frames_go_out_as_they_are)
+            .needs(&[Capability::SendPing, Capability::SendFragments]),
         case(nothing_is_answered),
         case(a_dropped_raw_session_sends_no_close),
         case(what_is_fed_is_written_together),
-        case(what_is_no_frame_is_refused),
+        case(what_is_no_frame_is_refused).needs(&[Capability::SendFragments]),
         case(it_is_a_stream_and_a_sink),
         case(shutdown_ends_the_sending_direction),
         case(the_end_of_the_stream_is_none),
-        case(fragments_of_text_are_not_checked),
+        case(fragments_of_text_are_not_checked).needs(&[Capability::SendFragments]),
         case(a_frame_above_the_limit_is_an_error).needs(&[Capability::MaxFrameSize]),
         case(options_of_sessions_are_refused),
         case(reserved_bits_travel_with_a_negotiated_extension).needs(&[RsvBits]),
@@ -37,8 +38,14 @@ pub(super) fn cases() -> Vec<Case> {
     cases.into_iter().map(|case| case.needs(&needs)).collect()
 }
 
+/// Frames come as they are, and nobody answers them.
+pub(super) async fn works(cx: Context) -> Verdict {
+    fragments_and_control_frames_are_visible(cx.clone()).await?;
+    nothing_is_answered(cx).await
+}
+
 /// Every frame is received as the peer sent it.
-pub(super) async fn fragments_and_control_frames_are_visible(cx: Context) -> Verdict {
+async fn fragments_and_control_frames_are_visible(cx: Context) -> Verdict {
     let peer = cx.peer(Silent, |conn| {
         conn.feed(&WireFrame { fin: false, ..WireFrame::text("one") });
         conn.feed(&WireFrame::ping("ping"));
@@ -125,7 +132,7 @@ async fn what_is_fed_is_written_together(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Before anything of it is sent, and the session goes on. The order of fragments is the caller's.
+/// Refused before any byte is sent; the session stays open. The user is responsible for the order of fragments.
 async fn what_is_no_frame_is_refused(cx: Context) -> Verdict {
     let mut peer = cx.peer(Silent, |_| Ok(()));
     let mut raw = connect(&cx, &peer).await?;
@@ -171,7 +178,7 @@ async fn it_is_a_stream_and_a_sink(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The peer sees the end, and what it sends then is received.
+/// The peer sees the end, and the session receives the peer's later messages.
 async fn shutdown_ends_the_sending_direction(cx: Context) -> Verdict {
     let server = cx.server(|conn| {
         conn.accept_web_socket()?;

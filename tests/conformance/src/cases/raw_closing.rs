@@ -12,7 +12,7 @@ use crate::{
     context::{Context, PATIENCE},
     failure::Verdict,
     peer::{WireFrame, opcode},
-    script::Manners::{Polite, Silent},
+    script::PeerBehaviour::{Polite, Silent},
 };
 
 pub(super) fn cases() -> Vec<Case> {
@@ -26,7 +26,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.into_iter().map(|case| case.needs(&needs)).collect()
 }
 
-/// Once, after what was fed; messages before the answer are counted.
+/// Sent once, after fed messages. Messages before the answer are counted.
 async fn close_is_answered(cx: Context) -> Verdict {
     let mut peer = cx.peer(Polite, |conn| {
         conn.feed(&WireFrame { fin: false, ..WireFrame::text("one ") });
@@ -36,7 +36,7 @@ async fn close_is_answered(cx: Context) -> Verdict {
     let mut raw = connect(&cx, &peer).await?;
     raw.feed(RawFrame::new(OpCode::Text, "last words")).await?;
     let reason = CloseReason::new(4000, "bye")?;
-    // Whether the answer is there already is not the point: it goes on when it is called again.
+    // Whether the answer has arrived does not matter: the next call continues.
     let _ = future::poll_immediate(raw.close(reason.clone())).await;
     let outcome = raw.close(CloseReason::normal()).await?;
     assert!(outcome.clean && outcome.discarded == 1, "{outcome:?}");

@@ -55,7 +55,7 @@ async fn a_subprotocol_nobody_offered_is_a_protocol_error(cx: Context) -> Verdic
     Ok(())
 }
 
-/// A port that nobody listens on is `Connect`.
+/// A port without a listener is `Connect`.
 async fn a_closed_port_is_a_connect_error(cx: Context) -> Verdict {
     let connect = cx.client().web_socket(format!("ws://{}/", closed_port()?)).connect();
     let error = fails(connect.await, ErrorKind::Connect)?;

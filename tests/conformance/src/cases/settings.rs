@@ -1,10 +1,11 @@
-//! `settings()`: every option, its value, and who set it.
+//! `settings()`: every option, its value and its origin.
 
 use std::time::Duration;
 
 use drivetrain::{AppliedBy, Capability, HttpClient, HttpTimeout, SetBy, Settings, WebSockets};
 use drivetrain_engine::Capability::{EnginePing, MaxFrameSize, MaxMessageSize, PluginPing};
 
+use super::option_table::{OPTIONS, OptionRow};
 use crate::{
     case::{Case, case},
     context::Context,
@@ -16,7 +17,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) fn cases() -> Vec<Case> {
     let cases = [
         case(defaults_are_listed_as_defaults),
-        case(the_plugin_wins_over_the_default).needs(&[PluginPing, MaxFrameSize, MaxMessageSize]),
+        case(the_plugin_wins_over_the_default),
+        case(the_request_wins_over_the_plugin),
         case(the_engine_wins_over_the_plugin).needs(&[PluginPing, EnginePing]),
         case(the_request_wins_over_the_engine).needs(&[PluginPing, EnginePing]),
         case(of_limits_the_smallest_wins).needs(&[MaxFrameSize, MaxMessageSize]),
@@ -26,49 +28,45 @@ pub(super) fn cases() -> Vec<Case> {
     cases.into_iter().map(|case| case.needs(&[Capability::WebSockets])).collect()
 }
 
-/// Each option has a row, with its default.
+/// Each option has a row. What the documentation says of its default is compared with it elsewhere.
 async fn defaults_are_listed_as_defaults(cx: Context) -> Verdict {
     let settings = cx.client().settings();
-    for (name, value) in [
-        ("ping_interval", "off"),
-        ("ping_timeout", "2 × interval"),
-        ("max_frame_size", "16777216 bytes"),
-        ("max_message_size", "67108864 bytes"),
-        ("max_stream_size", "none"),
-        ("close_timeout", "5s"),
-        ("handshake_timeout", "10s"),
-        ("incoming_capacity", "262144 bytes"),
-        ("outgoing_capacity", "262144 bytes"),
-        ("converter", "none"),
-    ] {
-        has(&settings, name, value, SetBy::Default)?;
+    let names = OPTIONS.iter().map(|option| option.name);
+    for name in names.chain(["converter", "extensions"]) {
+        let set_by = settings.get(name).map(|setting| setting.set_by);
+        assert_eq!(set_by, Some(SetBy::Default), "{name}");
         assert!(settings.to_string().contains(name), "{settings}");
+    }
+    for (name, value) in [("max_frame_size", "16777216 bytes"), ("close_timeout", "5s")] {
+        has(&settings, name, value, SetBy::Default)?;
     }
     Ok(())
 }
 
 /// And a session has the same.
 async fn the_plugin_wins_over_the_default(cx: Context) -> Verdict {
-    let plugin = WebSockets::new().ping_interval(20 * SECOND).ping_timeout(SECOND);
-    let plugin = plugin.max_frame_size(1).max_message_size(2).close_timeout(3 * SECOND);
-    let plugin = plugin.max_stream_size(4);
-    let plugin = plugin.handshake_timeout(40 * SECOND).incoming_capacity(5).outgoing_capacity(6);
+    let options = || (1..).zip(offered(&cx));
+    let plugin = options().fold(WebSockets::new(), |set, (i, option)| (option.on_plugin)(set, i));
     let client = cx.client_with(plugin)?;
     let session = client.web_socket(cx.echo().ws_url("/echo")).connect().await?;
     for settings in [&client.settings(), session.settings()] {
-        for (name, value) in [
-            ("ping_interval", "20s"),
-            ("ping_timeout", "1s"),
-            ("max_frame_size", "1 bytes"),
-            ("max_message_size", "2 bytes"),
-            ("max_stream_size", "4 bytes"),
-            ("close_timeout", "3s"),
-            ("handshake_timeout", "40s"),
-            ("incoming_capacity", "5 bytes"),
-            ("outgoing_capacity", "6 bytes"),
-        ] {
-            has(settings, name, value, SetBy::Plugin)?;
+        for (i, option) in options() {
+            has(settings, option.name, &(option.words)(i), SetBy::Plugin)?;
         }
+    }
+    Ok(())
+}
+
+/// Limits are no exception if the request's is smaller.
+async fn the_request_wins_over_the_plugin(cx: Context) -> Verdict {
+    let set = |plugin, option: &OptionRow| (option.on_plugin)(plugin, 100);
+    let client = cx.client_with(offered(&cx).fold(WebSockets::new(), set))?;
+    let options = || (1..).zip(offered(&cx));
+    let request = client.web_socket(cx.echo().ws_url("/echo"));
+    let request = options().fold(request, |set, (i, option)| (option.on_request)(set, i));
+    let session = request.connect().await?;
+    for (i, option) in options() {
+        has(session.settings(), option.name, &(option.words)(i), SetBy::Request)?;
     }
     Ok(())
 }
@@ -127,6 +125,11 @@ fn pinging(cx: &Context) -> Verdict<HttpClient> {
     let engine = engine.ok_or_else(|| Failure::new("it offers what with_ping_interval lacks"))?;
     let plugin = WebSockets::new().ping_interval(20 * SECOND);
     Ok(HttpClient::builder(engine).install(plugin).build()?)
+}
+
+/// The options that the engine offers.
+fn offered(cx: &Context) -> impl Iterator<Item = &'static OptionRow> {
+    OPTIONS.iter().filter(|option| option.needs.is_none_or(|needed| cx.offers(needed)))
 }
 
 fn has(settings: &Settings, name: &str, value: &str, set_by: SetBy) -> Verdict {

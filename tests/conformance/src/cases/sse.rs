@@ -1,5 +1,5 @@
 //! Server-sent events: over each engine's HTTP, connecting again by themselves. When exactly they do is
-//! tested in virtual time, by `tests/sse.rs` of the client.
+//! tested in virtual time, by `tests/client/sse.rs` of the client.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use std::{
 
 use drivetrain::{
     DefaultRequest, ErrorKind, HttpClient,
-    sse::{Event, EventStream, Reconnect},
+    sse::{EventStream, Reconnect, ServerSentEvent},
 };
 use drivetrain_engine::Capability;
 use futures_util::StreamExt;
@@ -163,7 +163,7 @@ async fn a_status_or_another_content_type_is_an_error(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// What the last try came to is the error.
+/// The error is the failure of the last attempt.
 async fn a_server_that_is_gone_is_given_up_after_the_last_try(cx: Context) -> Verdict {
     let server = Server::start(|conn| {
         conn.read_request()?;
@@ -199,12 +199,12 @@ async fn a_cut_stream_without_reconnecting_is_an_error(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The request is repeated with its body.
+/// If asked for, the request is repeated with its body.
 async fn a_post_may_be_answered_by_events(cx: Context) -> Verdict {
     let (server, seen) =
         serving(&cx, [Answer::Cut("retry: 1\ndata: one\n\n"), Answer::Events("data: two\n\n")]);
     let request = cx.client().post(server.http_url("/")).body("question").sse();
-    let mut events = request.connect().await?;
+    let mut events = request.reconnect(Reconnect::new()).connect().await?;
     for data in ["one", "two"] {
         assert_eq!(next(&cx, &mut events).await?.data, data);
     }
@@ -282,7 +282,7 @@ async fn a_dropped_stream_frees_its_connection(cx: Context) -> Verdict {
 }
 
 /// The next event, which has to come.
-async fn next(cx: &Context, events: &mut EventStream) -> Verdict<Event> {
+async fn next(cx: &Context, events: &mut EventStream) -> Verdict<ServerSentEvent> {
     let event = cx.within(PATIENCE, "an event comes", events.next()).await??;
     event.ok_or_else(|| Failure::new("the stream has ended"))
 }

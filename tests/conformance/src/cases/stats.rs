@@ -12,7 +12,7 @@ use crate::{
     expect::{echoes, ends_with, text},
     failure::Verdict,
     peer::{WireFrame, opcode},
-    script::Manners::Polite,
+    script::PeerBehaviour::Polite,
 };
 
 /// The payload of a Close without a text.
@@ -135,7 +135,7 @@ async fn what_nobody_reads_is_counted(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// A session that ended badly still says what it had carried.
+/// A session keeps its counters after an unclean end.
 async fn the_counts_outlive_a_broken_connection(cx: Context) -> Verdict {
     let mut session = open(&cx, &cx.echo().ws_url("/drop")).await?;
     session.send("the last").await?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use drivetrain::{Capability, CloseReason, ErrorKind, MessageKind, Session, WebSockets};
+use drivetrain_engine::Unit;
 use futures_util::AsyncReadExt as _;
 
 use super::{
@@ -15,9 +16,10 @@ use crate::{
     context::{Context, yield_now},
     expect::{ends_cleanly, ends_with, fails, text},
     failure::{Failure, Verdict},
+    line::Line,
     peer::{Conn, WireFrame, opcode},
     random::{Random, seed},
-    script::Manners::{Polite, Silent},
+    script::PeerBehaviour::{Polite, Silent},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,18 +27,39 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) fn cases() -> Vec<Case> {
     let cases = [
         case(what_is_sent_is_read),
-        case(eight_mib_come_in_with_pings_between),
-        case(the_keeper_reads_on_for_a_slow_reader),
-        case(a_large_message_waits_for_its_reader),
+        case(eight_mib_come_in_with_pings_between).needs_frames(),
+        case(the_session_task_reads_on_for_a_slow_reader).needs_frames(),
+        case(a_large_message_waits_for_its_reader).needs_frames(),
         case(dropped_futures_lose_and_duplicate_nothing),
-        case(the_rest_of_a_dropped_reader_is_thrown_away),
+        case(the_rest_of_a_dropped_reader_is_thrown_away).needs_frames(),
         case(a_text_may_be_cut_anywhere),
-        case(what_is_no_text_ends_the_session),
-        case(a_message_that_is_not_whole_is_an_error),
-        case(its_own_limit_holds),
-        case(closing_does_not_cut_what_is_being_read),
+        case(what_is_no_text_ends_the_session).needs_frames(),
+        case(a_message_that_is_not_whole_is_an_error).needs_frames(),
+        case(its_own_limit_holds).needs_frames(),
+        case(closing_does_not_cut_what_is_being_read).needs_frames(),
     ];
     cases.into_iter().map(|case| case.needs(&[Capability::WebSockets])).collect()
+}
+
+/// Whether the engine's connections yield whole messages.
+pub(crate) async fn is_of_messages(cx: &Context) -> Verdict<bool> {
+    let server = cx.echo();
+    Ok(Line::open(cx, &server.ws_url("/echo")).await?.duties.unit == Unit::Messages)
+}
+
+/// What is read as a stream on an engine of whole messages: one chunk, which all limits hold for.
+pub(crate) async fn a_message_comes_as_one(cx: &Context) -> Verdict {
+    let peer = cx.peer(Polite, |conn| {
+        conn.feed(&WireFrame { fin: false, ..WireFrame::text("a ") });
+        conn.feed(&WireFrame::continuation("whole ", false));
+        conn.send(&WireFrame::continuation("message", true))
+    });
+    let mut session = peer.connect().await?;
+    let mut reader = next(&mut session).await?;
+    let chunk = reader.chunk().await?.ok_or_else(|| Failure::new("the message is empty"))?;
+    assert_eq!(chunk, "a whole message");
+    assert_eq!(reader.chunk().await?, None);
+    Ok(())
 }
 
 /// Of both kinds, in one frame and in many, and between whole messages.
@@ -108,7 +131,7 @@ async fn eight_mib_come_in_with_pings_between(cx: Context) -> Verdict {
 }
 
 /// It stays away in the middle of a message: a ping is answered, and nothing is lost.
-async fn the_keeper_reads_on_for_a_slow_reader(cx: Context) -> Verdict {
+async fn the_session_task_reads_on_for_a_slow_reader(cx: Context) -> Verdict {
     let mut peer = cx.peer(Silent, |conn| {
         conn.send(&WireFrame { fin: false, ..WireFrame::text("slow") })?;
         conn.send(&WireFrame::continuation("ly", false))?;
@@ -128,8 +151,8 @@ async fn the_keeper_reads_on_for_a_slow_reader(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Larger than a whole message may be, it comes while nobody receives: that is no violation, as it may be
-/// read in parts; for who wants it whole, it is.
+/// A message above the limit arrives without a receiver. This is no violation, because it may be
+/// read in parts. Receiving it as a whole is a violation.
 async fn a_large_message_waits_for_its_reader(cx: Context) -> Verdict {
     let client = cx.client_with(WebSockets::new().max_message_size(1000))?;
     for streams in [true, false] {
@@ -140,7 +163,7 @@ async fn a_large_message_waits_for_its_reader(cx: Context) -> Verdict {
         });
         let mut session = client.web_socket(peer.url()).connect().await?;
         let was_read = || session.stats().received.frames == 3;
-        cx.until("the keeper has read it", was_read).await?;
+        cx.until("the session task has read it", was_read).await?;
         assert!(session.outcome().error.is_none(), "{}", session.outcome());
         if streams {
             assert_eq!(read(&mut session).await?.1.len(), 3000);
@@ -179,7 +202,7 @@ async fn dropped_futures_lose_and_duplicate_nothing(cx: Context) -> Verdict {
         let received = received.map_err(failed)?;
         assert_eq!(received, numbered(number), "DRIVETRAIN_SEED={seed}");
         if random.one_in(300) {
-            // Now and then the keeper takes over.
+            // Now and then the session task takes over.
             cx.sleep(SECOND).await;
         }
     }
@@ -195,7 +218,7 @@ async fn receive_with_drops(session: &mut Session, random: &mut Random) -> Verdi
         }
         yield_now().await;
         if random.one_in(3) {
-            // Another one goes on with it.
+            // Another call continues the message.
             return Box::pin(read_with_drops(session, random)).await;
         }
     }

@@ -44,7 +44,7 @@ pub(super) async fn https_trusts_a_root_of_the_callers(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// A certificate of an authority nobody knows is `Tls`, and no request is sent.
+/// A certificate of an unknown authority is `Tls`, and no request is sent.
 async fn https_refuses_an_unknown_root(cx: Context) -> Verdict {
     let (_, server) = echo_tls(&cx);
     fails(cx.client().get(server.http_url("/get")).send().await, ErrorKind::Tls)?;
@@ -211,7 +211,7 @@ fn with_versions(
     Ok((engine.ok_or_else(|| Failure::new(lacking))?, server))
 }
 
-/// Also one of an authority that nobody knows; the settings say so.
+/// Also a certificate of an unknown authority; the settings say so.
 async fn https_accepts_any_certificate_if_told_so(cx: Context) -> Verdict {
     let (_, server) = echo_tls(&cx);
     let client = client(accepting_any(&cx)?);

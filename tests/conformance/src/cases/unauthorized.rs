@@ -19,11 +19,11 @@ use crate::{
 };
 
 pub(super) fn cases() -> Vec<Case> {
-    use Capability::{Http1, WebSockets};
+    use Capability::{HandshakeHeaders, Http1, WebSockets};
     vec![
         case(a_request_is_repeated_once_with_a_new_token).needs(&[Http1]),
-        case(a_handshake_is_repeated_once_with_a_new_token).needs(&[WebSockets]),
-        case(a_token_that_is_refused_too_is_the_end).needs(&[Http1, WebSockets]),
+        case(a_handshake_is_repeated_once_with_a_new_token).needs(&[WebSockets, HandshakeHeaders]),
+        case(a_token_that_is_refused_too_is_the_end).needs(&[Http1, WebSockets, HandshakeHeaders]),
         case(none_leaves_the_response).needs(&[Http1, WebSockets]),
         case(an_error_of_the_hooks_is_the_callers).needs(&[Http1]),
         case(dropping_the_call_drops_the_hook_and_the_connection).needs(&[Http1, WebSockets]),
@@ -87,7 +87,7 @@ async fn an_error_of_the_hooks_is_the_callers(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The hook is a part of the call: it is not left running, and neither is what it waits beside.
+/// The hook is part of the call: neither the hook nor the call is left running.
 async fn dropping_the_call_drops_the_hook_and_the_connection(cx: Context) -> Verdict {
     let server = cx.server(guarded);
     let (calls, client) = client(&cx, Answer::Never)?;
@@ -125,7 +125,7 @@ async fn a_hook_that_does_not_end_is_within_the_time_limit(cx: Context) -> Verdi
     Ok(())
 }
 
-/// The panic is the caller's; the client goes on.
+/// The panic belongs to the caller; the client stays usable.
 async fn a_hook_that_panics_ends_its_call_alone(cx: Context) -> Verdict {
     let server = cx.server(guarded);
     let (_, client) = client(&cx, Answer::Panic)?;
@@ -184,7 +184,7 @@ fn client(cx: &Context, answer: Answer) -> Verdict<(Arc<AtomicUsize>, HttpClient
     Ok((calls, client))
 }
 
-/// The ready-made server for whoever has the token.
+/// The default server for clients with the token.
 fn guarded(conn: &mut Conn) -> io::Result<()> {
     EchoServer::serve_but(conn, |conn, request| {
         if request.header("authorization") == Some("Bearer new") {

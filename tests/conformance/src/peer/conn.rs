@@ -82,18 +82,18 @@ impl Conn {
         self.tls.as_ref()
     }
 
-    /// Writes what was fed, then `bytes`, in one write if the socket takes it.
+    /// Writes fed bytes, then `bytes`, in one write if the socket accepts it.
     pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.output.extend_from_slice(bytes);
         self.flush()
     }
 
-    /// Encodes `frame` behind what was fed before, without writing it yet.
+    /// Encodes `frame` behind earlier fed bytes, without writing.
     pub fn feed(&mut self, frame: &WireFrame) {
         frame.encode_into(None, &mut self.output);
     }
 
-    /// Writes what was fed, in one write if the socket takes it.
+    /// Writes fed bytes, in one write if the socket accepts it.
     pub fn flush(&mut self) -> io::Result<()> {
         self.publish(); // Before the client can see an answer and ask.
         if self.output.is_empty() {
@@ -143,7 +143,7 @@ impl Conn {
         self.shared.hold(None)
     }
 
-    /// Sends FIN (under TLS `close_notify` first); reading goes on.
+    /// Sends FIN (under TLS `close_notify` first); reading continues.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
         self.flush()?;
         self.stream.shutdown_write()
@@ -175,13 +175,16 @@ impl Conn {
     }
 
     /// Carries bytes both ways between the client and `upstream`, each way up to its end; if one fails,
-    /// both are over. For a connection without TLS.
+    /// both are over.
     pub fn relay(&mut self, upstream: &TcpStream) -> io::Result<()> {
         self.flush()?;
         upstream.set_nodelay(true)?;
         let mut way_in = upstream;
         way_in.write_all(self.buffered())?;
         self.consume(self.buffered().len());
+        if let Stream::Tls(_) = &self.stream {
+            return self.stream.relay_in_turns(upstream);
+        }
         let client = &*self.stream.socket()?.0;
         thread::scope(|scope| {
             let back = scope.spawn(|| carry(upstream, client));
@@ -200,7 +203,7 @@ impl Conn {
         debug_assert!(self.start <= self.end, "consumed more than there is");
     }
 
-    /// Moves `len` buffered bytes from `from` on, unmasked, to the end of what is fed.
+    /// Moves `len` buffered bytes from `from` on, unmasked, to the end of the fed bytes.
     pub(super) fn feed_buffered(&mut self, from: usize, len: usize, masking: Option<[u8; 4]>) {
         let payload = &self.input[self.start + from..self.start + from + len];
         super::wire::push_masked(&mut self.output, masking, payload);
@@ -272,7 +275,7 @@ fn carry(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
     let result = io::copy(&mut from, &mut to).map(drop);
     let how = if result.is_ok() { Shutdown::Write } else { Shutdown::Both };
     for socket in [to, from].iter().take(if result.is_ok() { 1 } else { 2 }) {
-        // It fails where the socket is gone, which is what it is for.
+        // It fails if the socket is gone, which is its purpose.
         let _ = socket.shutdown(how);
     }
     result

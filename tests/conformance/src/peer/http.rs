@@ -215,7 +215,7 @@ impl Conn {
         self.flush()
     }
 
-    /// Writes one chunk in a write of its own; nothing if it is empty or answers a HEAD.
+    /// Writes one chunk in a separate write; nothing if it is empty or answers a HEAD.
     pub fn send_chunk(&mut self, chunk: &[u8]) -> io::Result<()> {
         if chunk.is_empty() || self.head_only {
             return Ok(());

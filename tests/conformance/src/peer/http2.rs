@@ -8,29 +8,29 @@ use super::wire::{WireFrame, invalid, opcode};
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
+pub(super) const GOAWAY: u8 = 7;
+pub(super) const WINDOW_UPDATE: u8 = 8;
 
 /// What any peer takes in a frame.
 const LONGEST: usize = 1 << 14;
 
 /// SETTINGS_ENABLE_CONNECT_PROTOCOL, set to 1 (RFC 8441 section 3).
-const ALLOWED: [u8; 6] = [0, 8, 0, 0, 0, 1];
+pub(super) const ALLOWED: [u8; 6] = [0, 8, 0, 0, 0, 1];
 
 /// SETTINGS_MAX_CONCURRENT_STREAMS, set to 1 (RFC 9113 section 6.5.2).
 const ONE_STREAM: [u8; 6] = [0, 3, 0, 0, 0, 1];
 
 const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
 /// `:status: 200` of HPACK's static table.
-const OK: [u8; 1] = [0x88];
+pub(super) const OK: [u8; 1] = [0x88];
 /// `:status: 404` of the same.
 const NOT_FOUND: [u8; 1] = [0x8d];
 /// `:method: POST` of the same: with a body. A head without an end that begins otherwise is a CONNECT.
@@ -49,7 +49,7 @@ pub enum Http2Sockets {
     /// The same, and it agrees to permessage-deflate: what comes compressed goes back as it came.
     Deflated,
     /// It closes each at its first message, and ends the connection with the second if a client resets it before
-    /// it has ended here: whoever passes on what comes may throw away what a reset overtakes.
+    /// it has ended here: an intermediary may discard data that a reset overtakes.
     Closed,
     /// It says that it knows them, and answers 404.
     Refused,
@@ -62,13 +62,13 @@ pub enum Http2Sockets {
 /// What a server does instead of carrying a WebSocket on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http2Failure {
-    /// It says nothing at all, not even what it allows.
+    /// It sends nothing, not even its SETTINGS.
     NoSettings,
     /// It does not answer.
     Silence,
     /// Its answer is the end of the stream.
     EndsAtOnce,
-    /// Its answer chooses a subprotocol that nobody offered.
+    /// Its answer selects a subprotocol without an offer.
     UnaskedSubprotocol,
     /// It resets the connection's first stream when something comes on it, and echoes on the others.
     Resets,
@@ -77,7 +77,7 @@ pub enum Http2Failure {
     EndsStream,
     /// It answers a second time when something comes.
     AnswersTwice,
-    /// It says that the connection is going away, and goes on with what is open.
+    /// It announces the end of the connection, and continues open streams.
     GoesAway,
     /// It closes the connection when something comes.
     Leaves,
@@ -261,15 +261,36 @@ fn echo(
     Ok(is_over)
 }
 
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub(super) struct Frame {
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+    pub(super) payload: Vec<u8>,
+}
+
+/// Reads the client's preface and sends these settings.
+pub(super) fn begin(conn: &mut Conn, settings: &[u8]) -> io::Result<()> {
+    let mut preface = [0; PREFACE.len()];
+    conn.read_exact(&mut preface)?;
+    if preface != *PREFACE {
+        return Err(invalid("it is not HTTP/2"));
+    }
+    send(conn, SETTINGS, 0, 0, settings)
+}
+
+/// Answers frames of the connection; `true` if it was one.
+pub(super) fn routine(conn: &mut Conn, frame: &Frame) -> io::Result<bool> {
+    match (frame.kind, frame.flags & ACK != 0) {
+        (SETTINGS, false) => send(conn, SETTINGS, ACK, 0, &[])?,
+        (PING, false) => send(conn, PING, ACK, 0, &frame.payload)?,
+        (SETTINGS | PING, true) => {}
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// The next frame; `None` at the end of the stream.
-fn receive(conn: &mut Conn) -> io::Result<Option<Frame>> {
+pub(super) fn receive(conn: &mut Conn) -> io::Result<Option<Frame>> {
     let mut first = [0];
     if conn.read_some(&mut first)? == 0 {
         return Ok(None);
@@ -282,7 +303,13 @@ fn receive(conn: &mut Conn) -> io::Result<Option<Frame>> {
     Ok(Some(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload }))
 }
 
-fn send(conn: &mut Conn, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
+pub(super) fn send(
+    conn: &mut Conn,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: &[u8],
+) -> io::Result<()> {
     let [_, a, b, c] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     let mut frame = vec![a, b, c, kind, flags];
     frame.extend_from_slice(&stream.to_be_bytes());

@@ -25,7 +25,7 @@ pub enum Message {
 }
 
 impl Conn {
-    /// Writes one frame, unmasked, and what was fed before it.
+    /// Writes fed bytes and one unmasked frame.
     pub fn send(&mut self, frame: &WireFrame) -> io::Result<()> {
         self.feed(frame);
         self.flush()

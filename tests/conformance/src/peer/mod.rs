@@ -27,6 +27,8 @@ mod deflate;
 mod echo;
 mod http;
 mod http2;
+mod http2_nacks;
+mod http2_windows;
 mod http_proxy;
 mod message;
 mod proxy;
@@ -38,6 +40,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+#[cfg(unix)]
+mod unix_relay;
 mod wire;
 
 pub use conn::Conn;
@@ -46,10 +50,14 @@ pub use echo::EchoServer;
 pub use http::{Request, accept_key};
 pub use http_proxy::http_proxy;
 pub use http2::{Http2Failure, Http2Sockets, serve_http2};
+pub use http2_nacks::{Http2Nack, serve_http2_nacks};
+pub use http2_windows::Http2Windows;
 pub use message::Message;
 pub use proxy::{Fault, FaultProxy, SplitMix64};
 pub use proxy_script::{Asked, ProxyScript, Refusal};
 pub use server::Server;
 pub use socks::socks5_proxy;
 pub use tls::{TestCa, TlsSession};
+#[cfg(unix)]
+pub use unix_relay::UnixRelay;
 pub use wire::{LengthEncoding, WireFrame, frame_header, opcode};

@@ -39,9 +39,9 @@ pub enum Fault {
     Split,
     /// A pause of 50 to 800 ms.
     Stall,
-    /// FIN in one direction, the rest of which is discarded while the other goes on.
+    /// FIN in one direction, whose rest is discarded, while the other continues.
     HalfClose,
-    /// One direction is discarded from there on, and nobody is told.
+    /// One direction is silently discarded from there on.
     Swallow,
     /// FIN both ways.
     Cut,

@@ -1,4 +1,4 @@
-//! What a scripted proxy does, whatever it speaks, and what it was asked for.
+//! The script of a proxy, for each protocol, and the recorded requests.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::conn::Conn;
 
-/// What a proxy does, and what it was asked for; to be served by
+/// The script of a proxy and its recorded requests; served by
 /// [`http_proxy`](super::http_proxy) or [`socks5_proxy`](super::socks5_proxy). A clone is the same.
 ///
-/// It reaches 127.0.0.1, `localhost`, and the names it was told, which nobody else knows.
+/// It reaches 127.0.0.1, `localhost`, and configured names, which no resolver knows.
 #[derive(Clone, Debug, Default)]
 pub struct ProxyScript {
     credentials: Option<(String, String)>,
@@ -49,7 +49,7 @@ impl ProxyScript {
         Self::default()
     }
 
-    /// The same for those alone who have these credentials.
+    /// Requires these credentials.
     #[must_use]
     pub fn with_credentials(mut self, user: &str, password: &str) -> Self {
         self.credentials = Some((user.into(), password.into()));

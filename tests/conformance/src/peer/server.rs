@@ -142,7 +142,7 @@ impl Server {
         self.shared.wait_until_idle(timeout)
     }
 
-    /// Lets every connection in [`Conn::hold`] go on, and those that come to it later.
+    /// Releases every connection in [`Conn::hold`], also later ones.
     pub fn release(&self) {
         self.shared.state().released = true;
         self.shared.gate.notify_all();

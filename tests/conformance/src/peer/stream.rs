@@ -11,6 +11,9 @@ use rustls::{ServerConnection, StreamOwned};
 /// How long the end of a connection waits for the client's.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long a relay waits for one side before it looks at the other.
+const TURN: Duration = Duration::from_millis(2);
+
 /// A connection's bytes.
 pub(super) enum Stream {
     Plain(Socket),
@@ -35,6 +38,49 @@ impl Stream {
             stream.flush()?;
         }
         self.socket()?.shutdown(Shutdown::Write)
+    }
+
+    /// Carries bytes both ways, each way up to its end, on one thread: the two directions of TLS share their state.
+    pub(super) fn relay_in_turns(&mut self, mut upstream: &TcpStream) -> io::Result<()> {
+        self.socket()?.set_read_timeout(Some(TURN))?;
+        upstream.set_read_timeout(Some(TURN))?;
+        let (mut is_there, mut is_back) = (true, true);
+        let mut chunk = [0; 16 * 1024];
+        while is_there || is_back {
+            match if is_there { arrived(self.read(&mut chunk))? } else { None } {
+                Some(0) => {
+                    is_there = false;
+                    upstream.shutdown(Shutdown::Write)?;
+                }
+                Some(length) => upstream.write_all(&chunk[..length])?,
+                None => {}
+            }
+            match if is_back { arrived(upstream.read(&mut chunk))? } else { None } {
+                Some(0) => {
+                    is_back = false;
+                    self.shutdown_write()?;
+                }
+                Some(length) => {
+                    self.write_all(&chunk[..length])?;
+                    self.flush()?;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number of bytes read; `None` if none came in time.
+fn arrived(read: io::Result<usize>) -> io::Result<Option<usize>> {
+    match read {
+        Ok(length) => Ok(Some(length)),
+        Err(error)
+            if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -40,6 +40,26 @@ impl TestCa {
         Self::generate().expect("fixed certificate parameters are valid")
     }
 
+    /// No authority: the server's certificate, for `localhost` and `127.0.0.1`, is its own root. Says of itself
+    /// that it is an authority's (CA:TRUE), or not.
+    pub fn self_signed(is_ca: bool) -> Self {
+        let made = || {
+            let mut params = CertificateParams::new(["localhost".into(), "127.0.0.1".into()])?;
+            params.is_ca = match is_ca {
+                true => IsCa::Ca(BasicConstraints::Unconstrained),
+                false => IsCa::ExplicitNoCa,
+            };
+            let key = KeyPair::generate()?;
+            let certificate = params.self_signed(&key)?;
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let chain = [certificate.der().clone()];
+            let config = server_config(&provider, ALL, None, &chain, &key)?;
+            Ok::<_, Box<dyn std::error::Error>>((certificate.pem(), config))
+        };
+        let (ca_pem, config) = made().expect("fixed certificate parameters are valid");
+        Self { ca_pem, config, ..Self::new() }
+    }
+
     fn generate() -> Result<Self, Box<dyn std::error::Error>> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, "drivetrain test CA");

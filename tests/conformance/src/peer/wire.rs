@@ -73,6 +73,12 @@ impl WireFrame {
         Self::new(opcode::CLOSE, payload)
     }
 
+    /// The code of a Close; `None` if it is none, or has no code.
+    pub fn close_code(&self) -> Option<u16> {
+        let code = self.payload.first_chunk().filter(|_| self.opcode == opcode::CLOSE)?;
+        Some(u16::from_be_bytes(*code))
+    }
+
     /// A continuation; the last one of its message if `fin`.
     pub fn continuation(payload: impl Into<Vec<u8>>, fin: bool) -> Self {
         Self { fin, ..Self::new(opcode::CONTINUATION, payload) }
@@ -112,13 +118,17 @@ impl WireFrame {
 
 impl fmt::Debug for WireFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WireFrame")
+        let mut debug = f.debug_struct("WireFrame");
+        debug
             .field("fin", &self.fin)
             .field("rsv", &self.rsv)
             .field("opcode", &self.opcode)
             .field("masked", &self.masked)
-            .field("len", &self.payload.len())
-            .finish()
+            .field("len", &self.payload.len());
+        if let Some(code) = self.close_code() {
+            debug.field("code", &code);
+        }
+        debug.finish()
     }
 }
 
@@ -136,7 +146,7 @@ pub enum LengthEncoding {
 }
 
 /// A frame's header up to the masking key, which the caller appends if `masked`.
-/// Writes what it is told: lengths no payload follows, non-minimal lengths, reserved opcodes.
+/// Writes invalid frames too: lengths without payload, non-minimal lengths, reserved opcodes.
 pub fn frame_header(
     fin: bool,
     rsv: u8,

@@ -11,20 +11,21 @@ use crate::{
     context::Context,
     expect::text,
     failure::{Failure, Verdict},
+    line::Line,
     peer::{Conn, WireFrame, opcode},
-    script::{Manners::Polite, Saw, Script},
+    script::{PeerBehaviour::Polite, Saw, Script},
 };
 
 /// Between two segments, so that they are not read as one.
 const GAP: Duration = Duration::from_micros(300);
-/// Until what was written has been read.
+/// Waits until the written bytes are read.
 pub(super) const READ: Duration = Duration::from_millis(50);
 
 /// Limits that are lower than what a peer promises.
 pub(super) const MAX_FRAME: usize = 1000;
 pub(super) const MAX_MESSAGE: usize = 2500;
 
-/// One peer, or several that are to come to the same.
+/// One peer, or several with the same result.
 #[derive(Default)]
 pub(super) struct Bytes {
     /// For each peer the TCP segments that it sends behind the handshake.
@@ -88,7 +89,7 @@ pub(super) fn of(peers: Vec<Vec<Vec<u8>>>) -> Bytes {
     Bytes { peers, ..Bytes::default() }
 }
 
-/// Each of the peers comes to this end.
+/// The expected end of each peer.
 pub(super) async fn come_to(cx: Context, bytes: &Bytes, end: End) -> Verdict {
     for (number, segments) in bytes.peers.iter().enumerate() {
         one_comes_to(&cx, bytes, segments.clone(), end)
@@ -126,12 +127,18 @@ async fn one_comes_to(cx: &Context, bytes: &Bytes, segments: Vec<Vec<u8>>, end: 
     if let Some(code) = end.wire() {
         let close = frames.pop().filter(|frame| frame.opcode == opcode::CLOSE);
         let close = close.ok_or_else(|| Failure::new("the last frame is no Close"))?;
-        let expected = if code == 1005 { Vec::new() } else { code.to_be_bytes().to_vec() };
-        assert_eq!(close.payload.get(..2).unwrap_or_default(), expected);
+        // Without a code it is 1005 (RFC 6455 section 7.1.5).
+        let came = close.close_code().unwrap_or(1005);
+        assert_eq!(came, code, "the code of the Close that the peer saw");
     }
     assert!(frames.iter().all(|frame| frame.opcode == opcode::PONG), "{frames:?}");
     let pongs: Vec<_> = frames.iter().map(|frame| frame.payload.as_slice()).collect();
     let expected: Vec<_> = bytes.pongs.iter().map(|payload| payload.as_bytes()).collect();
+    // Behind a Close that the library echoes, no Pong goes out (RFC 6455 section 5.5.2).
+    let is_cut = pongs.len() < expected.len() && expected.starts_with(&pongs);
+    if is_cut && Line::open(cx, &cx.echo().ws_url("/echo")).await?.duties.echoes_close {
+        return Ok(());
+    }
     assert_eq!(pongs, expected);
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{
     expect::{reason, text},
     failure::Verdict,
     peer::{WireFrame, opcode},
-    script::Manners::Silent,
+    script::PeerBehaviour::Silent,
 };
 
 const REFUSED: End = End::refused(ErrorKind::Protocol, 1002);
@@ -49,7 +49,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         own(
             "ending::a_peer_that_never_reads_a_close_is_given_up",
-            End::unread(ErrorKind::Timeout, 1000),
+            End::unread(ErrorKind::Timeout),
             a_peer_that_never_reads_a_close_is_given_up,
         ),
     ];
@@ -101,7 +101,7 @@ fn after_close() -> Vec<Row> {
     let mut rows: Vec<_> = after
         .into_iter()
         .map(|(name, bytes)| {
-            // Another segment may come when nobody is there any more, which is no business of ours.
+            // A later segment may meet a closed socket; this does not matter.
             let bytes = whole([[&close[..], &bytes].concat()]);
             row(format!("hostile::{name}_after_a_close"), End::clean(1000), bytes)
         })
@@ -114,7 +114,7 @@ fn after_close() -> Vec<Row> {
     rows
 }
 
-/// A Close and the end of its direction in one segment: what is pending goes out, then our Close.
+/// A Close and the end of its direction in one segment: pending frames go out, then our Close.
 async fn a_peer_that_has_ended_its_direction_still_gets_our_close(
     cx: Context,
     end: End,
@@ -134,7 +134,7 @@ async fn a_peer_that_has_ended_its_direction_still_gets_our_close(
     peer.end().await
 }
 
-/// The peer sees our Close and ends the stream without one of its own.
+/// The peer sees our Close and ends the stream without a Close.
 async fn an_end_instead_of_the_answer_to_our_close_is_not_clean(cx: Context, end: End) -> Verdict {
     let peer = cx.server(|conn| {
         conn.accept_web_socket()?;

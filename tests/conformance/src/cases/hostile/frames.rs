@@ -6,13 +6,16 @@ use super::{
     bytes::{Bytes, Limits, MAX_FRAME, MAX_MESSAGE, Then, of, unfinished, whole},
     table::{End, Row, row},
 };
-use crate::peer::{LengthEncoding, WireFrame, frame_header, opcode};
+use crate::{
+    Deviation,
+    peer::{LengthEncoding, WireFrame, frame_header, opcode},
+};
 
 const REFUSED: End = End::refused(ErrorKind::Protocol, 1002);
 const TOO_BIG: End = End::refused(ErrorKind::TooBig, 1009);
 
-/// fastwebsockets refuses what is above 1 GiB whatever the limit.
-const ABOVE_ONE_GIB: &[(&str, End)] = &[("fastwebsockets", TOO_BIG)];
+const ABOVE_ONE_GIB: Option<(Deviation, End)> = Some((Deviation::LargestFrame, TOO_BIG));
+const TOP_BIT: Option<(Deviation, End)> = Some((Deviation::TopBit, TOO_BIG));
 
 pub(super) fn rows() -> Vec<Row> {
     let parts = [headers(), single(), order(), lengths(), top_bits(), too_big(), promises()];
@@ -143,11 +146,12 @@ fn top_bits() -> Vec<Row> {
     )];
     for len in [1 << 63, (1 << 63) | 1, (1 << 63) | (1 << 62), u64::MAX] {
         let peer = |opcode| [head(opcode, len), vec![b'a'; 1000]].concat();
-        for (name, limits) in [("within", Limits::Default), ("without", Limits::Off)] {
-            let peers = [opcode::TEXT, opcode::BINARY, opcode::PING, opcode::CLOSE].map(peer);
-            let name = format!("hostile::a_length_of_{len:x}_{name}_limits");
-            rows.push(row(name, REFUSED, Bytes { limits, ..whole(peers) }));
-        }
+        let name = |limits| format!("hostile::a_length_of_{len:x}_{limits}_limits");
+        // No limit is for control frames.
+        let data = whole([opcode::TEXT, opcode::BINARY].map(peer));
+        rows.push(Row { deviation: TOP_BIT, ..row(name("within"), REFUSED, data) });
+        let all = whole([opcode::TEXT, opcode::BINARY, opcode::PING, opcode::CLOSE].map(peer));
+        rows.push(row(name("without"), REFUSED, Bytes { limits: Limits::Off, ..all }));
     }
     rows
 }
@@ -191,14 +195,14 @@ fn promises() -> Vec<Row> {
         row(name, End::LOST, bytes)
     };
     let largest = (1 << 63) - 1;
-    let deviations = ABOVE_ONE_GIB;
+    let deviation = ABOVE_ONE_GIB;
     vec![
         // Nothing of it follows.
         row("hostile::a_promise_of_4_eib_above_the_limit", TOO_BIG, of(promised(1 << 62))),
         row("hostile::a_promise_of_8_eib_above_the_limit", TOO_BIG, of(promised(largest))),
         row("hostile::a_promise_of_4_eib_that_is_partly_kept", TOO_BIG, of(partly(1 << 62))),
-        Row { deviations, ..unlimited("hostile::a_promise_of_4_eib_without_limits", 1 << 62) },
-        Row { deviations, ..unlimited("hostile::a_promise_of_8_eib_without_limits", largest) },
+        Row { deviation, ..unlimited("hostile::a_promise_of_4_eib_without_limits", 1 << 62) },
+        Row { deviation, ..unlimited("hostile::a_promise_of_8_eib_without_limits", largest) },
         unlimited("hostile::a_promise_of_1_gib_without_limits", (1 << 30) - 1),
     ]
 }

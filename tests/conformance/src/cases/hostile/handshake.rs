@@ -18,6 +18,8 @@ use crate::{
 
 const PROTOCOL: End = End::NoSession(ErrorKind::Protocol);
 const IO: End = End::NoSession(ErrorKind::Io);
+const TOO_BIG: End = End::NoSession(ErrorKind::TooBig);
+const REJECTED: End = End::NoSession(ErrorKind::Rejected);
 const TIMEOUT: End = End::NoSession(ErrorKind::Timeout);
 
 /// The handshake's time limit where it has to pass.
@@ -44,7 +46,7 @@ const WRONG: [(&str, &[&str]); 10] = [
     ("two_accepts", &[UPGRADE, CONNECTION, ACCEPT, ACCEPT]),
     (
         "an_extension_nobody_offered",
-        &[UPGRADE, CONNECTION, ACCEPT, "sec-websocket-extensions: permessage-deflate"],
+        &[UPGRADE, CONNECTION, ACCEPT, "sec-websocket-extensions: x-nobodys"],
     ),
     (
         "a_subprotocol_where_none_was_offered",
@@ -77,23 +79,23 @@ pub(super) fn rows() -> Vec<Row> {
     for (name, begin, again) in ENDLESS {
         let name = format!("hostile::{name}_without_end_is_an_error");
         let again = again.to_owned();
-        rows.push(own(name, PROTOCOL, move |cx, end| endless(cx, end, begin, again.clone())));
+        rows.push(own(name, TOO_BIG, move |cx, end| endless(cx, end, begin, again.clone())));
     }
     let begin = "HTTP/1.1 101 Switching Protocols\r\n";
     let again = format!("x-endless: {}\r\n", "x".repeat(1000));
     rows.push(own(
         "refusal::an_endless_answer_is_an_error_and_no_memory",
-        PROTOCOL,
+        TOO_BIG,
         move |cx, end| endless(cx, end, begin, again.clone()),
     ));
     for (name, line) in HUGE {
         let name = format!("hostile::{name}_of_a_mib_is_an_error");
-        rows.push(own(name, PROTOCOL, move |cx, end| huge(cx, end, line)));
+        rows.push(own(name, TOO_BIG, move |cx, end| huge(cx, end, line)));
     }
     rows.extend([
         own("refusal::no_answer_at_all_times_out", TIMEOUT, no_answer_at_all),
         own("refusal::an_answer_byte_by_byte_times_out", TIMEOUT, an_answer_byte_by_byte),
-        own("refusal::a_refusal_without_its_body_times_out", TIMEOUT, a_refusal_without_its_body),
+        own("refusal::a_refusal_without_its_body_is_told", REJECTED, a_refusal_without_its_body),
     ]);
     rows
 }
@@ -253,18 +255,19 @@ async fn an_answer_byte_by_byte(cx: Context, end: End) -> Verdict {
     Ok(())
 }
 
-/// The limit covers the body of a refusal.
+/// The limit covers the body of a refusal, whose status is told then.
 async fn a_refusal_without_its_body(cx: Context, end: End) -> Verdict {
     let connected = answered(&cx, SHORT, |conn| {
         conn.read_request()?;
         conn.respond(403, &[("content-length", "100")], "half")?;
         conn.drain()
     });
-    end.of_connect(connected.await?)?;
+    let error = end.of_connect(connected.await?)?;
+    assert_eq!(error.response().map(|response| &response.body()[..]), Some(&b"half"[..]));
     Ok(())
 }
 
-/// What a handshake with this time limit comes to, with this server.
+/// The result of a handshake with this time limit, with this server.
 async fn answered(
     cx: &Context,
     limit: Duration,

@@ -1,6 +1,6 @@
-//! Peers that break the protocol, byte by byte: what is on the wire, and what it comes to on every engine.
+//! Peers that break the protocol, byte by byte: the wire, and the result on every engine.
 //!
-//! They are one table. The cases are made from it, and so is `docs/hostile.md`.
+//! They are one table. The cases are made from it, and so is `docs/reference/hostile-peers.md`.
 
 mod bytes;
 mod close;

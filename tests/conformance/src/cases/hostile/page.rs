@@ -7,8 +7,7 @@ use super::{
     table::{End, Over, Row},
 };
 
-/// The hostile peers of the suite and what each comes to, as a page in Markdown: the table that the cases
-/// are made from.
+/// The suite's hostile peers and the result of each, as a page in Markdown. The cases use the same table.
 pub fn page() -> String {
     let parts = parts();
     let rows = || parts.iter().flat_map(|(_, rows)| rows);
@@ -16,15 +15,14 @@ pub fn page() -> String {
     let scripts: usize = rows().map(Row::scripts).sum();
     let mut page = format!(
         "# Hostile peers\n\n\
-         Each of these {count} rows is a case of the conformance suite, on every engine. A case is one \
-         peer or several that come to the same, such as one for every place at which its bytes can be \
-         cut: {scripts} in all. The cases are made from the same table as this page.\n\n\
-         - **error**: the kind of the error that `receive()` and `send()` give, from then on, or \
-         `connect()` where there is no session.\n\
-         - **Close on the wire**: the code of the one Close that the peer gets, its last frame.\n\
-         - **`outcome()`**: whether `clean`, with the codes of `sent` and `received`. A peer that was \
-         refused may answer our Close: where its answer can still be told from the rest, `received` is \
-         that code.\n"
+         Each of these {count} rows is a case of the conformance suite, on every engine. A case has one \
+         peer, or several peers with the same result, such as one peer for every split of its bytes: \
+         {scripts} in all. The suite builds the cases from the same table as this page.\n\n\
+         - **error**: the error kind of `receive()` and `send()` from then on, or of `connect()` without a \
+         session.\n\
+         - **Close on the wire**: the code of the only Close that the peer receives, as the last frame.\n\
+         - **`outcome()`**: `clean` or not, with the codes of `sent` and `received`. A refused peer may \
+         answer our Close; `received` is that code if the answer is recognisable.\n"
     );
     let mut deviations = BTreeSet::new();
     for (title, rows) in &parts {
@@ -33,15 +31,15 @@ pub fn page() -> String {
         ));
         for row in rows {
             page.push_str(&line(&row.name, row.end));
-            deviations.extend(row.deviations.iter().map(|&(engine, end)| {
-                line(&row.name, end).replacen("| ", &format!("| `{engine}` | "), 1)
+            deviations.extend(row.deviation.map(|(deviation, end)| {
+                line(&row.name, end).replacen("| ", &format!("| {deviation} | "), 1)
             }));
         }
     }
     page.push_str(
         "\n## Deviations\n\n\
-         Why is said in [limitations](limitations.md#deviations).\n\n\
-         | engine | peer | error | Close on the wire | `outcome()` |\n| --- | --- | --- | --- | --- |\n",
+         [Limitations](limitations.md#deviations) lists the engines and their reasons.\n\n\
+         | deviation | peer | error | Close on the wire | `outcome()` |\n| --- | --- | --- | --- | --- |\n",
     );
     page.extend(deviations);
     page
@@ -49,7 +47,7 @@ pub fn page() -> String {
 
 fn line(name: &str, end: End) -> String {
     let (error, wire, outcome) = match end {
-        End::Open => ("none".into(), "none".into(), "the session goes on".into()),
+        End::Open => ("none".into(), "none".into(), "the session stays open".into()),
         End::NoSession(kind) => {
             (format!("`{kind:?}` of `connect()`"), "none".into(), "no session".into())
         }

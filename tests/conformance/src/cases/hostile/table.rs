@@ -1,4 +1,4 @@
-//! The table of hostile peers: what each does, and the one end that it comes to on every engine.
+//! The table of hostile peers: behaviour, and the result on every engine.
 
 use std::{future::Future, sync::Arc};
 
@@ -8,34 +8,35 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::bytes::{self, Bytes};
 use crate::{
+    Deviation,
     case::{Case, case},
     context::Context,
     expect::{ends_cleanly, ends_with, fails, reason},
     failure::Verdict,
 };
 
-/// One kind of peer, and what it comes to.
+/// One kind of peer and its result.
 pub(super) struct Row {
     /// The case's name, with its topic.
     pub(super) name: String,
     pub(super) peer: Peer,
     pub(super) end: End,
-    /// Engines where it ends otherwise (`docs/limitations.md`).
-    pub(super) deviations: &'static [(&'static str, End)],
+    /// How it ends on engines that are declared to do otherwise.
+    pub(super) deviation: Option<(Deviation, End)>,
 }
 
 /// What a peer does.
 pub(super) enum Peer {
     /// After a good handshake it sends these bytes.
     Bytes(Bytes),
-    /// It has a check of its own, which holds what it sees against the row's end.
+    /// The row's own check compares its input with the row's end.
     Own(Arc<dyn Fn(Context, End) -> BoxFuture<'static, Verdict> + Send + Sync>),
 }
 
-/// What a peer comes to.
+/// The result of a peer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum End {
-    /// The session goes on.
+    /// The session stays open.
     Open,
     /// `connect()` fails.
     NoSession(ErrorKind),
@@ -50,7 +51,7 @@ pub(super) struct Over {
     pub(super) kind: Option<ErrorKind>,
     /// The code of the one Close on the wire.
     pub(super) wire: Option<u16>,
-    /// `outcome().sent`: as on the wire, unless the peer takes nothing.
+    /// `outcome().sent`: as on the wire.
     pub(super) sent: Option<u16>,
     /// `outcome().received`, or for a peer that was refused: its answer to our Close may be there too.
     pub(super) received: Option<u16>,
@@ -78,12 +79,12 @@ impl End {
         Self::refused(kind, code)
     }
 
-    /// The same, with a peer that does not read our Close.
-    pub(super) const fn unread(kind: ErrorKind, code: u16) -> Self {
-        Self::Over(Over { kind: Some(kind), wire: None, sent: Some(code), received: None })
+    /// The same, with a peer that takes nothing, our Close neither.
+    pub(super) const fn unread(kind: ErrorKind) -> Self {
+        Self::Over(Over { kind: Some(kind), wire: None, sent: None, received: None })
     }
 
-    /// `connect()` has come to this.
+    /// The result of `connect()`.
     #[track_caller]
     pub(super) fn of_connect(self, connected: drivetrain::Result<Session>) -> Verdict<Error> {
         match self {
@@ -92,7 +93,7 @@ impl End {
         }
     }
 
-    /// The session has come to this, or does when it receives, and says so again and again.
+    /// The end of the session, also on repeated calls.
     pub(super) async fn of(self, session: &mut Session) -> Verdict<Outcome> {
         let over = match self {
             Self::Open => {
@@ -115,7 +116,7 @@ impl End {
         Ok(outcome)
     }
 
-    /// The session goes on: it is as if nothing had happened.
+    /// The session stays open and usable.
     pub(super) fn is_so_far(self, outcome: &Outcome) -> Verdict {
         assert!(matches!(self, Self::Open), "{self:?}");
         assert!(outcome.error.is_none() && !outcome.clean, "{outcome:?}");
@@ -139,17 +140,17 @@ impl Over {
 
 /// A row of bytes.
 pub(super) fn row(name: impl Into<String>, end: End, bytes: Bytes) -> Row {
-    Row { name: name.into(), peer: Peer::Bytes(bytes), end, deviations: &[] }
+    Row { name: name.into(), peer: Peer::Bytes(bytes), end, deviation: None }
 }
 
-/// A row with a check of its own.
+/// A row with its own check.
 pub(super) fn own<F, R>(name: impl Into<String>, end: End, check: F) -> Row
 where
     F: Fn(Context, End) -> R + Send + Sync + 'static,
     R: Future<Output = Verdict> + Send + 'static,
 {
     let check = Arc::new(move |cx, end| check(cx, end).boxed());
-    Row { name: name.into(), peer: Peer::Own(check), end, deviations: &[] }
+    Row { name: name.into(), peer: Peer::Own(check), end, deviation: None }
 }
 
 impl Row {
@@ -160,17 +161,15 @@ impl Row {
 
     /// The case that checks it.
     pub(super) fn into_case(self) -> Case {
-        let Self { name, peer, end, deviations } = self;
+        let Self { name, peer, end, deviation } = self;
         let needs: &[Capability] = match &peer {
             Peer::Bytes(bytes) => bytes.limits.needs(),
             Peer::Own(_) => &[],
         };
         let peer = Arc::new(peer);
         let checked = case(move |cx: Context| {
-            let engine = cx.engine();
-            let name = drivetrain_engine::Engine::name(&engine);
-            let deviation = deviations.iter().find(|(engine, _)| *engine == name);
-            let end = deviation.map_or(end, |(_, end)| *end);
+            let deviates = |&(deviation, _): &_| cx.deviates(deviation);
+            let end = deviation.filter(deviates).map_or(end, |(_, end)| end);
             let peer = Arc::clone(&peer);
             async move {
                 match &*peer {

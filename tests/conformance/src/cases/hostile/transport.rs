@@ -14,7 +14,7 @@ use crate::{
     expect::text,
     failure::Verdict,
     peer::{WireFrame, opcode},
-    script::Manners::Polite,
+    script::PeerBehaviour::Polite,
 };
 
 pub(super) fn rows() -> Vec<Row> {
@@ -125,7 +125,7 @@ async fn send_waits_for_a_peer_that_does_not_read(cx: Context, end: End) -> Verd
     end.is_so_far(&session.outcome())
 }
 
-/// The session reads on, and what it still owes is bounded: pongs that a newer one replaces are dropped.
+/// The session continues to read, and its pending answers are bounded: a newer pong replaces older ones.
 async fn a_flood_of_pings_of_a_peer_that_reads_no_pong(cx: Context, end: End) -> Verdict {
     /// More than what both sockets' buffers take of the pongs.
     const COUNT: u32 = 200_000;

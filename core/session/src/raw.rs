@@ -1,0 +1,314 @@
+//! A raw session: frames without a session layer.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use drivetrain_engine::{
+    CloseReason, Connection, Error, ErrorKind, NegotiatedExtension, OpCode, Outcome, Protocol,
+    RawFrame, Result, Runtime, Transport,
+};
+use futures_core::Stream;
+use futures_sink::Sink;
+
+mod closing;
+
+use self::closing::RawClosing;
+use super::config::SessionConfig;
+
+/// An open WebSocket without a session layer: fragments, reserved bits and control frames are visible;
+/// it answers nothing, validates no UTF-8, joins no fragments, and sends no Close. (One
+/// engine validates UTF-8: `docs/reference/limitations.md`.)
+///
+/// Frames that break the wire format (reserved opcodes, wrong masking, an oversized control frame)
+/// and frames above the limit are errors in both directions. You are responsible for the order of fragments: a
+/// continuation without a first fragment is sent. Made by
+/// `connect_raw`.
+///
+/// A raw session is a [`Stream`] and a [`Sink`], so `futures_util`'s `split` makes halves of it.
+///
+/// # Example
+/// ```no_run
+/// # async fn example(client: drivetrain::HttpClient) -> drivetrain::Result<()> {
+/// use drivetrain::{CloseReason, OpCode, RawFrame};
+///
+/// let mut raw = client.web_socket("ws://127.0.0.1:8080/echo").connect_raw().await?;
+/// raw.send(RawFrame::new(OpCode::Text, "hel").not_final()).await?;
+/// raw.send(RawFrame::new(OpCode::Continuation, "lo")).await?;
+/// if let Some(frame) = raw.receive().await? {
+///     println!("{frame:?}");
+/// }
+/// let outcome = raw.close(CloseReason::normal()).await?;
+/// assert!(outcome.clean);
+/// # Ok(()) }
+/// ```
+pub struct RawSession {
+    transport: Box<dyn Transport>,
+    runtime: Arc<dyn Runtime>,
+    /// Created on demand.
+    closing: Box<RawClosing>,
+    max_frame_size: usize,
+    protocol: Protocol,
+    subprotocol: Option<String>,
+    extensions: Vec<NegotiatedExtension>,
+    response: Option<http::Response<()>>,
+    request: Option<Box<http::Request<()>>>,
+}
+
+impl RawSession {
+    /// A raw session on a connection. Of the options, `max_frame_size` and `close_timeout`
+    /// apply.
+    pub fn new(connection: Connection, runtime: Arc<dyn Runtime>, config: &SessionConfig) -> Self {
+        Self {
+            runtime,
+            closing: Box::new(RawClosing::new(config.close_timeout)),
+            max_frame_size: config.max_frame_size,
+            protocol: connection.protocol(),
+            subprotocol: connection.subprotocol().map(str::to_owned),
+            extensions: connection.extensions().to_vec(),
+            response: connection.response().cloned(),
+            request: connection.request().cloned().map(Box::new),
+            transport: connection.into_transport(),
+        }
+    }
+
+    /// The next frame; `None` after an end of the connection between two frames, or after any end behind the peer's
+    /// Close.
+    ///
+    /// # Errors
+    /// [`Protocol`](drivetrain_engine::ErrorKind::Protocol), [`TooBig`](drivetrain_engine::ErrorKind::TooBig) or
+    /// [`Io`](drivetrain_engine::ErrorKind::Io).
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future loses nothing.
+    pub async fn receive(&mut self) -> Result<Option<RawFrame>> {
+        poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    /// Sends one frame and waits until it is written.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](drivetrain_engine::ErrorKind::InvalidInput) for a control frame that is fragmented or has more than
+    /// 125 bytes (RFC 6455 section 5.5), [`Unsupported`](drivetrain_engine::ErrorKind::Unsupported) for reserved bits on an
+    /// engine without: nothing was sent. [`Io`](drivetrain_engine::ErrorKind::Io) if writing failed;
+    /// [`Closed`](drivetrain_engine::ErrorKind::Closed) with the code if the peer's Close was received before.
+    ///
+    /// # Cancel safety
+    /// A frame is sent completely or not at all; after a drop while pending, either is possible. Unwritten data
+    /// is written by the next [`send`](Self::send) or [`flush`](Self::flush).
+    pub async fn send(&mut self, frame: RawFrame) -> Result<()> {
+        self.feed(frame).await?;
+        self.flush().await
+    }
+
+    /// Accepts one frame, to write together with later ones at the next [`send`](Self::send) or
+    /// [`flush`](Self::flush), or when about 32 KiB are pending.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, the frame was not accepted.
+    pub async fn feed(&mut self, frame: RawFrame) -> Result<()> {
+        check(&frame)?;
+        let mut frame = Some(frame);
+        poll_fn(|cx| {
+            ready!(self.poll_ready(cx))?;
+            Poll::Ready(frame.take().map_or(Ok(()), |frame| self.take(frame)))
+        })
+        .await
+    }
+
+    /// Waits until everything is written.
+    ///
+    /// # Errors
+    /// [`Io`](drivetrain_engine::ErrorKind::Io) if writing failed.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn flush(&mut self) -> Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Writes pending data and ends the sending direction of the stream. Sends no Close frame.
+    ///
+    /// # Errors
+    /// [`Io`](drivetrain_engine::ErrorKind::Io) if writing failed.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn shutdown(&mut self) -> Result<()> {
+        poll_fn(|cx| self.poll_close(cx)).await
+    }
+
+    /// Closes: writes pending data, sends a Close unless one was sent, and reads up to the peer's Close,
+    /// unless that was received, to the end of the stream, or until the
+    /// `close_timeout`. Then it ends the sending direction of the stream, on a client too. To wait for the
+    /// server's end first (RFC 6455 section 7.1.1), send a Close and receive up to the end.
+    ///
+    /// Frames before the peer's Close are discarded, and their messages counted in the
+    /// outcome. To read them, send a Close and receive.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a code that must not be sent. An unclean end is an
+    /// [`Outcome`], not an error.
+    ///
+    /// # Cancel safety
+    /// Another call continues, within the same timeout; there is one Close.
+    pub async fn close(&mut self, reason: CloseReason) -> Result<Outcome> {
+        if !reason.code().may_travel() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("close code {} must not be sent", reason.code()),
+            ));
+        }
+        let deadline = self.closing.begin(self.runtime.now());
+        let mut timer = self.runtime.timer(deadline);
+        poll_fn(|cx| {
+            let Self { closing, transport, runtime, max_frame_size, .. } = self;
+            let mut over = closing.poll(cx, &mut **transport, *max_frame_size, &reason);
+            while over.is_pending() && timer.poll(cx).is_ready() {
+                let now = runtime.now();
+                if now >= deadline {
+                    over = Poll::Ready(closing.timed_out());
+                } else {
+                    // A timer may fire early on a coarse clock; poll it again.
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+            }
+            let outcome = ready!(over);
+            // Ends the stream cleanly if this needs no waiting; dropping the session ends it anyway.
+            let _ = transport.poll_close(cx);
+            Poll::Ready(Ok(outcome))
+        })
+        .await
+    }
+
+    /// The protocol below the frames.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The negotiated subprotocol.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// The negotiated extensions.
+    pub fn extensions(&self) -> &[NegotiatedExtension] {
+        &self.extensions
+    }
+
+    /// The response that accepted the handshake, if the engine has it.
+    pub fn response(&self) -> Option<&http::Response<()>> {
+        self.response.as_ref()
+    }
+
+    /// The handshake request, on a server.
+    pub fn request(&self) -> Option<&http::Request<()>> {
+        self.request.as_deref()
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RawFrame>>> {
+        self.closing.poll_receive(cx, &mut *self.transport, self.max_frame_size)
+    }
+
+    /// The result of a write, which also records whether everything is `flushed`.
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<Result<()>>,
+        flushed: bool,
+    ) -> Poll<Result<()>> {
+        let Self { closing, transport, runtime, max_frame_size, .. } = self;
+        match ready!(written) {
+            Ok(()) if flushed => closing.flushed(),
+            Ok(()) => {}
+            Err(error) => {
+                let (max, now) = (*max_frame_size, runtime.now());
+                return closing.poll_write_failed(error, cx, &mut **transport, max, now).map(Err);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let written = self.transport.poll_ready(cx);
+        self.written(cx, written, false)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let written = self.transport.poll_flush(cx);
+        self.written(cx, written, true)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let written = self.transport.poll_close(cx);
+        self.written(cx, written, true)
+    }
+
+    fn take(&mut self, frame: RawFrame) -> Result<()> {
+        let close = (frame.opcode == OpCode::Close).then(|| frame.payload.clone());
+        self.transport.start_send(frame)?;
+        if let Some(payload) = close {
+            self.closing.sent(&payload);
+        }
+        Ok(())
+    }
+}
+
+/// Repeats [`receive`](RawSession::receive). Ends at `None` and after an error.
+impl Stream for RawSession {
+    type Item = Result<RawFrame>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.closing.is_told {
+            return Poll::Ready(None);
+        }
+        let received = ready!(self.poll_receive(cx));
+        self.closing.is_told = received.is_err();
+        Poll::Ready(received.transpose())
+    }
+}
+
+/// Closing it is [`shutdown`](RawSession::shutdown): no Close frame is sent.
+impl Sink<RawFrame> for RawSession {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.get_mut().poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: RawFrame) -> Result<()> {
+        check(&frame)?;
+        self.take(frame)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.get_mut().poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.get_mut().poll_close(cx)
+    }
+}
+
+impl fmt::Debug for RawSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawSession").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+/// Refuses an invalid frame, in the same way on every engine, before any byte is sent.
+fn check(frame: &RawFrame) -> Result<()> {
+    if frame.opcode.is_control() && (!frame.fin || frame.payload.len() > 125) {
+        let message = "a control frame has at most 125 bytes and is never fragmented";
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(())
+}
