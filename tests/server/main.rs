@@ -14,6 +14,9 @@ use drivetrain::{
 use drivetrain_conformance::peer::TestCa;
 use tokio::net::TcpListener;
 
+mod broken;
+#[path = "../support/servers.rs"]
+mod servers;
 #[macro_use]
 #[path = "../support/engines.rs"]
 mod list;

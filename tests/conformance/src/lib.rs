@@ -54,7 +54,12 @@
 //! | [`verdicts`] | the results of cases, for a test that expects failures |
 //! | [`hostile_page`] | the hostile peers and their results, as a page |
 //! | [`Watched`] | an engine with counted session tasks |
-//! | [`peer`] | the suite's server, without an async runtime and without a WebSocket library |
+//! | [`peer`] | the suite's server and client, without an async runtime and without a WebSocket library |
+//!
+//! # The server half
+//!
+//! With the feature `server`, the suite also tests servers: `run_servers` runs each of its cases on every `ServerSubject`,
+//! which is a framing, a runtime and an HTTP server. The client is [`peer::Client`].
 
 mod case;
 mod cases;
@@ -67,6 +72,8 @@ pub mod peer;
 mod pretending;
 mod random;
 mod script;
+#[cfg(feature = "server")]
+mod server;
 mod stream;
 mod subject;
 mod suite;
@@ -74,6 +81,8 @@ mod watched;
 
 pub use cases::hostile_page;
 pub use deviation::Deviation;
+#[cfg(feature = "server")]
+pub use server::{Running, ServerSubject, Site, run_servers, server_trials, server_verdicts};
 pub use stream::{CountedStream, Writes};
 pub use subject::Subject;
 pub use suite::{run, trials, verdicts};

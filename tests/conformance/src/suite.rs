@@ -8,6 +8,7 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread,
+    time::Duration,
 };
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
@@ -48,30 +49,40 @@ pub fn verdicts(subject: impl Subject, filter: &str) -> Vec<(String, Result<(), 
         .map(|case| {
             let (subject, name) = (Arc::clone(&subject), case.name.clone());
             let run = panic::AssertUnwindSafe(|| run_case(subject, name.clone(), case));
-            let verdict = panic::catch_unwind(run).unwrap_or_else(|payload| {
-                let text = payload.downcast_ref::<String>().cloned();
-                let literal = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-                Err(text.or(literal).unwrap_or_else(|| "it panicked".into()).into())
-            });
-            (name, verdict.map_err(|failed| failed.message().unwrap_or_default().to_owned()))
+            let verdict = message_of(panic::catch_unwind(run));
+            (name, verdict)
         })
         .collect()
+}
+
+/// The message of a case that failed or panicked.
+pub(crate) fn message_of(verdict: thread::Result<Result<(), Failed>>) -> Result<(), String> {
+    let verdict = verdict.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().cloned();
+        let literal = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        Err(text.or(literal).unwrap_or_else(|| "it panicked".into()).into())
+    });
+    verdict.map_err(|failed| failed.message().unwrap_or_default().to_owned())
 }
 
 /// The `main` of a test target with `harness = false`: runs the suite over these engines, with the
 /// arguments of `cargo test`. Three cases run per core, because most cases mostly wait.
 /// Fails if an unfiltered run has too few cases.
-#[allow(clippy::print_stderr, reason = "it is the test runner")]
 pub fn run(subjects: Vec<Box<dyn Subject>>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(3 * thread::available_parallelism().map_or(1, Into::into));
     let fewest = FEWEST * subjects.len().max(1);
-    let trials: Vec<Trial> = subjects.into_iter().flat_map(trials).collect();
+    conclude(&arguments, subjects.into_iter().flat_map(trials).collect(), fewest)
+}
+
+/// Runs the trials. Fails if an unfiltered run has fewer of them.
+#[allow(clippy::print_stderr, reason = "it is the test runner")]
+pub(crate) fn conclude(arguments: &Arguments, trials: Vec<Trial>, fewest: usize) -> ExitCode {
     if trials.is_empty() {
-        eprintln!("the suite has nothing to test: no engine was given");
+        eprintln!("the suite has nothing to test: no subject was given");
         return ExitCode::FAILURE;
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
+    let conclusion = libtest_mimic::run(arguments, trials);
     let is_partial = arguments.list
         || arguments.ignored
         || arguments.filter.is_some()
@@ -95,11 +106,19 @@ fn run_case(subject: Arc<dyn Subject>, name: String, case: Case) -> Result<(), F
     } else {
         _shared = RUNNING.read().unwrap_or_else(PoisonError::into_inner);
     }
-    let limit = case.limit;
+    watched(name, case.limit, move || check(&subject, case))
+}
+
+/// Runs a check on a thread of its own, at most this long.
+pub(crate) fn watched(
+    name: String,
+    limit: Duration,
+    check: impl FnOnce() -> Verdict + Send + 'static,
+) -> Result<(), Failed> {
     let (done, verdict) = mpsc::channel();
     let thread = thread::Builder::new().name(name).spawn(move || {
         // The watchdog has given up on the case.
-        let _ = done.send(check(&subject, case));
+        let _ = done.send(check());
     })?;
     match verdict.recv_timeout(limit) {
         Ok(verdict) => {

@@ -11,7 +11,7 @@ mod ending;
 mod extensions;
 mod forms;
 mod handshake;
-mod hostile;
+pub(crate) mod hostile;
 mod hostile_proxies;
 mod http;
 mod http2;

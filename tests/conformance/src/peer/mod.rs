@@ -22,6 +22,7 @@
 //! let url = server.ws_url("/");
 //! ```
 
+mod client;
 mod conn;
 mod deflate;
 mod echo;
@@ -44,6 +45,9 @@ mod tls;
 mod unix_relay;
 mod wire;
 
+pub use client::{Answer, Client, Opening, accepted, masked};
+#[cfg(feature = "server")]
+pub(crate) use client::{is_end, mirrored};
 pub use conn::Conn;
 pub use deflate::{DeflatePeer, join};
 pub use echo::EchoServer;

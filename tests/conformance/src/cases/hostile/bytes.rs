@@ -27,20 +27,20 @@ pub(super) const MAX_MESSAGE: usize = 2500;
 
 /// One peer, or several with the same result.
 #[derive(Default)]
-pub(super) struct Bytes {
+pub(crate) struct Bytes {
     /// For each peer the TCP segments that it sends behind the handshake.
-    pub(super) peers: Vec<Vec<Vec<u8>>>,
-    pub(super) then: Then,
-    pub(super) limits: Limits,
+    pub(crate) peers: Vec<Vec<Vec<u8>>>,
+    pub(crate) then: Then,
+    pub(crate) limits: Limits,
     /// The texts that the application gets.
-    pub(super) texts: Vec<&'static str>,
+    pub(crate) texts: Vec<&'static str>,
     /// The payloads of the pongs that the peer gets.
-    pub(super) pongs: Vec<&'static str>,
+    pub(crate) pongs: Vec<&'static str>,
 }
 
 /// What the peer does when it has sent everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Then {
+pub(crate) enum Then {
     /// It answers as a server should.
     #[default]
     Attend,
@@ -52,7 +52,7 @@ pub(super) enum Then {
 
 /// The limits of the session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Limits {
+pub(crate) enum Limits {
     #[default]
     Default,
     /// [`MAX_FRAME`] and [`MAX_MESSAGE`].
@@ -69,7 +69,7 @@ impl Limits {
         }
     }
 
-    fn plugin(self) -> WebSockets {
+    pub(crate) fn plugin(self) -> WebSockets {
         let (frame, message) = match self {
             Self::Default => return WebSockets::new(),
             Self::Low => (MAX_FRAME, MAX_MESSAGE),

@@ -13,7 +13,11 @@ mod utf_8;
 
 use table::Row;
 
+#[cfg(feature = "server")]
+pub(crate) use bytes::{Bytes, Then};
 pub use page::page;
+#[cfg(feature = "server")]
+pub(crate) use table::{End, Peer};
 
 use crate::case::Case;
 
@@ -22,7 +26,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// The table, in parts with their titles.
-fn parts() -> [(&'static str, Vec<Row>); 5] {
+pub(crate) fn parts() -> [(&'static str, Vec<Row>); 5] {
     [
         ("Handshakes", handshake::rows()),
         ("Frames", frames::rows()),

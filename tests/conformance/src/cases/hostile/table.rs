@@ -16,17 +16,17 @@ use crate::{
 };
 
 /// One kind of peer and its result.
-pub(super) struct Row {
+pub(crate) struct Row {
     /// The case's name, with its topic.
-    pub(super) name: String,
-    pub(super) peer: Peer,
-    pub(super) end: End,
+    pub(crate) name: String,
+    pub(crate) peer: Peer,
+    pub(crate) end: End,
     /// How it ends on engines that are declared to do otherwise.
-    pub(super) deviation: Option<(Deviation, End)>,
+    pub(crate) deviation: Option<(Deviation, End)>,
 }
 
 /// What a peer does.
-pub(super) enum Peer {
+pub(crate) enum Peer {
     /// After a good handshake it sends these bytes.
     Bytes(Bytes),
     /// The row's own check compares its input with the row's end.
@@ -35,7 +35,7 @@ pub(super) enum Peer {
 
 /// The result of a peer.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// The session stays open.
     Open,
     /// `connect()` fails.
@@ -46,15 +46,15 @@ pub(super) enum End {
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Over {
+pub(crate) struct Over {
     /// Clean if there is none.
-    pub(super) kind: Option<ErrorKind>,
+    pub(crate) kind: Option<ErrorKind>,
     /// The code of the one Close on the wire.
-    pub(super) wire: Option<u16>,
+    pub(crate) wire: Option<u16>,
     /// `outcome().sent`: as on the wire.
-    pub(super) sent: Option<u16>,
+    pub(crate) sent: Option<u16>,
     /// `outcome().received`, or for a peer that was refused: its answer to our Close may be there too.
-    pub(super) received: Option<u16>,
+    pub(crate) received: Option<u16>,
 }
 
 impl End {
@@ -124,8 +124,14 @@ impl End {
         Ok(())
     }
 
+    /// Whether the peer is the one that closes, in good order.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_clean(self) -> bool {
+        matches!(self, Self::Over(Over { kind: None, .. }))
+    }
+
     /// The code of the Close on the wire.
-    pub(super) fn wire(self) -> Option<u16> {
+    pub(crate) fn wire(self) -> Option<u16> {
         if let Self::Over(over) = self { over.wire } else { None }
     }
 }
