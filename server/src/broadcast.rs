@@ -3,15 +3,20 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::poll_fn,
     hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
 };
 
 use drivetrain_engine::{CloseCode, CloseReason, Frame, OpCode, RawFrame};
 use drivetrain_session::{Lane, Overflow, Pushed, Session, SessionHandle};
+
+/// How many subscribers one publisher waits for before other tasks have their turn.
+const SHARE: usize = 1024;
 
 /// What to do with a subscriber that takes messages more slowly than they come.
 ///
@@ -29,6 +34,7 @@ enum Policy {
     DropNewest,
     DropOldest,
     Latest,
+    Wait,
 }
 
 impl Lag {
@@ -63,6 +69,13 @@ impl Lag {
     pub fn latest(limit: usize) -> Self {
         Self { limit, policy: Policy::Latest }
     }
+
+    /// Makes the publisher wait for room in [`Broadcast::publish_and_wait`]: for pipelines in which nothing may be lost. One
+    /// subscriber that reads nothing stops all of them, until its session ends: by its ping timeout, if it is silent. The
+    /// other ways to publish do not wait: they do not queue the message.
+    pub fn wait(limit: usize) -> Self {
+        Self { limit, policy: Policy::Wait }
+    }
 }
 
 /// What became of a message.
@@ -80,7 +93,7 @@ pub struct Delivered {
 /// Sends messages to many sessions, whatever their handlers do meanwhile. A cheap clone is the same broadcast.
 ///
 /// A message is encoded once; every session's queue has a reference to it, and the session's own task writes it, together
-/// with those that come right after it. No subscriber waits for another one. Messages of one publisher reach each
+/// with those that come right after it. No subscriber waits for another one, but with [`Lag::wait`]. Messages of one publisher reach each
 /// subscriber in order; those of several that publish at the same time in any order, but whole.
 ///
 /// ```no_run
@@ -146,6 +159,27 @@ impl Broadcast {
         self.publish_where(message.into(), None, |_| true)
     }
 
+    /// Sends a message to every subscriber, and waits for room at those with [`Lag::wait`]. All others have it before the
+    /// wait begins. A subscriber that ends or unsubscribes meanwhile is not waited for.
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, the subscribers that it waited for do not get the message.
+    pub async fn publish_and_wait(&self, message: impl Into<Frame>) -> Delivered {
+        let Some(message) = message_of(message.into()) else { return Delivered::default() };
+        let mut full = Vec::new();
+        let mut delivered = self.deliver(&message, None, |_| true, &mut full);
+        for (i, subscriber) in full.iter().enumerate() {
+            if i % SHARE == SHARE - 1 {
+                yield_now().await;
+            }
+            let before = delivered.dropped;
+            subscriber.take_when_room(&message, &mut delivered).await;
+            let dropped = (delivered.dropped - before) as u64;
+            self.0.dropped.fetch_add(dropped, Ordering::Relaxed);
+        }
+        delivered
+    }
+
     /// Sends a message to every subscriber but this session, which has published it.
     pub fn publish_except(&self, session: &Session, message: impl Into<Frame>) -> Delivered {
         let except = session.handle();
@@ -189,16 +223,29 @@ impl Broadcast {
         key: Option<u64>,
         to: impl Fn(&SessionHandle) -> bool,
     ) -> Delivered {
-        let message = match frame {
-            Frame::Text(text) => RawFrame::new(OpCode::Text, text),
-            Frame::Binary(bytes) => RawFrame::new(OpCode::Binary, bytes),
-            _ => return Delivered::default(),
-        };
+        let Some(message) = message_of(frame) else { return Delivered::default() };
+        let mut full = Vec::new();
+        let mut delivered = self.deliver(&message, key, to, &mut full);
+        delivered.dropped += full.len();
+        self.0.dropped.fetch_add(full.len() as u64, Ordering::Relaxed);
+        delivered
+    }
+
+    /// Gives the message to each subscriber, and returns those that it would have to wait for in `full`.
+    fn deliver(
+        &self,
+        message: &RawFrame,
+        key: Option<u64>,
+        to: impl Fn(&SessionHandle) -> bool,
+        full: &mut Vec<Arc<Subscriber>>,
+    ) -> Delivered {
         self.0.published.fetch_add(1, Ordering::Relaxed);
         let subscribers = Arc::clone(&*self.lock());
         let mut delivered = Delivered::default();
         for subscriber in subscribers.iter().filter(|subscriber| to(&subscriber.session)) {
-            subscriber.take(&message, key, &mut delivered);
+            if !subscriber.take(message, key, &mut delivered) {
+                full.push(Arc::clone(subscriber));
+            }
         }
         self.0.dropped.fetch_add(delivered.dropped as u64, Ordering::Relaxed);
         self.0.disconnected.fetch_add(delivered.disconnected as u64, Ordering::Relaxed);
@@ -220,13 +267,14 @@ impl Broadcast {
 }
 
 impl Subscriber {
-    fn take(&self, message: &RawFrame, key: Option<u64>, delivered: &mut Delivered) {
+    /// Returns whether it has taken the message, or never will: `false` if the publisher would have to wait.
+    fn take(&self, message: &RawFrame, key: Option<u64>, delivered: &mut Delivered) -> bool {
         if self.gone.load(Ordering::Acquire) {
-            return;
+            return true;
         }
         let Lag { limit, policy } = &self.lag;
         let overflow = match (policy, key) {
-            (Policy::Disconnect(_) | Policy::DropNewest, _) => Overflow::Refuse,
+            (Policy::Disconnect(_) | Policy::DropNewest | Policy::Wait, _) => Overflow::Refuse,
             (Policy::Latest, Some(key)) => Overflow::Replace(key),
             (Policy::DropOldest | Policy::Latest, _) => Overflow::DropOldest,
         };
@@ -242,8 +290,24 @@ impl Subscriber {
                     self.session.disconnect_lagging(reason);
                 }
             }
+            (Pushed::Full, Policy::Wait) => return false,
             (Pushed::Full | Pushed::TooBig, _) => delivered.dropped += 1,
             (Pushed::Closed, _) => {}
+        }
+        true
+    }
+
+    /// Waits for room, unless the session ends or unsubscribes.
+    async fn take_when_room(&self, message: &RawFrame, delivered: &mut Delivered) {
+        let is_over = || self.gone.load(Ordering::Acquire);
+        if is_over() {
+            return;
+        }
+        let room = self.session.push_when_room(message, &self.lane, self.lag.limit, is_over);
+        match room.await {
+            Pushed::Queued { .. } => delivered.queued += 1,
+            Pushed::TooBig => delivered.dropped += 1,
+            Pushed::Full | Pushed::Closed => {}
         }
     }
 }
@@ -258,7 +322,33 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.hub.remove(&self.subscriber);
+        self.subscriber.gone.store(true, Ordering::Release);
+        if matches!(self.subscriber.lag.policy, Policy::Wait) {
+            self.subscriber.session.wake_pushers();
+        }
     }
+}
+
+/// A message to send; control frames are none.
+fn message_of(frame: Frame) -> Option<RawFrame> {
+    match frame {
+        Frame::Text(text) => Some(RawFrame::new(OpCode::Text, text)),
+        Frame::Binary(bytes) => Some(RawFrame::new(OpCode::Binary, bytes)),
+        _ => None,
+    }
+}
+
+/// Lets other tasks run, on any runtime.
+async fn yield_now() {
+    let mut is_polled = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_polled, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl fmt::Debug for Broadcast {
@@ -336,6 +426,19 @@ impl<K: Eq + Hash> Topics<K> {
         Q: Eq + Hash + ?Sized,
     {
         self.get(topic).map(|topic| topic.publish(message)).unwrap_or_default()
+    }
+
+    /// Sends a message to the subscribers of the topic, and waits for those with [`Lag::wait`]: see
+    /// [`Broadcast::publish_and_wait`].
+    pub async fn publish_and_wait<Q>(&self, topic: &Q, message: impl Into<Frame>) -> Delivered
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        match self.get(topic) {
+            Some(topic) => topic.publish_and_wait(message).await,
+            None => Delivered::default(),
+        }
     }
 
     /// How many topics have subscribers.

@@ -1,4 +1,5 @@
-//! The server over real sockets, against a client without any library.
+//! The server over real sockets, against a client without any library. What each framing has to do is in the server half of
+//! `drivetrain-conformance`.
 
 mod peer;
 
@@ -14,9 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{
-    CloseCode, CloseReason, Error, ErrorKind, Frame, OpCode, RawFrame, Result,
-};
+use drivetrain_engine::{CloseReason, ErrorKind, Frame, OpCode, RawFrame, Result};
 use drivetrain_native::NativeFraming;
 use drivetrain_server::{
     Broadcast, Events, Lag, Origins, Peer as Address, RawSession, ServerEvent, Session, Sessions,
@@ -32,7 +31,7 @@ use tokio::{
 };
 use tower::service_fn;
 
-use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, eventually, frame, handshake, within};
+use crate::peer::{BINARY, CLOSE, Peer, TEXT, eventually, handshake, within};
 
 fn sockets() -> Upgrader {
     Upgrader::new(NativeFraming::new())
@@ -98,111 +97,6 @@ async fn waits(mut session: Session) -> Result<()> {
 }
 
 #[tokio::test]
-async fn messages_come_back_and_the_server_ends_the_connection() {
-    let sockets = sockets();
-    let server = Server::start(&sockets, echo).await;
-    let mut peer = Peer::open(server.address, "/").await;
-    for size in [0, 1, 125, 126, 0xc123, 0xcdef, 0x1_0001] {
-        peer.send(TEXT, &vec![b'x'; size]).await;
-        assert_eq!(peer.text().await.len(), size);
-    }
-    peer.send(BINARY, b"\0\xff").await;
-    assert_eq!(peer.receive().await, (BINARY, b"\0\xff".to_vec()));
-    for payload in ["", "one", "two"] {
-        peer.send(PING, payload.as_bytes()).await;
-        assert_eq!(peer.receive().await, (PONG, payload.as_bytes().to_vec()));
-    }
-    assert_eq!(sockets.registry().len(), 1);
-    peer.close(1000).await;
-    assert_eq!(peer.closed().await.0, 1000);
-    peer.ended().await;
-    eventually("the session is gone", || sockets.registry().is_empty()).await;
-}
-
-#[tokio::test]
-async fn fragments_with_a_ping_between_are_one_message() {
-    let server = Server::start(&sockets(), echo).await;
-    let mut peer = Peer::open(server.address, "/").await;
-    peer.write(&frame(0x01, b"ABC")).await;
-    peer.write(&frame(0x89, b"ping")).await;
-    peer.write(&frame(0x00, b"12")).await;
-    peer.write(&frame(0x80, b"3")).await;
-    assert_eq!(peer.receive().await, (PONG, b"ping".to_vec()));
-    assert_eq!(peer.text().await, "ABC123");
-}
-
-#[tokio::test]
-async fn what_is_sent_with_the_request_is_not_lost() {
-    let server = Server::start(&sockets(), echo).await;
-    let mut peer = Peer::dial(server.address).await;
-    let mut bytes = handshake("/", &server.address.to_string(), "").into_bytes();
-    bytes.extend(frame(0x81, b"early"));
-    bytes.extend(frame(0x81, b"bird"));
-    peer.write(&bytes).await;
-    assert_eq!(peer.head().await.status, 101);
-    assert_eq!((peer.text().await, peer.text().await), ("early".into(), "bird".into()));
-}
-
-#[tokio::test]
-async fn a_request_that_comes_byte_by_byte_is_answered() {
-    let server = Server::start(&sockets(), echo).await;
-    let mut peer = Peer::dial(server.address).await;
-    for byte in handshake("/", &server.address.to_string(), "").bytes() {
-        peer.write(&[byte]).await;
-    }
-    assert_eq!(peer.head().await.status, 101);
-    for byte in frame(0x81, b"slow") {
-        peer.write(&[byte]).await;
-    }
-    assert_eq!(peer.text().await, "slow");
-}
-
-#[tokio::test]
-async fn refusals_have_their_status_and_are_counted() {
-    let sockets = sockets().origins(Origins::same_host().and("https://app.test"));
-    let server = Server::start(&sockets, echo).await;
-    for (lines, status) in [
-        ("Origin: https://evil.test\r\n", 403),
-        ("Origin: null\r\n", 403),
-        ("Sec-WebSocket-Version: 8\r\n", 400),
-        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", 400),
-        ("Sec-WebSocket-Protocol: a, a\r\n", 400),
-        ("Content-Length: 3\r\n\r\nabc", 400),
-        ("Origin: https://app.test\r\n", 101),
-        ("Sec-WebSocket-Protocol: a\r\n", 101),
-    ] {
-        let (_, head) = Peer::ask(server.address, "/", lines).await;
-        assert_eq!(head.status, status, "{lines}");
-        assert_eq!(head.header("sec-websocket-protocol"), None);
-    }
-    let mut peer = Peer::dial(server.address).await;
-    peer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let head = peer.head().await;
-    assert_eq!((head.status, head.header("upgrade")), (426, Some("websocket")));
-    // The connection goes on.
-    peer.write(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-        .await;
-    peer.until(b"\r\n\r\n").await;
-    let text = String::from_utf8_lossy(peer.until(b"\r\n\r\n").await).into_owned();
-    assert!(text.contains("405") && text.to_ascii_lowercase().contains("allow: get"), "{text}");
-    assert_eq!(sockets.registry().refused(), 8);
-}
-
-#[tokio::test]
-async fn a_server_that_is_full_says_so_until_there_is_room() {
-    let sockets = sockets().sessions(&Sessions::new().max_sessions(1));
-    let server = Server::start(&sockets, echo).await;
-    let mut first = Peer::open(server.address, "/").await;
-    let (_, head) = Peer::ask(server.address, "/", "").await;
-    assert_eq!((head.status, head.header("retry-after")), (503, Some("5")));
-    first.close(1000).await;
-    first.closed().await;
-    first.ended().await;
-    eventually("there is room", || sockets.registry().is_empty()).await;
-    Peer::open(server.address, "/").await;
-}
-
-#[tokio::test]
 async fn a_wrong_configuration_is_an_error_of_check_and_lets_nobody_in() {
     let wrong = sockets().origins(Origins::any().and("https//typo.test"));
     assert!(wrong.check().expect_err("a typo").to_string().contains("https//typo.test"));
@@ -231,158 +125,6 @@ async fn options_of_a_route_win_and_limits_are_the_smallest() {
 }
 
 #[tokio::test]
-async fn a_handler_that_returns_closes_with_1000() {
-    let server =
-        Server::start(&sockets(), async |session: Session| session.send("bye").await).await;
-    let mut peer = Peer::open(server.address, "/").await;
-    assert_eq!(peer.text().await, "bye");
-    assert_eq!(peer.closed().await, (1000, String::new()));
-    peer.close(1000).await;
-    peer.ended().await;
-}
-
-#[tokio::test]
-async fn a_handler_that_fails_closes_with_1011_or_its_code() {
-    for (code, seen) in [(None, 1011), (Some(4001), 4001)] {
-        let sockets = sockets();
-        let server = Server::start(&sockets, move |_session| async move {
-            let error = Error::other("no luck");
-            Err(match code {
-                Some(code) => error.with_close_code(CloseCode::try_from(code)?),
-                None => error,
-            })
-        })
-        .await;
-        let mut peer = Peer::open(server.address, "/").await;
-        let (code, text) = peer.closed().await;
-        assert_eq!(code, seen);
-        // What failed is nobody's business unless the handler says so.
-        assert_eq!(text.is_empty(), seen == 1011, "{text}");
-        peer.close(code).await;
-        peer.ended().await;
-        eventually("the session is gone", || sockets.registry().is_empty()).await;
-    }
-}
-
-#[tokio::test]
-async fn a_handler_that_panics_closes_with_1011() {
-    for late in [false, true] {
-        let sockets = sockets();
-        let server = Server::start(&sockets, move |mut session: Session| {
-            assert!(late, "a panic where the future is made");
-            async move {
-                session.receive().await?;
-                panic!("a panic in the middle");
-            }
-        })
-        .await;
-        let mut peer = Peer::open(server.address, "/").await;
-        if late {
-            peer.send(TEXT, b"go").await;
-        }
-        assert_eq!(peer.closed().await.0, 1011);
-        peer.close(1011).await;
-        peer.ended().await;
-        eventually("the session is gone", || sockets.registry().is_empty()).await;
-    }
-}
-
-#[tokio::test]
-async fn a_peer_that_never_answers_a_close_is_cut_off() {
-    let sockets = sockets().install(WebSockets::new().close_timeout(Duration::from_millis(100)));
-    let server = Server::start(&sockets, async |_| Ok(())).await;
-    let mut peer = Peer::open(server.address, "/").await;
-    assert_eq!(peer.closed().await.0, 1000);
-    peer.rest().await;
-    eventually("the session is gone", || sockets.registry().is_empty()).await;
-}
-
-#[tokio::test]
-async fn a_silent_peer_is_pinged_and_given_up() {
-    let options = WebSockets::new()
-        .ping_interval(Duration::from_millis(50))
-        .ping_timeout(Duration::from_millis(200));
-    let sockets = sockets().install(options);
-    let server = Server::start(&sockets, waits).await;
-    let mut peer = Peer::open(server.address, "/").await;
-    let (first, payload) = peer.receive_raw().await.expect("a ping");
-    assert_eq!(first, 0x80 | PING);
-    peer.send(PONG, &payload).await;
-    assert_eq!(peer.receive_raw().await.expect("another").0, 0x80 | PING);
-    assert_eq!(peer.closed().await, (1011, "Ping timeout".into()));
-    peer.rest().await;
-    eventually("the session is gone", || sockets.registry().is_empty()).await;
-}
-
-#[tokio::test]
-async fn peers_that_break_the_rules_get_a_close_that_says_so() {
-    let sockets = sockets().install(WebSockets::new().max_message_size(1023));
-    let server = Server::start(&sockets, echo).await;
-    let unmasked = b"\x81\x02hi".to_vec();
-    let mut fragments = frame(0x01, &[b'x'; 1000]);
-    fragments.extend(frame(0x80, &[b'x'; 24]));
-    for (what, bytes, code) in [
-        ("no mask", unmasked, 1002),
-        ("a reserved opcode", frame(0x83, b""), 1002),
-        ("a reserved bit", frame(0xc1, b"x"), 1002),
-        ("a continuation of nothing", frame(0x80, b"x"), 1002),
-        ("a fragmented ping", frame(0x09, b"x"), 1002),
-        ("a long ping", frame(0x89, &[0; 126]), 1002),
-        ("an odd close", frame(0x88, &[3]), 1002),
-        ("a close with 1005", frame(0x88, &1005_u16.to_be_bytes()), 1002),
-        ("no UTF-8", frame(0x81, b"\xc3\x28"), 1007),
-        ("no UTF-8 in a close", frame(0x88, b"\x03\xe8\xff"), 1007),
-        ("a large message", frame(0x82, &[0; 1024]), 1009),
-        ("a large message in fragments", fragments, 1009),
-        (
-            "a header of a frame that cannot be held",
-            b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0".to_vec(),
-            1009,
-        ),
-    ] {
-        let mut peer = Peer::open(server.address, "/").await;
-        peer.write(&bytes).await;
-        assert_eq!(peer.closed().await.0, code, "{what}");
-        let _ = peer.stream.set_zero_linger();
-    }
-    eventually("all sessions are gone", || sockets.registry().is_empty()).await;
-}
-
-#[tokio::test]
-async fn a_peer_that_vanishes_frees_its_session_whatever_the_handler_does() {
-    let sockets = sockets();
-    let server = Server::start(&sockets, waits).await;
-    for reset in [false, true] {
-        let peer = Peer::open(server.address, "/").await;
-        eventually("a session", || sockets.registry().len() == 1).await;
-        if reset {
-            peer.stream.set_zero_linger().expect("a socket");
-        }
-        drop(peer);
-        eventually("the session is gone", || sockets.registry().is_empty()).await;
-    }
-}
-
-#[tokio::test]
-async fn a_head_that_does_not_come_ends_the_connection() {
-    let sockets = sockets();
-    let server = Server::answer(sockets.registry(), sockets.service(echo), |serve| {
-        serve.header_read_timeout(Duration::from_millis(100))
-    })
-    .await;
-    for begun in [&b""[..], b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: "] {
-        let mut peer = Peer::dial(server.address).await;
-        peer.write(begun).await;
-        peer.rest().await;
-    }
-    // A session is not bound by it.
-    let mut peer = Peer::open(server.address, "/").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    peer.send(TEXT, b"still here").await;
-    assert_eq!(peer.text().await, "still here");
-}
-
-#[tokio::test]
 async fn connections_beyond_the_limit_wait() {
     let sockets = sockets();
     let server =
@@ -395,21 +137,6 @@ async fn connections_beyond_the_limit_wait() {
     assert!(answered.is_err(), "one at a time");
     drop(holder);
     assert_eq!(waiting.head().await.status, 101);
-}
-
-#[tokio::test]
-async fn subprotocols_are_the_servers_choice() {
-    let sockets = sockets().subprotocols(["v2", "v1"]).require_subprotocol();
-    let server = Server::start(&sockets, async |session: Session| {
-        session.send(session.subprotocol().unwrap_or("none").to_owned()).await
-    })
-    .await;
-    let (mut peer, head) =
-        Peer::ask(server.address, "/", "Sec-WebSocket-Protocol: v1, v2\r\n").await;
-    assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, Some("v2")));
-    assert_eq!(peer.text().await, "v2");
-    let (_, head) = Peer::ask(server.address, "/", "Sec-WebSocket-Protocol: v3\r\n").await;
-    assert_eq!((head.status, head.header("sec-websocket-protocol")), (400, Some("v2, v1")));
 }
 
 /// An application that answers by itself.
@@ -465,32 +192,6 @@ async fn a_handshake_is_accepted_by_hand_with_headers() {
     assert_eq!(sockets.registry().close_where(&reason, |info| info.label() == Some("ann")), 1);
     assert_eq!(peer.closed().await, (4002, "log out".into()));
     peer.close(4002).await;
-    peer.ended().await;
-    eventually("the session is gone", || sockets.registry().is_empty()).await;
-}
-
-#[tokio::test]
-async fn raw_sessions_see_every_frame_and_do_nothing_by_themselves() {
-    let sockets = sockets();
-    let app = by_hand(&sockets, |upgrade| {
-        upgrade.run_raw(async |mut session: RawSession| {
-            while let Some(frame) = session.receive().await? {
-                let closes = frame.opcode == OpCode::Close;
-                session.send(RawFrame { opcode: frame.opcode, ..frame }).await?;
-                if closes {
-                    return Ok(());
-                }
-            }
-            Ok(())
-        })
-    });
-    let server = Server::answer(sockets.registry(), app, |serve| serve).await;
-    let mut peer = Peer::open(server.address, "/").await;
-    for (first, payload) in [(0x89, &b"ping"[..]), (0x01, b"a"), (0x80, b"b"), (0x88, b"\x0f\xa1")]
-    {
-        peer.write(&frame(first, payload)).await;
-        assert_eq!(peer.receive_raw().await, Some((first, payload.to_vec())));
-    }
     peer.ended().await;
     eventually("the session is gone", || sockets.registry().is_empty()).await;
 }
@@ -644,103 +345,6 @@ async fn requests_know_the_address_of_their_client() {
     peer.until(own.as_bytes()).await;
 }
 
-/// Sessions in five states, and each is told.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shutdown_tells_every_session_whatever_it_does() {
-    let sessions = Sessions::new().shutdown_batches(7, Duration::from_millis(1));
-    let options = WebSockets::new().close_timeout(peer::LONG).ping_interval(None);
-    let sockets = sockets().sessions(&sessions).install(options);
-    let (started, busy) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
-    let (seen, wait) = (Arc::clone(&started), Arc::clone(&busy));
-    let server = Server::start(&sockets, move |mut session: Session| {
-        let (seen, wait) = (Arc::clone(&seen), Arc::clone(&wait));
-        async move {
-            seen.fetch_add(1, Ordering::Relaxed);
-            match session.receive().await?.map(|frame| frame.into_bytes()) {
-                Some(what) if what == "send" => loop {
-                    if session.send("more".repeat(10_000)).await.is_err() {
-                        return Ok(());
-                    }
-                },
-                Some(what) if what == "busy" => {
-                    let _ = wait.acquire().await;
-                    Ok(())
-                }
-                Some(what) if what == "close" => {
-                    session.close(CloseReason::normal()).await.map(drop)
-                }
-                _ => waits(session).await,
-            }
-        }
-    })
-    .await;
-    let mut peers = Vec::new();
-    for i in 0..20 {
-        for state in ["idle", "send", "busy", "close"] {
-            let mut peer = Peer::open(server.address, "/").await;
-            if state != "idle" {
-                peer.send(TEXT, state.as_bytes()).await;
-            }
-            peers.push((state, i, peer));
-        }
-    }
-    eventually("all are open", || started.load(Ordering::Relaxed) == 80).await;
-    // The fifth: the request is not complete.
-    let mut late = Peer::dial(server.address).await;
-    let request = handshake("/", &server.address.to_string(), "");
-    let (begin, end) = request.split_at(request.len() - 2);
-    late.write(begin.as_bytes()).await;
-
-    let shutdown = tokio::spawn({
-        let sessions = sessions.clone();
-        async move { sessions.shutdown(peer::LONG).await }
-    });
-    eventually("it has begun", || {
-        let mut open = 0;
-        sessions.for_each(|_| open += 1);
-        open == 0
-    })
-    .await;
-    late.write(end.as_bytes()).await;
-    assert_eq!(late.head().await.status, 503);
-    busy.close();
-    let mut told = Vec::new();
-    for (state, i, mut peer) in peers {
-        told.push(tokio::spawn(async move {
-            loop {
-                let (opcode, payload) = peer.receive().await;
-                if opcode == CLOSE {
-                    let code = u16::from_be_bytes([payload[0], payload[1]]);
-                    assert_eq!(code, if state == "close" { 1000 } else { 1001 }, "{state} {i}");
-                    break;
-                }
-            }
-            peer.close(1001).await;
-            peer.ended().await;
-        }));
-    }
-    for told in told {
-        within(told).await.expect("told");
-    }
-    let report = within(shutdown).await.expect("no panic");
-    assert_eq!((report.aborted, sessions.len()), (0, 0), "{report:?}");
-    assert!(report.sessions >= 60, "{report:?}");
-}
-
-#[tokio::test]
-async fn a_shutdown_cuts_off_at_its_deadline() {
-    let sessions = Sessions::new();
-    let sockets = sockets().sessions(&sessions);
-    let server = Server::start(&sockets, async |_session: Session| future::pending().await).await;
-    let mut peer = Peer::open(server.address, "/").await;
-    eventually("a session", || sessions.len() == 1).await;
-    let report = within(sessions.shutdown(Duration::from_millis(100))).await;
-    assert_eq!((report.sessions, report.drained, report.aborted), (1, 0, 1));
-    assert!(sessions.is_empty());
-    assert_eq!(peer.closed().await.0, 1001);
-    peer.rest().await;
-}
-
 #[tokio::test]
 async fn the_server_stops_with_its_sessions() {
     let sessions = Sessions::new();
@@ -871,10 +475,11 @@ async fn a_subscriber_that_lags_is_disconnected_and_nothing_follows_the_close() 
 
 #[tokio::test]
 async fn each_policy_keeps_to_its_limit() {
-    for policy in ["newest", "oldest", "latest"] {
+    for policy in ["newest", "oldest", "latest", "wait"] {
         let lag = match policy {
             "newest" => Lag::drop_newest(64 << 10),
             "oldest" => Lag::drop_oldest(64 << 10),
+            "wait" => Lag::wait(64 << 10), // and nobody waits
             _ => Lag::latest(64 << 10),
         };
         let news = Broadcast::new();
@@ -916,10 +521,125 @@ async fn each_policy_keeps_to_its_limit() {
         let last = published - 1;
         assert_eq!(
             seen.last() == Some(&last),
-            policy != "newest",
+            policy != "newest" && policy != "wait",
             "{policy}: {:?} of {last}",
             seen.last()
         );
+    }
+}
+
+/// More than what a session and the buffers of two sockets hold.
+const MANY: u64 = 1000;
+const LARGE: usize = 32 << 10;
+
+/// Publishes [`MANY`] large messages in a task of its own.
+fn publish_many(news: &Broadcast) -> JoinHandle<usize> {
+    let news = news.clone();
+    tokio::spawn(async move {
+        let mut queued = 0;
+        for i in 0..MANY {
+            let delivered = news.publish_and_wait(format!("{i} {}", "x".repeat(LARGE))).await;
+            assert_eq!(delivered.dropped, 0);
+            queued += delivered.queued;
+        }
+        queued
+    })
+}
+
+/// Waits until the publisher waits. On a slow machine it may only be slow, which makes the test weaker, not wrong.
+async fn until_it_waits(news: &Broadcast) -> u64 {
+    let mut before = 0;
+    within(async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let published = news.published();
+            if published > 0 && published == before {
+                return published;
+            }
+            before = published;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_publisher_waits_for_a_subscriber_that_lags_and_nothing_is_lost() {
+    let news = Broadcast::new();
+    let limit = 256 << 10;
+    let sockets = sockets().install(WebSockets::new().ping_interval(None));
+    let (hub, most) = (news.clone(), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&most);
+    let server = Server::start(&sockets, move |mut session: Session| {
+        let (hub, seen) = (hub.clone(), Arc::clone(&seen));
+        async move {
+            let subscription = hub.subscribe(&session, Lag::wait(limit));
+            loop {
+                let next = tokio::time::timeout(Duration::from_millis(1), session.receive()).await;
+                seen.fetch_max(subscription.waiting(), Ordering::Relaxed);
+                if let Ok(received) = next {
+                    if received?.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    let mut slow = Peer::open(server.address, "/").await;
+    let mut fast = Peer::open(server.address, "/").await;
+    eventually("both have subscribed", || news.len() == 2).await;
+    let reads = tokio::spawn(async move {
+        for i in 0..MANY {
+            assert!(fast.text().await.starts_with(&format!("{i} ")));
+        }
+        fast
+    });
+    let publisher = publish_many(&news);
+    assert!(until_it_waits(&news).await < MANY, "nothing waits");
+    assert!(most.load(Ordering::Relaxed) <= limit);
+    let mut numbers = Vec::new();
+    while numbers.len() < MANY as usize {
+        let text = slow.text().await;
+        numbers.extend(text.split(' ').next().and_then(|number| number.parse::<u64>().ok()));
+    }
+    assert!(numbers.into_iter().eq(0..MANY));
+    assert_eq!(within(publisher).await.expect("no panic"), 2 * MANY as usize);
+    drop(within(reads).await);
+}
+
+#[tokio::test]
+async fn a_publisher_does_not_wait_for_a_subscriber_that_leaves() {
+    for vanishes in [true, false] {
+        let news = Broadcast::new();
+        let sockets = sockets().install(WebSockets::new().ping_interval(None));
+        let leaves = Arc::new(Semaphore::new(0));
+        let (hub, leave) = (news.clone(), Arc::clone(&leaves));
+        let server = Server::start(&sockets, move |session: Session| {
+            let (hub, leave) = (hub.clone(), Arc::clone(&leave));
+            async move {
+                let subscription = hub.subscribe(&session, Lag::wait(64 << 10));
+                // The session stays when it has unsubscribed.
+                let _ = leave.acquire().await;
+                drop(subscription);
+                session.closed().await.map(drop)
+            }
+        })
+        .await;
+        let slow = Peer::open(server.address, "/").await;
+        eventually("it has subscribed", || news.len() == 1).await;
+        let publisher = publish_many(&news);
+        assert!(until_it_waits(&news).await < MANY, "nothing waits");
+        if vanishes {
+            slow.stream.set_zero_linger().expect("a socket");
+            drop(slow);
+            let queued = within(publisher).await.expect("no panic");
+            assert!(queued < MANY as usize, "{queued}");
+        } else {
+            leaves.close();
+            let queued = within(publisher).await.expect("no panic");
+            assert!(queued < MANY as usize, "{queued}");
+            drop(slow);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     sync::{Arc, Weak},
+    task::Poll,
 };
 
 use drivetrain_engine::{CloseReason, RawFrame};
@@ -100,6 +101,35 @@ impl SessionHandle {
     ) -> Pushed {
         let Some(shared) = self.shared() else { return Pushed::Closed };
         shared.push_message(message.opcode, &message.payload, lane, limit, overflow)
+    }
+
+    /// As [`push`](Self::push) with [`Overflow::Refuse`], but waits while the lane is full, or until `is_over` holds, which is
+    /// asked again after [`wake_pushers`](Self::wake_pushers): then [`Pushed::Full`]. The future does not keep the session
+    /// alive.
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, the message is not queued.
+    pub async fn push_when_room(
+        &self,
+        message: &RawFrame,
+        lane: &Lane,
+        limit: usize,
+        is_over: impl Fn() -> bool,
+    ) -> Pushed {
+        let Some(shared) = self.shared() else { return Pushed::Closed };
+        let mut waits = Waits::new(&shared);
+        poll_fn(|cx| match waits.poll_push(cx, message, lane, limit) {
+            Poll::Pending if is_over() => Poll::Ready(Pushed::Full),
+            pushed => pushed,
+        })
+        .await
+    }
+
+    /// Has those that wait in [`push_when_room`](Self::push_when_room) look again.
+    pub fn wake_pushers(&self) {
+        if let Some(shared) = self.shared() {
+            shared.with(|state| state.wake_pushers());
+        }
     }
 
     /// Gives up a peer that reads too slowly: everything that waits is dropped, the Close goes out, nothing follows it, and

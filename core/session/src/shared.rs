@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use drivetrain_engine::{
-    CloseReason, Connection, Error, ErrorKind, Frame, OpCode, Outcome, Result, Runtime,
+    CloseReason, Connection, Error, ErrorKind, Frame, OpCode, Outcome, RawFrame, Result, Runtime,
 };
 use tracing::Span;
 
@@ -380,6 +380,36 @@ impl Shared {
         })
     }
 
+    /// As [`push_message`](Self::push_message), once the lane has room.
+    fn poll_push(
+        &self,
+        cx: &mut Context<'_>,
+        message: &RawFrame,
+        lane: &Lane,
+        limit: usize,
+        place: &mut Place,
+    ) -> Poll<Pushed> {
+        if message.payload.len() > self.config.max_message_size {
+            return Poll::Ready(Pushed::TooBig);
+        }
+        self.with(|state| {
+            let overflow = Overflow::Refuse;
+            match state.push_message(message.opcode, &message.payload, lane, limit, overflow) {
+                Pushed::Full => {
+                    state.wait(place, For::LaneRoom, cx.waker());
+                    Poll::Pending
+                }
+                pushed => {
+                    state.leave(place);
+                    if let Pushed::Queued { .. } = pushed {
+                        self.accept(state, Urgency::Feed);
+                    }
+                    Poll::Ready(pushed)
+                }
+            }
+        })
+    }
+
     /// Number of accepted messages.
     #[inline]
     pub(super) fn accepted(&self) -> u64 {
@@ -591,6 +621,16 @@ impl<'a> Waits<'a> {
 
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         self.shared.poll_closed(cx, &mut self.place)
+    }
+
+    pub(super) fn poll_push(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &RawFrame,
+        lane: &Lane,
+        limit: usize,
+    ) -> Poll<Pushed> {
+        self.shared.poll_push(cx, message, lane, limit, &mut self.place)
     }
 
     pub(super) fn poll_pong(

@@ -378,9 +378,15 @@ impl State {
     fn wake_those_that_can_continue(&mut self) {
         self.give_turns();
         self.waiters.wake_all(For::FragmentRoom, &mut self.deferred);
+        self.wake_pushers();
         if self.is_flushed() {
             self.waiters.wake_all(For::Flush, &mut self.deferred);
         }
+    }
+
+    /// Wakes all tasks that wait for room in a lane.
+    pub(crate) fn wake_pushers(&mut self) {
+        self.waiters.wake_all(For::LaneRoom, &mut self.deferred);
     }
 
     /// Wakes the first sender if there is room.
@@ -421,6 +427,7 @@ impl State {
 
     /// Nothing more is accepted: wakes every waiter except those for the end.
     fn wake_all_waiters(&mut self) {
+        self.wake_pushers();
         for what in [For::Room, For::ControlRoom, For::FragmentRoom, For::Flush, For::Pong] {
             self.waiters.wake_all(what, &mut self.deferred);
         }

@@ -13,6 +13,8 @@ pub(super) enum For {
     ControlRoom,
     /// Room for a fragment of the streamed message.
     FragmentRoom,
+    /// Room for a message of a lane.
+    LaneRoom,
     /// Everything is written.
     Flush,
     /// A pong.
@@ -91,7 +93,15 @@ impl Waiters {
     pub(super) fn leave(&mut self, place: &mut Place, deferred: &mut DeferredWork) -> Option<For> {
         let key = std::mem::take(place).0;
         deferred.forget(self.waiting.remove(&key).flatten());
-        let all = [For::Room, For::ControlRoom, For::FragmentRoom, For::Flush, For::Pong, For::End];
+        let all = [
+            For::Room,
+            For::ControlRoom,
+            For::FragmentRoom,
+            For::LaneRoom,
+            For::Flush,
+            For::Pong,
+            For::End,
+        ];
         all.into_iter().find(|what| what.range().contains(&key))
     }
 
