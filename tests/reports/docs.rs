@@ -9,6 +9,7 @@ mod ktor_server;
 mod limitations;
 mod options_page;
 mod pages;
+mod server_limitations;
 mod whole_example;
 
 use std::{
