@@ -1,4 +1,4 @@
-//! What each contender does.
+//! What each subject does.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub(crate) struct Work {
     pub(crate) cores: Cores,
 }
 
-/// Where contender and server run.
+/// Where subject and server run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cores {
     /// Where the system puts them.

@@ -6,7 +6,7 @@ use async_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::{executor::Executor, streaming::Streaming};
-use crate::{Result, contender::Library, wire::Wire};
+use crate::{Result, subject::Library, wire::Wire};
 
 #[cfg(feature = "async-std")]
 pub(crate) struct OnAsyncStd;
