@@ -10,7 +10,7 @@
 //! | `size` | compile time and size of a program |
 //! | `results`, `goals`, `summary`, `table`, `page`, `plots`, `machine` | the report of a run |
 //! | `work`, `socket`, `subject`, `libraries` | the works, and the subjects that do them |
-//! | `worker`, `partner` | each subject in its own process |
+//! | `worker`, `worker_process` | each subject in its own process |
 //! | `server`, `service` | the server, in its own process |
 //! | `clock`, `cores` | time, CPU time and resident memory; where processes run |
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
@@ -29,7 +29,6 @@ mod machine;
 mod many;
 mod memory;
 mod page;
-mod partner;
 mod plots;
 mod profile;
 mod results;
@@ -46,6 +45,7 @@ mod table;
 mod wire;
 mod work;
 mod worker;
+mod worker_process;
 
 use std::process::ExitCode;
 

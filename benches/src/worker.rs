@@ -8,18 +8,17 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Error, Result, clock, libraries,
     many::{Delay, Idle, Rest},
-    partner,
-    partner::Partner,
     sample::Sample,
     server::address,
     work::Work,
+    worker_process::{self, WorkerProcess},
 };
 
 /// The main loop of the child process.
 pub(crate) fn work(subject: &str, port: u16) -> Result<()> {
     let mut subject = libraries::named(subject)?;
     let server = address(port);
-    partner::answer(|line| match *line.split(' ').collect::<Vec<_>>() {
+    worker_process::answer(|line| match *line.split(' ').collect::<Vec<_>>() {
         ["measure", work, messages] => {
             json(subject.measure(server, indexed(work)?, messages.parse()?)?)
         }
@@ -59,25 +58,26 @@ fn allowed(sessions: &str) -> Result<usize> {
 #[derive(Debug)]
 pub(crate) struct Worker {
     subject: String,
-    partner: Partner,
+    process: WorkerProcess,
 }
 
 impl Worker {
     pub(crate) fn start(subject: &str, port: u16) -> Result<Self> {
-        let partner = Partner::start(&["worker", subject, &port.to_string()])?;
-        Ok(Self { subject: subject.to_owned(), partner })
+        let process = WorkerProcess::start(&["worker", subject, &port.to_string()])?;
+        Ok(Self { subject: subject.to_owned(), process })
     }
 
     /// The process id.
     pub(crate) fn process(&self) -> u32 {
-        self.partner.process()
+        self.process.process()
     }
 
     /// The same with all tasks on one thread, whatever the runtime.
     pub(crate) fn start_on_one_thread(subject: &str, port: u16) -> Result<Self> {
         let variables = [("ASYNC_STD_THREAD_COUNT", "1"), ("SMOL_THREADS", "1")];
-        let partner = Partner::start_with(&["worker", subject, &port.to_string()], variables)?;
-        Ok(Self { subject: subject.to_owned(), partner })
+        let process =
+            WorkerProcess::start_with(&["worker", subject, &port.to_string()], variables)?;
+        Ok(Self { subject: subject.to_owned(), process })
     }
 
     /// Does the work over a connection to the server, which is kept for the next time.
@@ -113,7 +113,7 @@ impl Worker {
     }
 
     fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
-        self.partner.ask(line).map_err(|error| format!("{}: {line}: {error}", self.subject).into())
+        self.process.ask(line).map_err(|error| format!("{}: {line}: {error}", self.subject).into())
     }
 }
 
