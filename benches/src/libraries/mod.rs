@@ -63,11 +63,11 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Subject>>> {
         #[cfg(feature = "async-std")]
         subject(facade::async_std()?),
         #[cfg(feature = "async-std")]
-        subject(async_tungstenite::OnAsyncStd),
+        subject(async_tungstenite::AsyncStdClient),
         #[cfg(feature = "smol")]
         subject(facade::smol()?),
         #[cfg(feature = "smol")]
-        subject(async_tungstenite::OnSmol),
+        subject(async_tungstenite::SmolClient),
         #[cfg(feature = "peers")]
         subject(peers::tokio_websockets()?),
         #[cfg(feature = "peers")]
