@@ -742,7 +742,7 @@ impl World {
 
     /// No wake-up is lost, and everything comes to its end.
     fn end(&mut self) {
-        // Whoever waits for it has its turn.
+        // The task that waits for it has its turn.
         self.writer = None;
         loop {
             self.settle();

@@ -196,7 +196,7 @@ impl PendingSession {
         let session = upgrade.session().await?;
         let (outgoing, slot) = (session.handle(), upgrade.slot);
         let ended = outgoing.ended();
-        // The slot is free when the session has ended, whoever owns it.
+        // The slot is free when the session has ended, whichever task owns it.
         upgrade.runtime.spawn(Box::pin(async move {
             let _slot = slot;
             ended.await;

@@ -49,7 +49,7 @@ async fn publish_round_trip(lab: &Lab) -> Result<(), Failure> {
 }
 
 /// Above 64 KiB, so that it goes out in fragments. No larger, since mosquitto 2.0 takes 4 KiB of a
-/// WebSocket each 100 ms (its issue 2578), whoever the client is.
+/// WebSocket each 100 ms (its issue 2578), whichever client it serves.
 async fn publish_of_100_kib(lab: &Lab) -> Result<(), Failure> {
     let mut mqtt = Mqtt::open(lab).await?;
     let topic = mqtt.subscribe().await?;

@@ -46,7 +46,7 @@ async fn goes_through(lab: &Lab, scheme: &str) -> Result<(), Failure> {
     same("the number of connections", target.server.connections(), 1)
 }
 
-/// Whoever does not know the password hears so from the proxy, and the target hears nothing.
+/// A client without the password is refused by the proxy, and nothing reaches the target.
 async fn nothing_gets_past(lab: &Lab, password: Option<&str>) -> Result<(), Failure> {
     let Some(client) = client(lab, password)? else { return Ok(()) };
     // tinyproxy asks for credentials with 407, and says 401 of wrong ones.

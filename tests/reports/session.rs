@@ -30,7 +30,7 @@ fn long_head() -> Vec<u8> {
     [&[0x82, 127][..], &(1_u64 << 20).to_be_bytes()].concat()
 }
 
-/// A peer cannot answer in the middle of a frame (RFC 6455 section 5.4): its bytes are life, whoever reads them.
+/// A peer cannot answer in the middle of a frame (RFC 6455 section 5.4): its bytes are life, whichever task reads them.
 #[test]
 fn bytes_of_a_frame_that_is_not_complete_are_life() {
     for receives in [false, true] {

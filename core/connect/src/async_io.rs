@@ -115,7 +115,7 @@ impl<R: Executor> fmt::Debug for Tasks<R> {
 
 /// The executor of tasks.
 pub(crate) trait Spawn: Executor {
-    /// Runs a task to its end, whoever is still there.
+    /// Runs a task to its end, even if its owner is gone.
     fn spawn(task: impl Future<Output = ()> + Send + 'static);
 }
 

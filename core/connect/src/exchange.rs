@@ -1,4 +1,4 @@
-//! HTTP/1.1 on one stream, with no task: whoever waits drives the connection.
+//! HTTP/1.1 on one stream, with no task: the caller that waits drives the connection.
 
 use std::{
     future::{Future, poll_fn},
@@ -303,7 +303,7 @@ impl Answered {
 
 impl Drop for Answered {
     fn drop(&mut self) {
-        // Whoever knows the length does not poll for the end.
+        // A reader that knows the length does not poll for the end.
         if http_body::Body::is_end_stream(self) {
             self.release();
         } else if !self.is_dropped && self.pool_return.is_some() {

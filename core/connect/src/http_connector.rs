@@ -264,7 +264,7 @@ impl<R: Executor> HttpConnector<R> {
     }
 }
 
-/// Without a name: whoever owns it names the errors.
+/// Without a name: the engine that owns it names the errors.
 impl<R: Executor> Default for HttpConnector<R> {
     fn default() -> Self {
         Self::new("")

@@ -206,7 +206,7 @@ mod tests {
         };
         let taken = || std::mem::take(&mut *seen.lock().expect("not poisoned"));
         let whole = Body::from(vec![7; 100 << 10]).observed(note(&seen));
-        assert!(whole.as_bytes().is_none(), "whoever takes the bytes would not be seen");
+        assert!(whole.as_bytes().is_none(), "a reader of the bytes would not be seen");
         let total = Some(100 << 10);
         for body in [whole.try_clone().expect("in memory"), whole] {
             assert_eq!(taken(), []);

@@ -212,7 +212,7 @@ impl Handshake {
     }
 
     /// The request to send: a GET with the caller's headers and the handshake's own. It has no `Host`
-    /// header, which HTTP libraries add; whoever writes it by hand adds the URI's authority.
+    /// header, which HTTP libraries add; code that writes it by hand adds the URI's authority.
     pub fn request(&self) -> Request<()> {
         self.clone().into()
     }

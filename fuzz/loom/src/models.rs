@@ -74,7 +74,7 @@ fn model_with(
     println!("loom {name} ({role:?}): {orders} orders");
 }
 
-/// What a peer sends between two waits of the application is seen, whoever was about to look.
+/// What a peer sends between two waits of the application is seen, whichever task was about to look.
 #[test]
 fn receive_is_woken_by_each_frame() {
     model(
@@ -133,7 +133,7 @@ fn an_application_that_comes_back_takes_over_again() {
     );
 }
 
-/// What follows the first message of a burst is written by the session task if nobody else writes it, whoever does.
+/// What follows the first message of a burst is written by the session task, or by a flush that comes first.
 #[test]
 fn a_burst_is_written_by_the_session_task_or_by_a_flush() {
     model(
@@ -288,7 +288,7 @@ fn a_dropped_session_ends_its_session_task() {
     );
 }
 
-/// The session task reads, and so needs the extensions, while the application sends and receives: whoever comes second is served
+/// The session task reads, and so needs the extensions, while the application sends and receives: the second one is served
 /// by the one that has them, or woken.
 #[test]
 fn an_extension_is_waited_for_by_those_who_need_it() {

@@ -109,7 +109,7 @@ fn a_flush_brings_what_was_kept_back_of_earlier_fragments() {
     assert!(reads.read(&mut peer).is_empty() && reads.has_ended);
 }
 
-/// Whoever flushes: what was accepted of a streamed message is no less accepted than a whole one.
+/// Whichever task flushes: what was accepted of a streamed message is no less accepted than a whole one.
 #[test]
 fn the_sessions_flush_is_one_too() {
     let (runtime, session, mut peer) =

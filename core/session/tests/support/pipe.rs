@@ -45,7 +45,7 @@ struct End {
 }
 
 impl Pipe {
-    /// Changes the ends, and wakes whoever can go on afterwards.
+    /// Changes the ends, and wakes the tasks that can continue.
     fn with<R>(&self, change: impl FnOnce(&mut [End; 2]) -> R) -> R {
         let (result, woken) = {
             let mut ends: MutexGuard<'_, [End; 2]> = lock(&self.ends);
