@@ -327,7 +327,7 @@ impl World {
                     self.seen.close = Some(frame.payload);
                 }
                 OpCode::Continuation => {
-                    let (_, payload) = self.seen.partial.as_mut().expect("a message to go on with");
+                    let (_, payload) = self.seen.partial.as_mut().expect("a message to continue");
                     payload.extend_from_slice(&frame.payload);
                 }
                 opcode => {

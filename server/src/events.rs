@@ -212,7 +212,7 @@ impl Open {
         while bytes.len() < TOGETHER {
             match self.stream.as_mut().poll_next(cx) {
                 Poll::Ready(Some(event)) => bytes.extend_from_slice(event.to_string().as_bytes()),
-                // The next poll finds the end again, or a stream that is allowed to go on.
+                // The next poll finds the end again, or a stream that is allowed to continue.
                 Poll::Ready(None) if bytes.is_empty() => return Poll::Ready(None),
                 Poll::Ready(None) | Poll::Pending => break,
             }

@@ -179,7 +179,7 @@ async fn refusals_have_their_status_and_are_counted() {
     peer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let head = peer.head().await;
     assert_eq!((head.status, head.header("upgrade")), (426, Some("websocket")));
-    // The connection goes on.
+    // The connection stays open.
     peer.write(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         .await;
     peer.until(b"\r\n\r\n").await;

@@ -310,7 +310,7 @@ fn a_stream_ends_after_its_error() {
     assert_eq!(seen, [false]);
 }
 
-/// A body fails once, even if what it is made of goes on failing.
+/// A body fails once, even if its source keeps failing.
 #[test]
 fn a_body_ends_after_its_error() {
     let failing = futures_util::stream::repeat_with(|| Err::<Bytes, _>(reset()));

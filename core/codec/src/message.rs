@@ -109,7 +109,7 @@ impl MessageDecoder {
         let RawFrame { fin, opcode, payload, .. } = frame;
         match (opcode, &self.partial) {
             (OpCode::Continuation, None) => {
-                return Err(refuse("a continuation frame has no message to go on with"));
+                return Err(refuse("a continuation frame has no message to continue"));
             }
             (OpCode::Text | OpCode::Binary, Some(_)) => {
                 return Err(refuse("a new message begins before the fragmented one has ended"));

@@ -41,7 +41,7 @@ pub(crate) async fn connect_unix(path: &std::path::Path) -> io::Result<Connected
     Ok(ConnectedStream::socket(ReactorSocket(stream), None))
 }
 
-/// Connecting goes on in the background.
+/// Connecting continues in the background.
 fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(unix)]
     if error.raw_os_error() == Some(libc::EINPROGRESS) {

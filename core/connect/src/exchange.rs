@@ -91,7 +91,7 @@ impl Http1Connection {
         Ok(Self { sender, wire: Wire::Running(Box::new(connection)), seen })
     }
 
-    /// Sends a request and waits for the head of its answer; the request's body goes on while the
+    /// Sends a request and waits for the head of its answer; the request's body is sent on while the
     /// answer's is read.
     pub(crate) async fn send(
         &mut self,

@@ -13,7 +13,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 /// A connection that [`HttpConnector::dial`](crate::HttpConnector::dial) has opened, or a custom stream.
 ///
-/// Closing it ends its writing direction, the socket's too; reading goes on.
+/// Closing it ends its writing direction, the socket's too; reading continues.
 pub struct ConnectedStream {
     inner: BoxStream,
     is_socket: bool,

@@ -92,7 +92,7 @@ fn receive_is_woken_by_each_frame() {
     );
 }
 
-/// The session task's grace timer runs out while the application begins to wait, goes on waiting, or leaves.
+/// The session task's grace timer runs out while the application begins to wait, keeps waiting, or leaves.
 #[test]
 fn the_session_task_reads_for_an_application_that_went_away() {
     model(
@@ -157,7 +157,7 @@ fn a_burst_is_written_by_the_session_task_or_by_a_flush() {
     );
 }
 
-/// A sender that waits for room goes on when the socket takes something, without anybody receiving.
+/// A sender that waits for room continues when the socket takes something, without anybody receiving.
 #[test]
 fn a_blocked_sender_is_woken_when_there_is_room() {
     model(
@@ -178,7 +178,7 @@ fn a_blocked_sender_is_woken_when_there_is_room() {
     );
 }
 
-/// Two tasks wait for room: both go on.
+/// Two tasks wait for room: both continue.
 #[test]
 fn two_blocked_senders_are_both_woken() {
     model(

@@ -61,7 +61,7 @@ fn read(reply: Reply) -> (Vec<u8>, Option<Error>) {
             match body.next().await {
                 Some(Ok(piece)) => seen.extend_from_slice(&piece),
                 Some(Err(error)) => {
-                    assert!(body.next().await.is_none(), "it goes on after its error");
+                    assert!(body.next().await.is_none(), "it yields more after its error");
                     return (seen, Some(error));
                 }
                 None => return (seen, None),

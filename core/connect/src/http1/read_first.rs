@@ -269,7 +269,7 @@ mod tests {
         assert!(Pin::new(&mut stream).poll_flush(cx).is_pending(), "what failed stays so");
         assert_eq!(read(&mut stream), 0);
         let Poll::Ready(Err(error)) = Pin::new(&mut stream).poll_flush(cx) else {
-            panic!("it goes on")
+            panic!("it does not end")
         };
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::map::{self, Stop};
 
-/// What one poll discards at most after an error, so that a peer that goes on sending does not keep the
+/// What one poll discards at most after an error, so that a peer that keeps sending does not keep the
 /// task to itself.
 const DRAIN_AT_MOST: usize = 256 << 10;
 

@@ -397,7 +397,7 @@ async fn ping_is_refused(session: &Session) -> Verdict {
     let error = unsupported(session.send(ping).await)?;
     assert_eq!(error.capability(), Some(Capability::SendPing), "{error:?}");
     unsupported(session.ping().await)?;
-    Ok(session.send("the session goes on").await?)
+    Ok(session.send("the session is still open").await?)
 }
 
 #[track_caller]

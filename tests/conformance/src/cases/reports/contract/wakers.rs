@@ -136,7 +136,7 @@ async fn a_pending_send_is_no_busy_loop(cx: Context) -> Verdict {
     let wakes = idle(&cx, &counter, || match line.poll_ready(&counter) {
         std::task::Poll::Pending => Ok(()),
         std::task::Poll::Ready(ready) => {
-            Err(Failure::new(format_args!("a peer reads nothing, and sending goes on: {ready:?}")))
+            Err(Failure::new(format_args!("a peer reads nothing, and sending is never pending: {ready:?}")))
         }
     })
     .await?;
