@@ -1,4 +1,4 @@
-//! permessage-deflate in both roles: what comes is anything at all, and what goes out comes back as it was.
+//! permessage-deflate in both roles: any input is inflated without a panic, and what is deflated inflates to what it was.
 #![no_main]
 
 use bytes::Bytes;

@@ -191,7 +191,7 @@ async fn close_from_us(lab: &Lab) -> Result<(), Failure> {
         expect(&mut session, "before").await?;
         let outcome = close(&mut session, CloseReason::new(code, reason)?).await?;
         let received = outcome.received.as_ref().map(|reason| u16::from(reason.code()));
-        same("the code that came back", received, Some(code))?;
+        same("the echoed code", received, Some(code))?;
         seen(lab, &id, code, reason).await?;
     }
     Ok(())

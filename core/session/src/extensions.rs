@@ -165,7 +165,7 @@ enum Output {
     Outgoing(Result<(Option<Outgoing>, VecDeque<RawFrame>)>),
 }
 
-/// What has come back.
+/// A transform that was returned.
 #[derive(Debug)]
 pub(super) enum Returned {
     /// Output of an incoming frame, or the error that refuses the frame.

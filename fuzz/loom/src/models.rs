@@ -112,7 +112,7 @@ fn the_session_task_reads_for_an_application_that_went_away() {
     );
 }
 
-/// The application comes back while the session task takes over.
+/// The application polls again while the session task takes over.
 #[test]
 fn an_application_that_comes_back_takes_over_again() {
     model(

@@ -92,7 +92,7 @@ async fn a_mebibyte_comes_back(site: &Site) -> Verdict {
             "the message came in parts",
         )?;
     }
-    ensure(received == expected, "it came back changed")?;
+    ensure(received == expected, "the echo differs")?;
     close(site, &mut session).await?;
     Ok(())
 }
@@ -215,7 +215,7 @@ async fn we_close(site: &Site) -> Verdict {
         echo(&mut session, "before").await?;
         let outcome = session.close(CloseReason::new(code, reason)?).await?;
         ensure(outcome.clean, format!("the end is not clean: {outcome}"))?;
-        ensure(outcome.received.is_some(), "no Close came back")?;
+        ensure(outcome.received.is_some(), "no Close was received")?;
         same("what comes then", session.receive().await?, None)?;
     }
     Ok(())
@@ -391,11 +391,11 @@ async fn frames_come_back(site: &Site) -> Verdict {
             let frame = session.receive().await?.ok_or("the session was closed")?;
             back.extend_from_slice(&frame.payload);
         }
-        same("what came back", back, sent)?;
+        same("the echo", back, sent)?;
     }
     let outcome = session.close(CloseReason::normal()).await?;
     let may_lack = crate::faults::leaves_closes_unanswered(site.server().name());
-    ensure(outcome.received.is_some() || may_lack, format!("no Close came back: {outcome}"))
+    ensure(outcome.received.is_some() || may_lack, format!("no Close was received: {outcome}"))
 }
 
 async fn many_pings_are_answered(site: &Site) -> Verdict {

@@ -582,7 +582,7 @@ fn a_session_that_is_dropped_while_its_extension_runs_ends_behind_it() {
     });
 }
 
-/// Without messages that need it, nothing waits; it is dropped when it comes back.
+/// Without messages that need it, nothing waits; it is dropped when it is returned.
 #[test]
 fn a_session_that_has_nothing_to_transform_ends_at_once() {
     in_time(|| {

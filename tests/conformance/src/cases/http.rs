@@ -101,7 +101,7 @@ async fn every_method_arrives(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// A value goes out as JSON and comes back as the same value.
+/// A value is sent as JSON and echoed as the same value.
 async fn json_goes_both_ways(cx: Context) -> Verdict {
     let value = json!({ "name": "Zoë", "list": [1, 2.5, null, true], "nested": { "a": "b" } });
     let response = cx.client().post(cx.echo().http_url("/echo")).json(&value).send().await?;
@@ -146,7 +146,7 @@ async fn userinfo_becomes_basic_auth(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Five MiB go out and come back unchanged.
+/// Five MiB are sent and echoed unchanged.
 async fn large_bodies_go_both_ways(cx: Context) -> Verdict {
     let body: Bytes = (0..5 << 20).map(|i: u32| (i % 251) as u8).collect();
     let request = cx.client().post(cx.echo().http_url("/echo")).body(body.clone());

@@ -139,7 +139,7 @@ async fn a_writer_that_is_held_keeps_no_ping_waiting(cx: Context) -> Verdict {
     writer.flush().await?;
     cx.within(3 * SECOND, "the pong comes", peer.frame_of(opcode::PONG)).await??;
     if cx.offers(SendPing) {
-        cx.within(PATIENCE, "the ping comes back", session.ping()).await??;
+        cx.within(PATIENCE, "the ping is answered", session.ping()).await??;
     }
     writer.finish().await?;
     let last = peer.frame_of(opcode::CONTINUATION).await?;
