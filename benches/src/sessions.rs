@@ -14,10 +14,10 @@ use crate::{
     worker::Worker,
 };
 
-/// So many sessions at once.
+/// Numbers of sessions at once.
 pub(crate) const NUMBERS: [usize; 4] = [1, 10, 100, 1000];
 
-/// So many messages in all, whatever the number of sessions.
+/// Messages in all, whatever the number of sessions.
 const MESSAGES: usize = 20_000;
 
 #[derive(Debug)]

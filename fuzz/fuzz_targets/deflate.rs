@@ -8,7 +8,7 @@ use drivetrain::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// More than this of what one input comes to shows nothing new.
+/// More output of one input than this shows nothing new.
 const ENOUGH: usize = 1 << 20;
 
 fuzz_target!(|data: &[u8]| run(data));

@@ -740,7 +740,7 @@ impl World {
         self.look();
     }
 
-    /// No wake-up is lost, and everything comes to its end.
+    /// No wake-up is lost, and everything ends.
     fn end(&mut self) {
         // The task that waits for it has its turn.
         self.writer = None;

@@ -285,7 +285,7 @@ fn tell_error(error: &Error) {
 }
 
 fn tell_failed(error: &Error) {
-    tracing::warn!(target: "drivetrain::server", %error, "an accepted handshake came to no session");
+    tracing::warn!(target: "drivetrain::server", %error, "no session was opened for an accepted handshake");
 }
 
 impl fmt::Debug for WebSocketUpgrade {

@@ -79,7 +79,7 @@ struct Config {
     resolved: OnceLock<Resolved>,
 }
 
-/// What the configuration comes to.
+/// The effective configuration.
 #[derive(Clone)]
 struct Resolved {
     session: Arc<SessionConfig>,

@@ -25,7 +25,7 @@ pub(crate) const EVERY: &[Scenario] = &[
 const USER: &str = "user";
 const PASSWORD: &str = "pass-w0rd";
 
-/// It is asked for the target by name, as its log tells, and one connection comes to the target.
+/// It is asked for the target by name, as its log tells, and one connection reaches the target.
 async fn goes_through(lab: &Lab, scheme: &str) -> Result<(), Failure> {
     let target = Target::start(lab, scheme)?;
     let Some(client) = client(lab, Some(PASSWORD))? else { return Ok(()) };

@@ -36,7 +36,7 @@ pub struct MessageDecoder {
     ended: bool,
 }
 
-/// A message of which more is to come.
+/// A message whose last frame has not arrived.
 struct Partial {
     /// Of a text only.
     check: Option<Utf8Check>,
@@ -104,7 +104,7 @@ impl MessageDecoder {
         }
     }
 
-    /// Takes a data frame: a message comes of it if it is the last.
+    /// Takes a data frame; returns the message if this is its last frame.
     fn take(&mut self, frame: RawFrame) -> Result<Option<Frame>, Error> {
         let RawFrame { fin, opcode, payload, .. } = frame;
         match (opcode, &self.partial) {

@@ -69,7 +69,7 @@ impl ConnectedStream {
         self.ends
     }
 
-    /// How long opening it took; the upgrade is to come.
+    /// How long opening it took; the upgrade comes later.
     pub fn phases(&self) -> HandshakePhases {
         self.phases
     }

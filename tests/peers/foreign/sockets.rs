@@ -283,7 +283,7 @@ async fn a_flood_is_read(site: &Site) -> Verdict {
     Ok(())
 }
 
-/// Sending waits when all buffers are full; closing comes to an end by its limit.
+/// Sending waits when all buffers are full; closing ends by its limit.
 async fn a_peer_that_never_reads_is_left(site: &Site) -> Verdict {
     let client = site.with(WebSockets::new().close_timeout(Duration::from_millis(300)))?;
     let mut session = client.web_socket(site.ws("/never-reads")).connect().await?;

@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    /// What comes of an upload to a server that resets, and whether the connection has ended after it.
+    /// The result of an upload to a server that resets, and whether the connection has ended after it.
     fn uploaded<T>(stream: T) -> (hyper::Result<http::StatusCode>, bool)
     where
         T: Read + Write + Unpin + Send + 'static,

@@ -27,7 +27,7 @@ struct Pipe {
     ends: Mutex<[End; 2]>,
 }
 
-/// What an end has, and what came to it.
+/// One end: what it holds, and what it received.
 #[derive(Default)]
 struct End {
     incoming: VecDeque<RawFrame>,

@@ -30,7 +30,7 @@ const COPIED: usize = 1 << 10;
 /// Shorter ones are less than a quarter of that buffer, all of which a slice would keep.
 const SMALL: usize = 2 << 10;
 
-/// Copies share a block of at most so many bytes, or of so many times their own.
+/// Copies share a block of at most this many bytes, or this many times their own length.
 const BLOCK: usize = 1 << 10;
 const BLOCK_OF: usize = 8;
 

@@ -147,7 +147,7 @@ struct Shared {
 }
 
 fn accept(listener: &TcpListener, upstream: SocketAddr, seed: u64, shared: &Arc<Shared>) {
-    // Accepted sockets inherit it. Where it is not to be had, stalls are only softer.
+    // Accepted sockets inherit it. Where it is not available, stalls are only softer.
     let _ = socket2::SockRef::from(listener).set_recv_buffer_size(SOCKET_BUFFER);
     let mut connections: Vec<Weak<Link>> = Vec::new();
     thread::scope(|scope| {
