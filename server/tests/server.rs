@@ -256,7 +256,7 @@ async fn a_handler_that_fails_closes_with_1011_or_its_code() {
         let mut peer = Peer::open(server.address, "/").await;
         let (code, text) = peer.closed().await;
         assert_eq!(code, seen);
-        // What failed is nobody's business unless the handler says so.
+        // The response does not say what failed unless the handler does.
         assert_eq!(text.is_empty(), seen == 1011, "{text}");
         peer.close(code).await;
         peer.ended().await;

@@ -70,7 +70,7 @@ impl Pool {
         mut connection: Http1Connection,
         now: Instant,
     ) {
-        // Nobody's waker, so that an idle connection holds on to no task.
+        // A waker of no task, so that an idle connection holds on to none.
         if connection.poll_idle(&mut Context::from_waker(Waker::noop())) != Poll::Ready(true) {
             return;
         }

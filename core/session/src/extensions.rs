@@ -240,7 +240,7 @@ impl Extensions {
         let first = frame.opcode != OpCode::Continuation;
         if first {
             if !self.rsv.contains(frame.rsv) || incoming.opcode.is_some() {
-                return Passed::AsItIs(frame); // nobody's bits, or a message within another: violations
+                return Passed::AsItIs(frame); // bits of no extension, or a message within another: violations
             }
             *incoming = Incoming {
                 opcode: Some(frame.opcode),
