@@ -128,7 +128,7 @@ impl EventStream {
                         .with_source(error),
                 )),
                 None => match ready!(Pin::new(&mut **body).poll_next(cx)).transpose() {
-                    Ok(Some(piece)) => *unread = piece,
+                    Ok(Some(chunk)) => *unread = chunk,
                     Ok(None) => self.lost(None),
                     Err(error) => self.lost(Some(error)),
                 },

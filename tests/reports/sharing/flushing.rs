@@ -45,10 +45,10 @@ impl Reads {
         self.first = frame.fin;
         let mut all = Vec::new();
         loop {
-            let piece = self.transform.incoming(&mut part, 1 << 16).unwrap();
-            all.extend_from_slice(&piece);
+            let chunk = self.transform.incoming(&mut part, 1 << 16).unwrap();
+            all.extend_from_slice(&chunk);
             part.first = false;
-            if part.payload.is_empty() && piece.len() < 1 << 16 {
+            if part.payload.is_empty() && chunk.len() < 1 << 16 {
                 return all;
             }
         }

@@ -35,7 +35,7 @@ pub struct FaultProxy {
 pub enum Fault {
     /// A pause of at most 5 ms.
     Delay,
-    /// A stretch written in pieces of at most 16 bytes.
+    /// A stretch written in chunks of at most 16 bytes.
     Split,
     /// A pause of 50 to 800 ms.
     Stall,
@@ -233,8 +233,8 @@ impl Link {
                     Fault::Stall => self.pause(Duration::from_millis(script.rng.range(50, 800))),
                     Fault::Split => {
                         let stretch = bytes.len().min(script.rng.range(1, 300) as usize);
-                        for piece in bytes[..stretch].chunks(script.rng.range(1, 17) as usize) {
-                            self.write(to, piece)?;
+                        for chunk in bytes[..stretch].chunks(script.rng.range(1, 17) as usize) {
+                            self.write(to, chunk)?;
                         }
                         (bytes, at) = (&bytes[stretch..], at + stretch as u64);
                     }

@@ -135,9 +135,9 @@ async fn a_pending_send_is_no_busy_loop(cx: Context) -> Verdict {
     line.fill(&counter).await?;
     let wakes = idle(&cx, &counter, || match line.poll_ready(&counter) {
         std::task::Poll::Pending => Ok(()),
-        std::task::Poll::Ready(ready) => {
-            Err(Failure::new(format_args!("a peer reads nothing, and sending is never pending: {ready:?}")))
-        }
+        std::task::Poll::Ready(ready) => Err(Failure::new(format_args!(
+            "a peer reads nothing, and sending is never pending: {ready:?}"
+        ))),
     })
     .await?;
     quiet(wakes, "a send that is pending", "Pending is for when the stream below has said so")?;
