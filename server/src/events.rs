@@ -17,8 +17,8 @@ use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
 
 use crate::{
-    Peer, Sessions,
-    sessions::{Ends, Slot},
+    sessions::{Ends, Sessions, Slot},
+    upgrader::Peer,
 };
 
 /// How often a stream that says nothing says so, if nothing else is set: proxies end connections that are silent longer.

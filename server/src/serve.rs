@@ -32,8 +32,9 @@ use tokio::{
 use tower_service::Service;
 
 use crate::{
-    Peer, Sessions, ShutdownReport,
     listener::{Listener, SecureStream},
+    sessions::{Sessions, ShutdownReport},
+    upgrader::Peer,
 };
 
 type BoxError = Box<dyn StdError + Send + Sync>;

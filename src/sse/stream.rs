@@ -20,7 +20,7 @@ use super::{
     reconnect::Tries,
     request::{after, attempt},
 };
-use crate::{RequestBuilder, response_body::ResponseBody};
+use crate::{request::RequestBuilder, response_body::ResponseBody};
 
 /// The most steps without waiting (cooperative budget), so that a busy server does not starve other tasks.
 const WITHOUT_WAITING: u32 = 256;

@@ -7,7 +7,7 @@ use drivetrain_engine::{
     CloseReason, Error, ErrorKind, Frame, Limits, OpCode, RawFrame, Role, Utf8Bytes, Utf8Check,
 };
 
-use crate::Decoder;
+use crate::decoder::Decoder;
 
 #[cfg(test)]
 mod tests;

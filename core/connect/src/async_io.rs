@@ -163,7 +163,7 @@ mod tests {
 
     use super::{Context, Duration, Instant, Tasks};
 
-    type Runtime = Tasks<crate::AsyncStdExecutor>;
+    type Runtime = Tasks<crate::async_std::AsyncStdExecutor>;
 
     #[test]
     fn a_timer_stays_ready_until_it_is_reset() {

@@ -117,7 +117,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::{ConnectOptions, http_connector::Shared, stream::ConnectedStream};
+    use crate::{http_connector::Shared, options::ConnectOptions, stream::ConnectedStream};
 
     /// A socket that nothing comes from; the handle lives as long as it.
     struct Silent {

@@ -12,8 +12,8 @@ use futures_core::Stream;
 use http_body::{Frame, SizeHint};
 
 use crate::{
-    BoxError, Error, ErrorKind, Result,
     body_stream::{Chunks, Exactly, Mapped},
+    error::{BoxError, Error, ErrorKind, Result},
 };
 
 /// Chunk size of an observed body in memory.

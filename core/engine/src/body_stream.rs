@@ -9,7 +9,10 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Frame, SizeHint};
 
-use crate::{Body, BoxError, Error, ErrorKind, Result};
+use crate::{
+    body::Body,
+    error::{BoxError, Error, ErrorKind, Result},
+};
 
 /// A stream as a body.
 pub(crate) struct Chunks<S>(pub(crate) Pin<Box<S>>);

@@ -4,7 +4,11 @@ use std::{borrow::Cow, convert::Infallible, error::Error as StdError, fmt, sync:
 
 use bytes::Bytes;
 
-use crate::{Capability, CloseCode, CloseReason, HandshakePhases, Outcome};
+use crate::{
+    capability::Capability,
+    close::{CloseCode, CloseReason, Outcome},
+    handshake_phases::HandshakePhases,
+};
 
 /// Any error, as [`Error::other`] takes it.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;

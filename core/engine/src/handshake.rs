@@ -8,7 +8,11 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, uri::Scheme,
 };
 
-use crate::{Error, ErrorKind, NegotiatedExtension, Result, redacted, redacted_uri};
+use crate::{
+    connection::NegotiatedExtension,
+    error::{Error, ErrorKind, Result},
+    redact::{redacted, redacted_uri},
+};
 
 mod syntax;
 mod verify;

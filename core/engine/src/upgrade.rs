@@ -17,8 +17,10 @@ pub use refusal::{RefusalKind, UpgradeRefusal};
 
 use self::origins::{Hosts, requested_host};
 use crate::{
-    Accepted, Error, ErrorKind, Extension, NegotiatedExtension, Protocol, Result,
-    handshake::{accept_value, is_token, list, parse_extensions},
+    connection::{NegotiatedExtension, Protocol},
+    error::{Error, ErrorKind, Result},
+    extension::Extension,
+    handshake::{Accepted, accept_value, is_token, list, parse_extensions},
 };
 
 /// The `:protocol` of an extended CONNECT (RFC 8441 section 4), and the token in `Upgrade`.

@@ -5,7 +5,7 @@ use std::{fmt, net::Ipv6Addr, sync::Arc};
 use http::{HeaderMap, HeaderValue, Request, header};
 
 use super::invalid;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The origins whose pages may open a WebSocket.
 ///
