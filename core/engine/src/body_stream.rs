@@ -9,10 +9,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Frame, SizeHint};
 
-use crate::{
-    body::Body,
-    error::{BoxError, Error, ErrorKind, Result},
-};
+use crate::error::{BoxError, Error, ErrorKind, Result};
 
 /// A stream as a body.
 pub(crate) struct Chunks<S>(pub(crate) Pin<Box<S>>);
@@ -35,8 +32,8 @@ where
 }
 
 /// A body with a declared length: it has this length, or fails.
-pub(crate) struct Exactly {
-    body: Body,
+pub(crate) struct Exactly<B> {
+    body: B,
     length: u64,
     left: u64,
     /// Retains the last chunk until the body has ended: a reader with the declared length does not ask
@@ -44,8 +41,8 @@ pub(crate) struct Exactly {
     held: Option<Frame<Bytes>>,
 }
 
-impl Exactly {
-    pub(crate) fn new(body: Body, length: u64) -> Self {
+impl<B> Exactly<B> {
+    pub(crate) fn new(body: B, length: u64) -> Self {
         Self { body, length, left: length, held: None }
     }
 
@@ -55,7 +52,10 @@ impl Exactly {
     }
 }
 
-impl http_body::Body for Exactly {
+impl<B> http_body::Body for Exactly<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Error> + Unpin,
+{
     type Data = Bytes;
     type Error = Error;
 
@@ -135,6 +135,7 @@ mod tests {
     use http_body::Body as _;
 
     use super::*;
+    use crate::body::Body;
 
     struct Items(std::slice::Iter<'static, &'static str>);
 

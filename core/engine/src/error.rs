@@ -303,6 +303,11 @@ impl Error {
     }
 }
 
+/// Refuses an input that can never work.
+pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { message, is_of_engine, engine, .. } = &*self.0;
