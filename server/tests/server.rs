@@ -179,7 +179,7 @@ async fn refusals_have_their_status_and_are_counted() {
     peer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let head = peer.head().await;
     assert_eq!((head.status, head.header("upgrade")), (426, Some("websocket")));
-    // The connection goes on.
+    // The connection stays open.
     peer.write(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         .await;
     peer.until(b"\r\n\r\n").await;
@@ -256,7 +256,7 @@ async fn a_handler_that_fails_closes_with_1011_or_its_code() {
         let mut peer = Peer::open(server.address, "/").await;
         let (code, text) = peer.closed().await;
         assert_eq!(code, seen);
-        // What failed is nobody's business unless the handler says so.
+        // The response does not say what failed unless the handler does.
         assert_eq!(text.is_empty(), seen == 1011, "{text}");
         peer.close(code).await;
         peer.ended().await;
