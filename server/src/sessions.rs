@@ -146,7 +146,7 @@ impl Sessions {
     }
 
     /// Sets how many sessions [`shutdown`](Self::shutdown) closes at once, and the pause before the next ones, so that not
-    /// all clients come back at the same moment. Default: 1000, every 100 ms. Zero is taken as one.
+    /// all clients reconnect at the same moment. Default: 1000, every 100 ms. Zero is taken as one.
     #[must_use]
     pub fn shutdown_batches(self, sessions: usize, pause: Duration) -> Self {
         {

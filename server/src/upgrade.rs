@@ -197,7 +197,7 @@ impl PendingSession {
         let session = upgrade.session().await?;
         let (outgoing, slot) = (session.handle(), upgrade.slot);
         let ended = outgoing.ended();
-        // The slot is free when the session has ended, whoever owns it.
+        // The slot is free when the session has ended, whichever task owns it.
         upgrade.runtime.spawn(Box::pin(async move {
             let _slot = slot;
             ended.await;
@@ -296,7 +296,7 @@ fn tell_error(error: &Error) {
 }
 
 fn tell_failed(error: &Error) {
-    tracing::warn!(target: "drivetrain::server", %error, "an accepted handshake came to no session");
+    tracing::warn!(target: "drivetrain::server", %error, "no session was opened for an accepted handshake");
 }
 
 impl fmt::Debug for WebSocketUpgrade {
