@@ -58,6 +58,10 @@ impl ServerSubject for OnTokio {
         RUNTIME.block_on(future);
     }
 
+    fn speaks_http2(&self) -> bool {
+        true
+    }
+
     fn deviations(&self) -> &[Deviation] {
         deviations::of(self.0)
     }
@@ -92,6 +96,10 @@ impl ServerSubject for OnAxum {
 
     fn block_on(&self, future: Block) {
         RUNTIME.block_on(future);
+    }
+
+    fn speaks_http2(&self) -> bool {
+        true
     }
 
     /// `axum::serve` gives hyper no timer.

@@ -448,7 +448,7 @@ pub(crate) fn mirrored(segments: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let key = if second & 0x80 == 0 { 0 } else { 4 };
         let Some(head) = rest.get(..2 + extended + key) else { break };
         let length =
-            head[2..2 + extended].iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+            head[2..2 + extended].iter().fold(0_u64, |all, byte| (all << 8) | u64::from(*byte));
         let length = if extended == 0 { u64::from(second & 0x7f) } else { length };
         let payload = &rest[head.len()..];
         let payload = &payload[..usize::try_from(length).unwrap_or(usize::MAX).min(payload.len())];

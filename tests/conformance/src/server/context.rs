@@ -51,6 +51,10 @@ impl ServerContext {
         self.subject.limits_heads()
     }
 
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.subject.speaks_http2()
+    }
+
     /// Whether the subject declares this deviation.
     pub(super) fn deviates(&self, deviation: Deviation) -> bool {
         self.subject.deviations().contains(&deviation)

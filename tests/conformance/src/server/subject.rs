@@ -11,7 +11,7 @@ use crate::Deviation;
 /// The body of an answer.
 type Body = Full<drivetrain::Bytes>;
 
-/// A server under test: a framing, a runtime, and an HTTP server over HTTP/1.1.
+/// A server under test: a framing, a runtime, and an HTTP server.
 pub trait ServerSubject: Send + Sync + 'static {
     /// The first part of the names of the trials.
     fn name(&self) -> &str;
@@ -28,6 +28,11 @@ pub trait ServerSubject: Send + Sync + 'static {
     /// Whether [`Site::header_read_timeout`] is applied. Default: yes.
     fn limits_heads(&self) -> bool {
         true
+    }
+
+    /// Whether the server also speaks HTTP/2 on its port, without TLS (RFC 8441). Default: no.
+    fn speaks_http2(&self) -> bool {
+        false
     }
 
     /// The framing's deviations from the suite's rules. Default: none.
@@ -55,6 +60,10 @@ impl ServerSubject for Box<dyn ServerSubject> {
 
     fn limits_heads(&self) -> bool {
         (**self).limits_heads()
+    }
+
+    fn speaks_http2(&self) -> bool {
+        (**self).speaks_http2()
     }
 
     fn deviations(&self) -> &[Deviation] {

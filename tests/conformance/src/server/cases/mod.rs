@@ -5,6 +5,7 @@ mod connections;
 mod deflate;
 mod handshake;
 mod hostile;
+mod http2;
 mod keepalive;
 mod messages;
 mod raw;
@@ -65,6 +66,7 @@ pub(super) fn all() -> Vec<ServerCase> {
         connections::cases(),
         raw::cases(),
         shutdown::cases(),
+        http2::cases(),
         hostile::cases(),
     ]
     .into_iter()
