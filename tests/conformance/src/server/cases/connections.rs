@@ -68,7 +68,8 @@ fn half_a_head_is_ended(cx: &ServerContext) -> Verdict {
     let whole = Opening::new("/").bytes(server.address());
     for at in [1, 4, 16, 40, whole.len() - 2, whole.len() - 1] {
         let mut client = Client::dial(server.address())?;
-        client.write(&whole[..at])?;
+        // On a slow machine it is too late already.
+        let _ = client.write(&whole[..at]);
         client.gone()?;
     }
     Ok(())
@@ -77,7 +78,7 @@ fn half_a_head_is_ended(cx: &ServerContext) -> Verdict {
 fn a_head_that_drips_is_ended(cx: &ServerContext) -> Verdict {
     let Some(server) = limited(cx) else { return Ok(()) };
     let mut client = Client::dial(server.address())?;
-    client.write(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")?;
+    let _ = client.write(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ");
     eventually("the server has had enough", || client.write(b"x").is_err())
 }
 
@@ -85,7 +86,7 @@ fn a_session_is_not_bound_by_the_limit_for_heads(cx: &ServerContext) -> Verdict 
     if !cx.limits_heads() {
         return Ok(());
     }
-    let limit = Duration::from_secs(1);
+    let limit = Duration::from_secs(2);
     let server = cx.echo_with_head_limit(limit);
     let mut client = server.client()?;
     thread::sleep(limit + HEAD);
@@ -298,8 +299,8 @@ pub(super) fn until_still(mut count: impl FnMut() -> usize) -> Verdict<usize> {
         } else if now > 0 && since.elapsed() > STILL {
             return Ok(now);
         }
-        if begin.elapsed() > PATIENCE {
-            return Err(Failure::new(format_args!("{now} bytes after {PATIENCE:?}")));
+        if begin.elapsed() > 3 * PATIENCE {
+            return Err(Failure::new(format_args!("{now} bytes, and still more")));
         }
         thread::sleep(Duration::from_millis(5));
     }
