@@ -328,7 +328,7 @@ impl fmt::Debug for Sessions {
 }
 
 impl Entry {
-    /// The server shuts down: a session gets a Close, a raw session's handler has until the deadline.
+    /// The server shuts down: a session gets a Close, an event stream ends.
     fn go_away(&self, reason: &CloseReason) {
         if self.ends == Ends::AtOnce {
             self.ask_to_end();
