@@ -14,7 +14,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../../engines/deviations.rs"]
-mod deviations;
+pub(super) mod deviations;
 
 use std::{fmt::Write as _, fs, path::Path, sync::Arc};
 

@@ -1,8 +1,6 @@
 //! `docs/reference/limitations-server.md`: what each framing does on each HTTP server. The page is made of the same tables
 //! that are tested here over sockets, both ways. `UPDATE=1 cargo test --features full --test reports docs` writes it.
 
-#[path = "../../engines/deviations.rs"]
-mod deviations;
 #[path = "../../support/servers.rs"]
 mod servers;
 
@@ -28,7 +26,7 @@ use drivetrain::{
 use drivetrain_engine::{Framing, Rsv};
 
 use self::servers::{Http, RUNTIME, Served, on_async_std, on_axum, on_smol, on_tokio};
-use super::{read, root};
+use super::{limitations::deviations, read, root};
 
 /// A framing: its name, an upgrader with it, and its answer about a capability.
 struct Frames(&'static str, fn() -> Upgrader, fn(Capability) -> Support);

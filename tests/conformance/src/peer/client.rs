@@ -273,7 +273,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`receive`](Self::receive).
-    pub fn next(&mut self) -> io::Result<WireFrame> {
+    pub fn receive_frame(&mut self) -> io::Result<WireFrame> {
         loop {
             match self.receive()? {
                 Some(frame) if frame.opcode == opcode::PING => {}
@@ -290,7 +290,7 @@ impl Client {
     pub fn message(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let mut message: Option<(u8, Vec<u8>)> = None;
         loop {
-            let frame = self.next()?;
+            let frame = self.receive_frame()?;
             match (frame.opcode, &mut message) {
                 (opcode::PONG, _) => continue,
                 (opcode::TEXT | opcode::BINARY, None) => {
@@ -323,7 +323,7 @@ impl Client {
     /// # Errors
     /// As [`receive`](Self::receive), and `InvalidData` for another frame.
     pub fn closed(&mut self) -> io::Result<(u16, String)> {
-        let frame = self.next()?;
+        let frame = self.receive_frame()?;
         if frame.opcode != opcode::CLOSE {
             return Err(invalid(format!("a Close was expected: {frame:?}")));
         }

@@ -40,7 +40,7 @@ fn a_clients_close_is_echoed_and_the_server_ends_tcp_first(cx: &ServerContext) -
     let server = cx.echo();
     let mut client = server.client()?;
     client.send(&WireFrame::close(4001, "enough"))?;
-    let close = client.next()?;
+    let close = client.receive_frame()?;
     assert_eq!((close.opcode, close.close_code()), (opcode::CLOSE, Some(4001)));
     // The client has not ended anything.
     client.ended()?;
@@ -66,7 +66,7 @@ fn a_close_without_a_code_is_answered_alike(cx: &ServerContext) -> Verdict {
     let server = cx.echo();
     let mut client = server.client()?;
     client.send(&WireFrame::close(None, ""))?;
-    let close = client.next()?;
+    let close = client.receive_frame()?;
     assert!(close.opcode == opcode::CLOSE, "{close:?}");
     assert!(close.payload.is_empty() || close.close_code() == Some(1000), "{close:?}");
     client.ended()?;

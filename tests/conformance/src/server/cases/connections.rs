@@ -228,7 +228,7 @@ fn a_client_that_does_not_read_stops_the_sender(cx: &ServerContext) -> Verdict {
     stop.store(true, Ordering::Relaxed);
     let mut received = 0;
     loop {
-        let frame = client.next()?;
+        let frame = client.receive_frame()?;
         match frame.opcode {
             opcode::CLOSE => break,
             _ => received += frame.payload.len(),
@@ -314,7 +314,7 @@ fn fragments_of_one_byte_count_for_the_limit(cx: &ServerContext) -> Verdict {
     let next = masked(&WireFrame::continuation("x", false));
     client.write(&[first, next.repeat(1022)].concat())?;
     client.send(&WireFrame::ping("all are taken"))?;
-    assert_eq!(client.next()?, WireFrame::pong("all are taken"));
+    assert_eq!(client.receive_frame()?, WireFrame::pong("all are taken"));
     client.write(&next)?;
     assert_eq!(client.closed()?.0, 1009);
     client.close(1009)?;

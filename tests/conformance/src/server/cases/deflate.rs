@@ -230,7 +230,7 @@ fn negotiates(cx: &ServerContext, (_, wishes, lines, answer): &Row) -> Verdict {
 fn inflated(client: &mut Client, deflate: &mut DeflatePeer) -> Verdict<Vec<u8>> {
     let mut frames = Vec::new();
     loop {
-        let frame = client.next()?;
+        let frame = client.receive_frame()?;
         let fin = frame.fin;
         frames.push(frame);
         if fin {
@@ -300,7 +300,7 @@ fn compressed_fragments_are_one_message(cx: &ServerContext) -> Verdict {
         client.send(&WireFrame::continuation([*byte], false))?;
     }
     client.send(&WireFrame::continuation("", true))?;
-    assert_eq!(client.next()?, WireFrame::pong("between"));
+    assert_eq!(client.receive_frame()?, WireFrame::pong("between"));
     let back = inflated(&mut client, &mut deflate)?;
     match back == text.as_bytes() {
         true => Ok(()),

@@ -109,7 +109,7 @@ fn fragments_with_a_ping_between_are_one_message(cx: &ServerContext) -> Verdict 
     client.send(&WireFrame::ping("between"))?;
     client.send(&WireFrame::continuation("12", false))?;
     client.send(&WireFrame::continuation("3", true))?;
-    assert_eq!(client.next()?, WireFrame::pong("between"));
+    assert_eq!(client.receive_frame()?, WireFrame::pong("between"));
     assert_eq!(client.text()?, "ABC123");
     Ok(())
 }
@@ -147,7 +147,7 @@ fn every_ping_is_answered_in_order(cx: &ServerContext) -> Verdict {
     let mut client = server.client()?;
     for payload in [&b""[..], b"one", b"two", &[0xff; 125], b"two"] {
         client.send(&WireFrame::ping(payload))?;
-        assert_eq!(client.next()?, WireFrame::pong(payload));
+        assert_eq!(client.receive_frame()?, WireFrame::pong(payload));
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ fn pongs_that_nobody_asked_for_are_ignored(cx: &ServerContext) -> Verdict {
         client.send(&WireFrame::pong(payload))?;
     }
     client.send(&WireFrame::text("still here"))?;
-    assert_eq!(client.next()?, WireFrame::text("still here"));
+    assert_eq!(client.receive_frame()?, WireFrame::text("still here"));
     Ok(())
 }
 
@@ -175,7 +175,7 @@ fn ten_thousand_pings_are_survived(cx: &ServerContext) -> Verdict {
     client.send(&WireFrame::text("after the flood"))?;
     let mut newest = None;
     loop {
-        let frame = client.next()?;
+        let frame = client.receive_frame()?;
         if frame.opcode == opcode::TEXT {
             assert_eq!(frame, WireFrame::text("after the flood"));
             break;

@@ -67,7 +67,7 @@ fn a_raw_handler_that_returns_ends_the_connection(cx: &ServerContext) -> Verdict
         session.send(RawFrame::new(OpCode::Text, "bye")).await
     });
     let mut client = server.client()?;
-    assert_eq!(client.next()?, WireFrame::text("bye"));
+    assert_eq!(client.receive_frame()?, WireFrame::text("bye"));
     client.ended()?;
     Ok(())
 }
@@ -81,7 +81,7 @@ fn ten_texts_and_a_close_arrive(cx: &ServerContext) -> Verdict {
     });
     let mut client = server.client()?;
     for i in 0..10 {
-        assert_eq!(client.next()?, WireFrame::text(format!("text {i}")));
+        assert_eq!(client.receive_frame()?, WireFrame::text(format!("text {i}")));
     }
     assert_eq!(client.closed()?.0, 1000);
     client.close(1000)?;
@@ -151,7 +151,7 @@ fn a_registry_closes_a_raw_session(cx: &ServerContext) -> Verdict {
     let reason = CloseReason::new(4002, "log out")?;
     assert_eq!(server.sessions.close_where(&reason, |_| true), 1);
     assert_eq!(server.sessions.close_where(&reason, |_| true), 0, "once");
-    let close = client.next()?;
+    let close = client.receive_frame()?;
     assert_eq!((close.opcode, close.close_code()), (opcode::CLOSE, Some(4002)));
     client.close(4002)?;
     client.ended()?;
@@ -173,7 +173,7 @@ fn a_reset_while_a_raw_handler_sends_ends_the_session(cx: &ServerContext) -> Ver
         }
     });
     let mut client = server.client()?;
-    assert_eq!(client.next()?.payload.len(), 40_000);
+    assert_eq!(client.receive_frame()?.payload.len(), 40_000);
     client.reset()?;
     assert_eq!(within(&ended)?, ErrorKind::Io);
     Ok(())
@@ -199,7 +199,7 @@ fn a_client_that_does_not_read_stops_a_raw_sender(cx: &ServerContext) -> Verdict
     stop.store(true, Ordering::Relaxed);
     let mut received = 0;
     loop {
-        let frame = client.next()?;
+        let frame = client.receive_frame()?;
         match frame.opcode {
             opcode::CLOSE => break,
             _ => received += frame.payload.len(),

@@ -99,7 +99,7 @@ fn a_shutdown_tells_every_session_whatever_it_does(cx: &ServerContext) -> Verdic
 /// The client gets a Close with the code for its state, answers it, and then the server ends the connection.
 fn is_told(state: &str, mut client: Client) -> Verdict {
     let close = loop {
-        let frame = client.next()?;
+        let frame = client.receive_frame()?;
         if frame.opcode == opcode::CLOSE {
             break frame;
         }
