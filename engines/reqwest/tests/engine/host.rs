@@ -71,7 +71,8 @@ async fn serve(mut stream: TcpStream) -> Served {
     let host = crate::server::header(&head, "host").unwrap_or_default();
     let text = format!("HTTP/1.1 {target} {host}");
     let length = text.len();
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}");
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{text}");
     stream.write_all(answer.as_bytes()).await?;
     // Until the client has gone, so that an upload meets no reset.
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
