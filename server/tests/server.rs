@@ -945,7 +945,7 @@ async fn a_topic_may_use_the_topics_from_its_own_code() {
         let second = ends(move || {
             let second = all.subscribe(trapped, &member, lag());
             let visited = all.clone();
-            DROPPED.set(Some(Box::new(move || assert!(visited.len() > 0))));
+            DROPPED.set(Some(Box::new(move || assert!(!visited.is_empty()))));
             drop(all.subscribe(Room::new("c"), &member, lag()));
             DROPPED.set(None);
             second
