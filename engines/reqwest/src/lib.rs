@@ -64,8 +64,8 @@ use options::{Options, Set};
 /// SOCKS5 proxy, and for `https` through any, so that an error has what the proxy answered; those whose body
 /// streams, which the client has each body do that is longer than 64 KiB; and those with a `Host` of their own where
 /// HTTP/2 is possible. That `Host` is the `:authority` (RFC 9113 section 8.3.1); the URL's host is dialled and verified.
-/// These requests have connections of their own for each origin, 64 origins at most. On its own connections the engine reads an
-/// early answer before a write fails, and ends those whose upload goes on for a second after its answer. Beside a
+/// These requests have connections of their own for each origin, 64 origins at most. On its own connections the engine
+/// reads an early answer before a write fails, and ends those whose upload lasts a second longer than its answer. Beside a
 /// [`configure`](Self::configure) hook, by a preconfigured client, over a Unix socket, and to an HTTP proxy for `http`,
 /// reqwest sends them, which can do neither: up to 4 early answers of 100 are lost to the reset behind them, and a
 /// server that has answered, and neither reads nor closes, is waited for until reqwest's `tcp_user_timeout` ends the
