@@ -17,7 +17,8 @@ pub fn page() -> String {
         "# Hostile peers\n\n\
          Each of these {count} rows is a case of the conformance suite, on every engine. A case has one \
          peer, or several peers with the same result, such as one peer for every split of its bytes: \
-         {scripts} in all. The suite builds the cases from the same table as this page.\n\n\
+         {scripts} in all. The suite builds the cases from the same table as this page. The peers that are \
+         bytes are run against each server too, as clients.\n\n\
          - **error**: the error kind of `receive()` and `send()` from then on, or of `connect()` without a \
          session.\n\
          - **Close on the wire**: the code of the only Close that the peer receives, as the last frame.\n\
