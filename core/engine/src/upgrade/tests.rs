@@ -5,7 +5,12 @@ use std::sync::Arc;
 use http::{Method, Request, Version, header};
 
 use super::*;
-use crate::{connection::Role, error::Error, extension::Transform, frame::Rsv};
+use crate::{
+    connection::Role,
+    error::{Error, ErrorKind},
+    extension::Transform,
+    frame::Rsv,
+};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
