@@ -1,7 +1,5 @@
 //! Who waits for a session, and who is woken.
 
-mod support;
-
 use std::{
     future::Future,
     pin::{Pin, pin},
@@ -15,7 +13,7 @@ use std::{
 use drivetrain_engine::Role;
 use drivetrain_session::{Session, SessionConfig};
 
-use support::{Peer, TestRuntime, config, session_and_peer};
+use crate::support::{Peer, TestRuntime, config, session_and_peer};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);

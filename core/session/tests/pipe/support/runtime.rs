@@ -72,6 +72,27 @@ impl TestRuntime {
         }
     }
 
+    /// Runs a future and all tasks until the future is ready, and then the tasks until none can go on. Time stands still.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.poll_now(pin!(future))
+            .expect("it waits for what cannot happen while time stands still")
+    }
+
+    /// Polls this future, and all tasks, until it is ready or nothing can go on at this moment.
+    pub(crate) fn poll_now<T>(&self, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let woken = Woken::new();
+        let waker = Waker::from(woken.clone());
+        self.settle();
+        while woken.take() {
+            let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+            self.settle();
+            if let Poll::Ready(value) = polled {
+                return Some(value);
+            }
+        }
+        None
+    }
+
     /// Polls this future once, and then all tasks until none can go on.
     pub(crate) fn poll_once<T>(&self, future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
         let polled = future.poll(&mut Context::from_waker(Waker::noop()));
