@@ -103,12 +103,16 @@ impl Transport for OneEnd {
 
 /// Runs a test over a transport that lends its messages and over one that gives them away.
 fn each(test: impl Fn(Arc<TestRuntime>, Session, Wire)) {
+    each_with(WebSockets::new(), test);
+}
+
+fn each_with(plugin: WebSockets, test: impl Fn(Arc<TestRuntime>, Session, Wire)) {
     for lends in [false, true] {
         let wire = Wire::default();
         wire.0.lock().unwrap().lends = lends;
         let runtime = TestRuntime::new();
         let connection = Connection::new(OneEnd(wire.clone(), Vec::new()));
-        let session = runtime.session(connection, WebSockets::new());
+        let session = runtime.session(connection, plugin.clone());
         test(runtime, session, wire);
     }
 }
@@ -285,6 +289,25 @@ fn messages_at_hand_are_counted_as_discarded_with_the_receiving_half() {
         assert!(outcome.clean);
         assert_eq!(outcome.discarded, 23);
         assert_eq!(outgoing.stats().received.messages, 30);
+    });
+}
+
+#[test]
+fn messages_behind_one_that_a_reader_refuses_are_counted_as_discarded() {
+    each_with(WebSockets::new().max_stream_size(4), |runtime, mut session, wire| {
+        let long = RawFrame::new(OpCode::Text, "above the limit");
+        wire.brings((0..10).map(text).chain([long]).chain((10..15).map(text)));
+        for i in 0..10 {
+            assert_eq!(number(runtime.block_on(session.receive()).unwrap()), i);
+        }
+        wire.brings([RawFrame::new(OpCode::Close, CloseReason::normal().to_payload())]);
+        let error = runtime.block_on(async {
+            let mut reader = session.receive_stream().await.unwrap().unwrap();
+            reader.chunk().await.unwrap_err()
+        });
+        assert_eq!(error.kind(), ErrorKind::TooBig);
+        let outcome = runtime.block_on(session.closed()).unwrap();
+        assert_eq!(outcome.discarded, 5);
     });
 }
 

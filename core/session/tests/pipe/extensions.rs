@@ -1,5 +1,4 @@
 //! Extensions of sessions over an in-memory connection: frames in, frames out, and what becomes of them.
-#![cfg(all(feature = "testing", feature = "deflate"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use drivetrain_engine::Role;
+use drivetrain_engine::{Frame, Role};
 use drivetrain_session::{Session, SessionConfig};
 
 use crate::support::{Peer, TestRuntime, config, session_and_peer};
@@ -86,5 +86,44 @@ fn senders_are_served_in_order_when_there_is_room() {
     assert_eq!(wakes.each_ref().map(|wakes| wakes.count()), [1, 0, 0]);
     for (at, send) in sends.iter_mut().enumerate() {
         assert!(poll(send.as_mut(), &wakes[at]).is_ready(), "{at}");
+    }
+}
+
+#[test]
+fn control_frames_wait_for_room_in_order_and_none_is_dropped() {
+    let (runtime, session, mut peer) = session_and_peer(Role::Client, config());
+    peer.set_stalled(true);
+    runtime.run(session.send(vec![0; 40_000])).expect("taken");
+    let pong = |number: u8| Frame::Pong(vec![number].into());
+    for number in 0..64 {
+        runtime.run(session.send(pong(number))).expect("there is room");
+    }
+    let wakes: [Arc<Wakes>; 2] = Default::default();
+    let (mut first, mut second) = (pin!(session.send(pong(64))), pin!(session.send(pong(65))));
+    assert!(poll(first.as_mut(), &wakes[0]).is_pending());
+    assert!(poll(second.as_mut(), &wakes[1]).is_pending());
+    peer.set_stalled(false);
+    runtime.settle();
+    assert_eq!(wakes.each_ref().map(|wakes| wakes.count()), [1, 0]);
+    assert!(poll(first.as_mut(), &wakes[0]).is_ready());
+    assert!(poll(second.as_mut(), &wakes[1]).is_ready());
+    runtime.settle();
+    let frames = std::iter::from_fn(|| peer.receive()).filter(|frame| frame.opcode.is_control());
+    assert!(frames.map(|frame| frame.payload[0]).eq(0..=65));
+}
+
+#[test]
+fn a_sender_that_never_waits_yields_when_its_budget_is_spent() {
+    const KIB: usize = 1 << 10;
+    for (size, count) in [(1, 256), (126, 256), (KIB + 1, 256), (8 * KIB, 32), (256 * KIB, 1)] {
+        let (_runtime, session, _peer) = session_and_peer(Role::Client, config());
+        let wakes = Arc::new(Wakes::default());
+        for _ in 0..count {
+            assert!(poll(pin!(session.send(vec![0; size])), &wakes).is_ready(), "{size}");
+        }
+        let mut sending = pin!(session.send(vec![0; size]));
+        assert!(poll(sending.as_mut(), &wakes).is_pending(), "{size}");
+        assert_eq!(wakes.count(), 1, "to come again");
+        assert!(poll(sending.as_mut(), &wakes).is_ready());
     }
 }

@@ -29,6 +29,18 @@ fn what_is_written_goes_out_in_fragments_and_closing_ends_the_message() {
 }
 
 #[test]
+fn a_full_fragment_goes_out_before_the_message_ends() {
+    let (runtime, session, mut peer) = open(WebSockets::new());
+    let mut first = writer(&runtime, &session, MessageKind::Binary);
+    let taken: Vec<_> =
+        (0..7).map(|_| write(&runtime, &mut first, &[7; 10_000]).unwrap()).collect();
+    assert_eq!((taken[..6].iter().sum(), taken[6]), (60_000, FRAGMENT - 60_000));
+    runtime.settle();
+    assert_eq!(seen(&mut peer), [(OpCode::Binary, FRAGMENT, false)]);
+    runtime.block_on(first.close()).unwrap();
+}
+
+#[test]
 fn a_short_one_is_a_frame_and_chunks_are_sent_as_they_are() {
     let (runtime, session, mut peer) = open(WebSockets::new().max_frame_size(100));
     runtime.block_on(async {

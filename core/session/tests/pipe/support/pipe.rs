@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use drivetrain_engine::{Error, ErrorKind, Progress, RawFrame, Result, Transport};
+use drivetrain_engine::{Bytes, Error, ErrorKind, OpCode, Progress, RawFrame, Result, Transport};
 
 use super::{TestRuntime, lock};
 
@@ -159,6 +159,13 @@ impl PipeTransport {
         Peer(self)
     }
 
+    fn has_room(&self) -> bool {
+        self.end(|end| {
+            let waits: usize = end.encoded.iter().map(|frame| frame.payload.len()).sum();
+            waits < HIGH_WATER && end.write_error.is_none()
+        })
+    }
+
     fn end<R>(&self, look: impl FnOnce(&mut End) -> R) -> R {
         look(&mut lock(&self.pipe.ends)[self.side])
     }
@@ -192,16 +199,21 @@ impl Transport for PipeTransport {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let has_room = self.end(|end| {
-            let waits: usize = end.encoded.iter().map(|frame| frame.payload.len()).sum();
-            waits < HIGH_WATER && end.write_error.is_none()
-        });
-        if has_room { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
+        if self.has_room() { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
     }
 
     fn start_send(&mut self, frame: RawFrame) -> Result<()> {
         self.end(|end| end.encoded.push_back(frame));
         Ok(())
+    }
+
+    fn try_send(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
+        let takes = payload.len() <= 125 && self.has_room();
+        if takes {
+            let frame = RawFrame::new(opcode, Bytes::copy_from_slice(payload));
+            self.end(|end| end.encoded.push_back(frame));
+        }
+        takes
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {

@@ -8,7 +8,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
@@ -23,6 +23,7 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 pub(crate) struct TestRuntime {
     tasks: Mutex<Vec<(Task, Arc<Woken>)>>,
+    polls: AtomicUsize,
     clock: Arc<Mutex<Clock>>,
 }
 
@@ -125,6 +126,11 @@ impl TestRuntime {
         lock(&self.tasks).len()
     }
 
+    /// How often a task was polled.
+    pub(crate) fn polls(&self) -> usize {
+        self.polls.load(Ordering::Relaxed)
+    }
+
     /// Drops all tasks, as a runtime does that shuts down.
     pub(crate) fn shut_down(&self) {
         let tasks = mem::take(&mut *lock(&self.tasks));
@@ -140,6 +146,7 @@ impl TestRuntime {
                 return true;
             }
             any = true;
+            self.polls.fetch_add(1, Ordering::Relaxed);
             let waker = Waker::from(woken.clone());
             task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
         });
