@@ -3,11 +3,13 @@
 mod peer;
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     future::{self, Future},
+    hash::{Hash, Hasher},
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -27,7 +29,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
 use tower::service_fn;
@@ -179,7 +181,7 @@ async fn refusals_have_their_status_and_are_counted() {
     peer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let head = peer.head().await;
     assert_eq!((head.status, head.header("upgrade")), (426, Some("websocket")));
-    // The connection goes on.
+    // The connection stays open.
     peer.write(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         .await;
     peer.until(b"\r\n\r\n").await;
@@ -256,7 +258,7 @@ async fn a_handler_that_fails_closes_with_1011_or_its_code() {
         let mut peer = Peer::open(server.address, "/").await;
         let (code, text) = peer.closed().await;
         assert_eq!(code, seen);
-        // What failed is nobody's business unless the handler says so.
+        // The response does not say what failed unless the handler does.
         assert_eq!(text.is_empty(), seen == 1011, "{text}");
         peer.close(code).await;
         peer.ended().await;
@@ -493,6 +495,125 @@ async fn raw_sessions_see_every_frame_and_do_nothing_by_themselves() {
     }
     peer.ended().await;
     eventually("the session is gone", || sockets.registry().is_empty()).await;
+}
+
+/// A raw session that echoes, Closes too, once it has done what its first frame asks for.
+async fn raw_in_a_state(mut session: RawSession, busy: Arc<Semaphore>) -> Result<()> {
+    let first = session.receive().await?.filter(|frame| frame.opcode != OpCode::Close);
+    let Some(first) = first else { return Ok(()) };
+    match &first.payload[..] {
+        b"send" => loop {
+            session.send(RawFrame::new(OpCode::Text, "more".repeat(10_000))).await?;
+        },
+        b"busy" => drop(busy.acquire().await),
+        b"stuck" => future::pending().await,
+        b"half" => session.send(RawFrame::new(OpCode::Text, "half").not_final()).await?,
+        _ => {}
+    }
+    while let Some(frame) = session.receive().await? {
+        let closes = frame.opcode == OpCode::Close;
+        session.send(RawFrame { opcode: frame.opcode, ..frame }).await?;
+        if closes {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn raw_server(sockets: &Upgrader, busy: &Arc<Semaphore>) -> Server {
+    let busy = Arc::clone(busy);
+    let app = by_hand(sockets, move |upgrade| {
+        let busy = Arc::clone(&busy);
+        upgrade.run_raw(move |session| raw_in_a_state(session, busy))
+    });
+    Server::answer(sockets.registry(), app, |serve| serve).await
+}
+
+fn open(sessions: &Sessions) -> usize {
+    let mut open = 0;
+    sessions.for_each(|_| open += 1);
+    open
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_tells_raw_sessions_whatever_they_do() {
+    let sessions = Sessions::new();
+    let options = WebSockets::new().close_timeout(peer::LONG);
+    let busy = Arc::new(Semaphore::new(0));
+    let server = raw_server(&sockets().sessions(&sessions).install(options), &busy).await;
+    let mut peers = Vec::new();
+    for state in ["idle", "send", "busy", "half", "fresh"] {
+        let mut peer = Peer::open(server.address, "/").await;
+        if state != "fresh" {
+            peer.send(TEXT, state.as_bytes()).await;
+        }
+        peers.push((state, peer));
+    }
+    eventually("all are open", || open(&sessions) == 5).await;
+    let shutdown = tokio::spawn({
+        let sessions = sessions.clone();
+        async move { sessions.shutdown(peer::LONG).await }
+    });
+    eventually("it has begun", || open(&sessions) == 0).await;
+    busy.close();
+    for (state, mut peer) in peers {
+        loop {
+            let (opcode, payload) = peer.receive().await;
+            if opcode == CLOSE {
+                assert_eq!(
+                    (&payload[..2], &payload[2..]),
+                    (&b"\x03\xe9"[..], &b"server is shutting down"[..]),
+                    "{state}"
+                );
+                break;
+            }
+        }
+        peer.close(1001).await;
+        peer.ended().await;
+    }
+    let report = within(shutdown).await.expect("no panic");
+    assert_eq!((report.sessions, report.drained, sessions.len()), (5, 5, 0), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_raw_session_that_is_cut_off_was_told() {
+    let sessions = Sessions::new();
+    let busy = Arc::new(Semaphore::new(0));
+    let server = raw_server(&sockets().sessions(&sessions), &busy).await;
+    let mut peer = Peer::open(server.address, "/").await;
+    peer.send(TEXT, b"stuck").await;
+    eventually("a session", || open(&sessions) == 1).await;
+    let report = within(sessions.shutdown(Duration::from_millis(100))).await;
+    assert_eq!((report.sessions, report.drained, report.aborted), (1, 0, 1));
+    assert_eq!(peer.closed().await.0, 1001);
+    peer.rest().await;
+    assert!(sessions.is_empty());
+}
+
+#[tokio::test]
+async fn a_registry_closes_raw_sessions_like_others() {
+    let sockets = sockets();
+    let busy = Arc::new(Semaphore::new(0));
+    let server = raw_server(&sockets, &busy).await;
+    let (mut one, mut other) =
+        (Peer::open(server.address, "/one").await, Peer::open(server.address, "/other").await);
+    let registry = sockets.registry();
+    eventually("both are open", || open(registry) == 2).await;
+    other.send(TEXT, b"first").await;
+    other.send(TEXT, b"second").await;
+    assert_eq!(other.text().await, "second");
+    let reason = CloseReason::new(4002, "log out").expect("a code");
+    assert_eq!(registry.close_where(&reason, |info| info.path() == "/one"), 1);
+    assert_eq!(registry.close_where(&reason, |info| info.path() == "/one"), 0, "once");
+    assert_eq!(one.closed().await, (4002, "log out".into()));
+    one.close(4002).await;
+    one.ended().await;
+    // A Close of the peer's, or of the session's own, ends it too.
+    assert_eq!(open(registry), 1);
+    other.close(1000).await;
+    assert_eq!(other.closed().await.0, 1000);
+    other.ended().await;
+    eventually("both are gone", || registry.is_empty()).await;
 }
 
 #[tokio::test]
@@ -837,6 +958,185 @@ async fn topics_are_there_as_long_as_they_have_subscribers() {
     peers.truncate(2);
     eventually("the room is gone", || rooms.get("b").is_none()).await;
     assert_eq!(rooms.len(), 1);
+}
+
+/// A session that the test owns; the peer keeps its connection.
+async fn session() -> (Session, Peer, Server) {
+    let (give, mut take) = mpsc::channel(1);
+    let server = Server::start(&sockets(), move |session: Session| {
+        let give = give.clone();
+        async move {
+            let _ = give.send(session).await;
+            future::pending().await
+        }
+    })
+    .await;
+    let peer = Peer::open(server.address, "/").await;
+    (within(take.recv()).await.expect("it is open"), peer, server)
+}
+
+/// What a topic's code does when it runs next.
+type Trap = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// A topic of a user's: all have one hash, and its code runs what is in the trap.
+#[derive(Clone)]
+struct Room {
+    name: &'static str,
+    of_hash: Trap,
+    of_eq: Trap,
+}
+
+impl Room {
+    fn new(name: &'static str) -> Self {
+        Self { name, of_hash: Trap::default(), of_eq: Trap::default() }
+    }
+
+    fn spring(trap: &Trap) {
+        let run = trap.lock().expect("no panic under it").take();
+        if let Some(run) = run {
+            run();
+        }
+    }
+}
+
+impl PartialEq for Room {
+    fn eq(&self, other: &Self) -> bool {
+        Self::spring(&self.of_eq);
+        Self::spring(&other.of_eq);
+        self.name == other.name
+    }
+}
+
+impl Eq for Room {}
+
+impl Hash for Room {
+    fn hash<H: Hasher>(&self, _: &mut H) {
+        Self::spring(&self.of_hash);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        DROPPED.with_borrow(|visit| visit.as_ref().map(|visit| visit()));
+    }
+}
+
+thread_local! {
+    /// What a topic does on this thread when it is dropped.
+    static DROPPED: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
+}
+
+/// Runs this on a thread of its own: a deadlock is a failure.
+fn ends<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> std::thread::Result<T> {
+    let thread = std::thread::spawn(run);
+    let start = std::time::Instant::now();
+    while !thread.is_finished() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it hangs");
+        std::thread::yield_now();
+    }
+    thread.join()
+}
+
+#[tokio::test]
+async fn a_topic_may_use_the_topics_from_its_own_code() {
+    let (session, mut peer, _server) = session().await;
+    let session = Arc::new(session);
+    let topics: Topics<Room> = Topics::new();
+    let lag = || Lag::disconnect(1 << 20);
+    let first = topics.subscribe(Room::new("a"), &session, lag());
+    for which in ["hash", "eq"] {
+        let topic = Room::new("a");
+        let (all, member, trapped) = (topics.clone(), Arc::clone(&session), topic.clone());
+        let used = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&used);
+        let trap = if which == "hash" { &topic.of_hash } else { &topic.of_eq };
+        *trap.lock().expect("it is free") = Some(Box::new(move || {
+            assert_eq!((all.len(), all.is_empty()), (1, false));
+            let (there, other) = (Room::new("a"), Room::new("b"));
+            assert_eq!(all.get(&there).map(|room| room.len()), Some(1));
+            drop(all.subscribe(other.clone(), &member, lag()));
+            // The topic that is subscribed to, in the same bucket.
+            drop(all.subscribe(there, &member, lag()));
+            assert!(all.get(&other).is_none());
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        let (all, member) = (topics.clone(), Arc::clone(&session));
+        let second = ends(move || {
+            let second = all.subscribe(trapped, &member, lag());
+            let visited = all.clone();
+            DROPPED.set(Some(Box::new(move || assert!(!visited.is_empty()))));
+            drop(all.subscribe(Room::new("c"), &member, lag()));
+            DROPPED.set(None);
+            second
+        });
+        let second = second.expect("no panic");
+        assert_eq!(used.load(Ordering::Relaxed), 1, "{which}");
+        assert_eq!((topics.len(), topics.publish(&topic, "to both").queued), (1, 2), "{which}");
+        for _ in 0..2 {
+            assert_eq!(peer.text().await, "to both", "{which}");
+        }
+        drop(second);
+    }
+    drop(first);
+    assert!(topics.is_empty());
+}
+
+#[tokio::test]
+async fn a_topic_whose_code_panics_changes_nothing() {
+    let (session, mut peer, _server) = session().await;
+    let session = Arc::new(session);
+    let topics: Topics<Room> = Topics::new();
+    let lag = || Lag::disconnect(1 << 20);
+    let first = topics.subscribe(Room::new("a"), &session, lag());
+    type Use = fn(&Topics<Room>, Room, &Session);
+    let uses: [Use; 3] = [
+        |topics, topic, session| drop(topics.subscribe(topic, session, Lag::disconnect(1 << 20))),
+        |topics, topic, _| assert_eq!(topics.publish(&topic, "to nobody").queued, 0),
+        |topics, topic, _| drop(topics.get(&topic)),
+    ];
+    for (i, run) in uses.into_iter().enumerate() {
+        for is_hash in [true, false] {
+            let topic = Room::new("a");
+            let trap = if is_hash { &topic.of_hash } else { &topic.of_eq };
+            *trap.lock().expect("it is free") = Some(Box::new(|| panic!("a topic's own")));
+            let (all, member) = (topics.clone(), Arc::clone(&session));
+            ends(move || run(&all, topic, &member)).expect_err("it reaches the caller");
+            let text = format!("{i} {is_hash}");
+            assert_eq!(topics.publish(&Room::new("a"), &*text).queued, 1, "{text}");
+            assert_eq!((peer.text().await, topics.len()), (text, 1));
+        }
+    }
+    drop(first);
+    assert!(topics.is_empty());
+}
+
+/// A topic ends and begins meanwhile, beside another one with the same hash.
+#[tokio::test]
+async fn subscriptions_at_once_are_all_reached() {
+    let (session, _peer, _server) = session().await;
+    let session = Arc::new(session);
+    let topics: Topics<Room> = Topics::new();
+    let threads: Vec<_> = (0..8)
+        .map(|i| {
+            let (all, member) = (topics.clone(), Arc::clone(&session));
+            std::thread::spawn(move || {
+                for _ in 0..500 {
+                    let topic = Room::new(["a", "b"][i % 2]);
+                    let seat = all.subscribe(topic.clone(), &member, Lag::drop_newest(1));
+                    let room = all.get(&topic).expect("it has a subscriber");
+                    assert!((1..=4).contains(&room.len()), "{}", room.len());
+                    drop(seat);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        within(tokio::task::spawn_blocking(|| thread.join()))
+            .await
+            .expect("it ran")
+            .expect("no panic");
+    }
+    assert!(topics.is_empty());
 }
 
 #[tokio::test]

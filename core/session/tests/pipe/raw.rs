@@ -1,13 +1,18 @@
 //! Raw sessions: frames as they are, the closing handshake, and failed writes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
+};
 
 use drivetrain_engine::{
     Bytes, CloseCode, CloseReason, Connection, Error, ErrorKind, NegotiatedExtension, OpCode,
-    Protocol, RawFrame, Role, Rsv,
+    Protocol, RawFrame, Role, Rsv, Runtime as _,
 };
-use drivetrain_session::RawSession;
+use drivetrain_session::{Lane, Overflow, Pushed, RawSession};
 use futures_util::{SinkExt, StreamExt as _};
 
 use crate::support::{
@@ -296,4 +301,117 @@ fn it_tells_what_was_negotiated() {
     let (_runtime, raw, _peer) = open();
     assert!(raw.subprotocol().is_none() && raw.extensions().is_empty());
     assert!(raw.response().is_none() && raw.request().is_none());
+}
+
+/// Receives to the end, and drops the session then.
+fn receives(runtime: &TestRuntime, mut raw: RawSession) {
+    runtime.spawn(Box::pin(async move { while let Ok(Some(_)) = raw.receive().await {} }));
+}
+
+#[test]
+fn a_handle_closes_a_session_that_receives() {
+    let (runtime, raw, mut peer) = open();
+    let (handle, stranger) = (raw.handle(), open().1.handle());
+    assert!(handle.is_of(&raw.handle()) && !handle.is_of(&stranger) && handle.is_open());
+    assert!(handle.stats().is_none());
+    assert_eq!(handle.push(&text("x"), &Lane::new(), 1, Overflow::Refuse), Pushed::Closed);
+    let mut ended = pin!(handle.ended());
+    receives(&runtime, raw);
+    assert!(runtime.poll_now(ended.as_mut()).is_none());
+    assert!(!handle.close(CloseReason::truncated(CloseCode::NO_STATUS, "")), "must not be sent");
+    assert!(peer.receive().is_none() && handle.is_open());
+    assert!(handle.close(CloseReason::going_away()));
+    assert!(!handle.is_open() && !handle.close(CloseReason::normal()), "it is closing");
+    runtime.settle();
+    assert_eq!(close_code(&peer.receive().expect("it was woken")), 1001);
+    peer.send(close(1001));
+    assert!(runtime.poll_now(ended.as_mut()).is_none(), "the end of the stream is to come");
+    peer.shut_down();
+    assert!(runtime.poll_now(ended).is_some());
+    runtime.block_on(handle.ended());
+    assert!(peer.receive().is_none(), "one Close");
+}
+
+#[test]
+fn a_handle_closes_a_session_that_waits_to_send_and_refuses_what_it_sends() {
+    let (runtime, mut raw, mut peer) = open();
+    peer.set_stalled(true);
+    let handle = raw.handle();
+    runtime.block_on(raw.feed(RawFrame::new(OpCode::Binary, vec![0; 40_000]))).unwrap();
+    let sent = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&sent);
+    runtime.spawn(Box::pin(async move {
+        let waits = raw.feed(text("waits")).await;
+        let closes = raw.feed(close(1000)).await;
+        *told.lock().unwrap() = Some((waits, closes));
+        let _ = raw.flush().await;
+    }));
+    runtime.settle();
+    assert!(sent.lock().unwrap().is_none());
+    assert!(handle.close(CloseReason::going_away()));
+    runtime.settle();
+    let (waits, closes) = sent.lock().unwrap().take().expect("it was woken");
+    let error = waits.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    assert_eq!(error.outcome().unwrap().sent, Some(CloseReason::going_away()));
+    closes.expect("the other one is sent instead");
+    peer.set_stalled(false);
+    runtime.settle();
+    assert_eq!(peer.receive().unwrap().payload.len(), 40_000);
+    assert_eq!(close_code(&peer.receive().unwrap()), 1001);
+    assert!(peer.receive().is_none());
+}
+
+#[test]
+fn a_handle_sees_that_a_session_is_closing() {
+    for what in ["sends", "receives", "ends", "closes"] {
+        let (runtime, mut raw, mut peer) = open();
+        let handle = raw.handle();
+        match what {
+            "sends" => runtime.block_on(raw.send(close(1000))).unwrap(),
+            "closes" => drop(runtime.poll_now(pin!(raw.close(CloseReason::normal())))),
+            "ends" => peer.shut_down(),
+            _ => peer.send(close(1000)),
+        }
+        if matches!(what, "receives" | "ends") {
+            assert!(handle.is_open(), "{what}");
+            runtime.block_on(raw.receive()).unwrap();
+        }
+        assert!(!handle.is_open() && !handle.close(CloseReason::going_away()), "{what}");
+        drop(raw);
+        assert!(runtime.poll_now(pin!(handle.ended())).is_some());
+    }
+}
+
+#[test]
+fn a_farewell_sends_the_close_that_a_dropped_session_was_asked_for() {
+    for (is_kept, is_asked) in [(true, true), (true, false), (false, true)] {
+        let (runtime, raw, mut peer) = open();
+        let handle = raw.handle();
+        let farewell = is_kept.then(|| raw.farewell());
+        if is_asked {
+            assert!(handle.close(CloseReason::going_away()));
+        }
+        drop(raw);
+        assert!(runtime.poll_now(pin!(handle.ended())).is_some());
+        assert_eq!(peer.is_closed(), !(is_kept && is_asked));
+        let Some(farewell) = farewell else { continue };
+        let mut finishing = pin!(farewell.finish());
+        assert_eq!(runtime.poll_now(finishing.as_mut()).is_none(), is_asked);
+        if is_asked {
+            assert_eq!(close_code(&peer.receive().unwrap()), 1001);
+            peer.send(close(1001));
+            runtime.block_on(finishing);
+        }
+        assert!(peer.is_closed());
+        assert!(peer.sees_the_end(), "no other Close");
+    }
+    // A farewell that is dropped leaves nothing.
+    let (_runtime, raw, peer) = open();
+    let (handle, farewell) = (raw.handle(), raw.farewell());
+    assert!(handle.close(CloseReason::going_away()));
+    drop(raw);
+    assert!(!peer.is_closed());
+    drop(farewell);
+    assert!(peer.is_closed());
 }
