@@ -3,4 +3,3 @@
 mod jitter;
 mod orders;
 mod reconnect;
-
