@@ -17,7 +17,7 @@ use futures_util::{StreamExt as _, stream};
 use super::super::{http2::web_sockets_use_http_1_1, tls};
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, builder_for, client_for},
     expect::{echoes, fails},
     failure::{Failure, Verdict},
     peer::{Conn, Http2Nack, Http2Windows, Server, TestCa, serve_http2_nacks},
@@ -262,7 +262,7 @@ async fn a_401_with_a_body_keeps_its_connection(cx: Context) -> Verdict {
         }
         Ok(())
     });
-    let builder = HttpClient::builder(cx.engine())
+    let builder = builder_for(cx.engine())
         .on_unauthorized(|_| async { Ok(Some("Bearer me".parse().expect("a header"))) });
     let client = builder.build()?;
     for _ in 0..3 {
@@ -417,7 +417,7 @@ fn nacking(cx: &Context, nack: Http2Nack) -> Verdict<(HttpClient, Arc<Server>)> 
     let ca = TestCa::new();
     let handler = move |conn: &mut Conn| serve_http2_nacks(conn, nack);
     let server = cx.keep(Server::start_with_tls(handler, ca.http2_server_config()));
-    Ok((HttpClient::new(tls::trusting(cx, &ca)?), server))
+    Ok((client_for(tls::trusting(cx, &ca)?), server))
 }
 
 /// RFC 9113 sections 6.8 and 8.7, whatever the method.
@@ -470,7 +470,7 @@ fn windowed(
     let serving = windows.clone();
     let handler = move |conn: &mut Conn| serving.serve(conn);
     let server = cx.keep(Server::start_with_tls(handler, ca.http2_server_config()));
-    let client = HttpClient::builder(engine).install(plugin).build()?;
+    let client = builder_for(engine).install(plugin).build()?;
     Ok(Some((client, windows, server)))
 }
 
