@@ -20,8 +20,8 @@ modes
 
 options
   --rounds N      rounds to report, after one that is not (default 10)
-  --millis N      what one run of one contender should take (default 60)
-  --filter TEXT   only rows whose work, engine or contender contains TEXT; may be repeated, then all count
+  --millis N      what one run of one subject should take (default 60)
+  --filter TEXT   only rows whose work, engine or subject contains TEXT; may be repeated, then all count
   --json FILE     writes the figures to FILE as well
   --page          writes tables, plots and figures to target/benchmarks
   --docs          writes the summary and two plots into docs/reference/benchmarks.md
@@ -64,11 +64,11 @@ pub(crate) enum Mode {
     Size,
     /// Inside valgrind.
     Count {
-        contender: String,
+        subject: String,
     },
-    /// A contender, for the process that starts it.
-    Contend {
-        contender: String,
+    /// A subject, for the process that starts it.
+    Worker {
+        subject: String,
         port: u16,
     },
     /// The other side, for the process that starts it.
@@ -89,7 +89,7 @@ impl Mode {
             Self::Instructions => "instructions",
             Self::Size => "size",
             Self::Count { .. } => "count",
-            Self::Contend { .. } => "contend",
+            Self::Worker { .. } => "worker",
             Self::Serve => "serve",
         }
     }
@@ -137,9 +137,9 @@ impl Arguments {
                 "idle" => arguments.mode = Mode::Idle,
                 "instructions" => arguments.mode = Mode::Instructions,
                 "size" => arguments.mode = Mode::Size,
-                "count" => arguments.mode = Mode::Count { contender: value()? },
-                "contend" => {
-                    arguments.mode = Mode::Contend { contender: value()?, port: value()?.parse()? };
+                "count" => arguments.mode = Mode::Count { subject: value()? },
+                "worker" => {
+                    arguments.mode = Mode::Worker { subject: value()?, port: value()?.parse()? };
                 }
                 "serve" => arguments.mode = Mode::Serve,
                 "--rounds" => arguments.rounds = at_least_one(&argument, &value()?)?,
