@@ -459,6 +459,11 @@ async fn an_upload_over_http_2_is_reset_after_its_answer(cx: Context) -> Verdict
     Ok(())
 }
 
+/// A Close that the peer does not answer is waited for: not for long, as it is the end of these cases.
+fn short() -> WebSockets {
+    WebSockets::new().close_timeout(std::time::Duration::from_secs(2))
+}
+
 /// A server that keeps to the windows of HTTP/2, and a client with WebSockets over it; `None` on an engine without.
 fn windowed(
     cx: &Context,
@@ -476,7 +481,7 @@ fn windowed(
 
 /// More than fill a connection's window with what they have not read.
 async fn sessions_over_http_2_that_nobody_reads_stop_no_other(cx: Context) -> Verdict {
-    let Some((client, windows, server)) = windowed(&cx, WebSockets::new())? else {
+    let Some((client, windows, server)) = windowed(&cx, short())? else {
         return web_sockets_use_http_1_1(&cx).await;
     };
     let open = || client.web_socket(server.ws_url("/")).connect();
@@ -499,7 +504,7 @@ async fn sessions_over_http_2_that_nobody_reads_stop_no_other(cx: Context) -> Ve
 
 /// Its peer need not answer the Close.
 async fn a_session_over_http_2_that_is_dropped_is_reset(cx: Context) -> Verdict {
-    let Some((client, windows, server)) = windowed(&cx, WebSockets::new())? else {
+    let Some((client, windows, server)) = windowed(&cx, short())? else {
         return web_sockets_use_http_1_1(&cx).await;
     };
     let open = || client.web_socket(server.ws_url("/")).connect();
@@ -514,7 +519,7 @@ async fn a_session_over_http_2_that_is_dropped_is_reset(cx: Context) -> Verdict 
 
 /// What waits for a window that does not come is given up too.
 async fn a_session_over_http_2_whose_peer_takes_nothing_is_reset(cx: Context) -> Verdict {
-    let Some((client, windows, server)) = windowed(&cx, WebSockets::new())? else {
+    let Some((client, windows, server)) = windowed(&cx, short())? else {
         return web_sockets_use_http_1_1(&cx).await;
     };
     let open = || client.web_socket(server.ws_url("/")).connect();
