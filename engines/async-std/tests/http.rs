@@ -325,7 +325,7 @@ fn an_upload_that_fails_behind_the_answer_ends_it_with_its_error() {
         });
         let (fail, fails) = futures_channel::oneshot::channel::<()>();
         let failing = stream::once(async {
-            drop(fails.await);
+            let _ = fails.await;
             Err::<Frame<Bytes>, _>(Error::new(ErrorKind::Convert, "the caller's own"))
         });
         let body = Body::streaming(Box::pin(StreamBody::new(failing)));
