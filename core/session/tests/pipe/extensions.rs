@@ -408,7 +408,7 @@ impl Drop for LastWords {
         let outgoing = outgoing.lock().unwrap().clone();
         let (done, is_done) = mpsc::channel();
         std::thread::spawn(move || done.send(outgoing.map(|outgoing| outgoing.stats())));
-        *was_free.lock().unwrap() = Some(is_done.recv_timeout(Duration::from_secs(10)).is_ok());
+        *was_free.lock().unwrap() = Some(is_done.recv_timeout(Duration::from_secs(60)).is_ok());
     }
 }
 
