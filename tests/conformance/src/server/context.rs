@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drivetrain::{Error, Result, Session};
+use drivetrain::{Error, Result, Session, WebSockets};
 use drivetrain_server::{RawSession, Sessions, Upgrader};
 
 use super::subject::{Open, Running, ServerSubject, Site};
@@ -42,9 +42,10 @@ impl ServerContext {
         Self { subject, registries: Mutex::default() }
     }
 
-    /// The server's configuration, to add to.
+    /// The server's configuration, to add to. A busy machine does not meet the default time limits.
     pub(super) fn upgrader(&self) -> Upgrader {
-        self.subject.upgrader()
+        let plugin = WebSockets::new().close_timeout(PATIENCE).handshake_timeout(PATIENCE);
+        self.subject.upgrader().install(plugin)
     }
 
     pub(super) fn limits_heads(&self) -> bool {
