@@ -398,11 +398,11 @@ impl Shared {
         if message.payload.len() > self.config.max_message_size {
             return Poll::Ready(Pushed::TooBig);
         }
-        self.with(|state| {
+        self.poll_with(cx, |state, waker| {
             let overflow = Overflow::Refuse;
             match state.push_message(message.opcode, &message.payload, lane, limit, overflow) {
                 Pushed::Full => {
-                    state.wait(place, For::LaneRoom, cx.waker());
+                    state.wait(place, For::LaneRoom, waker);
                     Poll::Pending
                 }
                 pushed => {
