@@ -151,6 +151,15 @@ macro_rules! connect_options {
             }
         }
     };
+    ($mode:ident native_tls $($for:ty)?) => {
+        $crate::connect_options! { @$mode [$($for)?] options
+            /// Uses the system's TLS library. Default: rustls, if this build has it.
+            fn native_tls() {
+                options.tls.use_native();
+                true
+            }
+        }
+    };
     (@own [] $options:ident $(
         $(#[$attribute:meta])*
         fn $option:ident($($argument:ident: $type:ty),* $(,)?) $set:block
@@ -280,14 +289,7 @@ connect_options!(own tls);
 connect_options!(own rustls);
 
 #[cfg(feature = "native-tls")]
-impl ConnectOptions {
-    /// Uses the system's TLS library. Default: rustls, if this build has it.
-    #[must_use]
-    pub fn native_tls(mut self) -> Self {
-        self.tls.use_native();
-        self.note("native_tls", true)
-    }
-}
+connect_options!(own native_tls);
 
 /// WebSockets over HTTP/2 (RFC 8441), on tokio with rustls.
 #[cfg(feature = "http2")]

@@ -37,8 +37,9 @@ use crate::{
     map,
     route::Route,
     stream::ConnectedStream,
-    tokio::{Tokio, TokioExecutor},
+    tokio::TokioExecutor,
     tokio_io::IntoTokio,
+    tokio_runtime::Tokio,
 };
 
 mod settings;
