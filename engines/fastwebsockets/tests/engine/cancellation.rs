@@ -1,7 +1,5 @@
 //! Nothing is lost, doubled or torn, however often the caller goes away.
 
-mod peer;
-
 use std::{
     future::poll_fn,
     io::{BufReader, Write as _},
@@ -14,7 +12,8 @@ use std::{
 
 use drivetrain_engine::{OpCode, RawFrame, Transport};
 use drivetrain_fastwebsockets::FastWebSockets;
-use peer::{encode, open, read_frame, run};
+
+use crate::peer::{encode, open, read_frame, run};
 
 const MESSAGES: u32 = 4_000;
 

@@ -1,7 +1,5 @@
 //! The engine's own options, and what it says about itself.
 
-mod peer;
-
 use std::{
     future::poll_fn,
     io::Write as _,
@@ -17,7 +15,8 @@ use drivetrain_engine::{
     Support, Transport,
 };
 use drivetrain_fastwebsockets::{FastWebSockets, Reqwest};
-use peer::{encode, handshake, open, peer, read_frame, run};
+
+use crate::peer::{encode, handshake, open, peer, read_frame, run};
 
 async fn receive(transport: &mut dyn Transport) -> Result<Option<RawFrame>> {
     let received = poll_fn(|cx| transport.poll_receive(cx, 16 << 20));

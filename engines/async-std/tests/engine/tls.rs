@@ -1,11 +1,7 @@
-//! TLS, on both runtimes.
-#![cfg(all(feature = "async-std", feature = "rustls"))]
-
-mod common;
+//! TLS, on both runtimes and with each library of the build.
 
 use std::{io, net::TcpStream, sync::Arc};
 
-use common::*;
 use drivetrain_async_std::AsyncStd;
 #[cfg(feature = "smol")]
 use drivetrain_async_std::Smol;
@@ -16,6 +12,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
     server::WebPkiClientVerifier,
 };
+
+use crate::server::*;
 
 type Issuer = rcgen::CertifiedIssuer<'static, rcgen::KeyPair>;
 
@@ -84,26 +82,34 @@ async fn open(engine: &dyn Engine, uri: String) -> Connection {
 }
 
 fn trusting(pki: &Pki) -> Vec<Box<dyn Engine>> {
+    let pem = pki.ca.pem();
     vec![
-        Box::new(AsyncStd::new().root_certificate_pem(pki.ca.pem()).only_these_roots()),
-        #[cfg(feature = "smol")]
+        Box::new(AsyncStd::new().root_certificate_pem(&pem).only_these_roots()),
+        #[cfg(all(feature = "smol", feature = "rustls"))]
         Box::new(Smol::new().root_certificate_der(pki.ca.der()).only_these_roots()),
+        #[cfg(feature = "native-tls")]
+        Box::new(AsyncStd::new().root_certificate_pem(&pem).only_these_roots().native_tls()),
+        #[cfg(all(feature = "smol", feature = "native-tls"))]
+        Box::new(Smol::new().root_certificate_pem(&pem).only_these_roots().native_tls()),
     ]
 }
 
 fn presenting(pki: &Pki) -> Vec<Box<dyn Engine>> {
     let (ca, client) = (pki.ca.pem(), &pki.client);
+    let async_std = AsyncStd::new().root_certificate_pem(&ca).only_these_roots();
+    let async_std = async_std.client_certificate_pem(client);
+    #[cfg(feature = "smol")]
+    let smol = Smol::new().root_certificate_pem(&ca).only_these_roots();
+    #[cfg(feature = "smol")]
+    let smol = smol.client_certificate_pem(client);
     vec![
-        Box::new(
-            AsyncStd::new()
-                .root_certificate_pem(&ca)
-                .only_these_roots()
-                .client_certificate_pem(client),
-        ),
+        Box::new(async_std.clone()),
         #[cfg(feature = "smol")]
-        Box::new(
-            Smol::new().root_certificate_pem(&ca).only_these_roots().client_certificate_pem(client),
-        ),
+        Box::new(smol.clone()),
+        #[cfg(feature = "native-tls")]
+        Box::new(async_std.native_tls()),
+        #[cfg(all(feature = "smol", feature = "native-tls"))]
+        Box::new(smol.native_tls()),
     ]
 }
 
@@ -251,6 +257,7 @@ fn a_client_certificate_is_presented() {
     }
 }
 
+#[cfg(feature = "rustls")]
 #[test]
 fn a_configuration_of_rustls_is_used_but_for_its_alpn() {
     let pki = pki(false);

@@ -1,18 +1,16 @@
 //! The options of the engine value, and streams the caller brings.
-#![cfg(feature = "async-std")]
-
-mod common;
 
 use std::{net::TcpStream, time::Duration};
 
 use async_io::Async;
-use common::*;
 #[cfg(feature = "smol")]
 use drivetrain_async_std::Smol;
 use drivetrain_async_std::{AsyncStd, WebSocketConfig};
 use drivetrain_engine::{
     Answer, Capability, ConnectTimeout, Engine, ErrorKind, Handshake, Proxy, Support,
 };
+
+use crate::server::*;
 
 fn handshake(uri: &str) -> Handshake {
     Handshake::new(uri.parse().expect("a URI")).expect("a handshake")
