@@ -242,8 +242,9 @@ impl Subscriber {
                     self.session.disconnect_lagging(reason);
                 }
             }
-            (Pushed::Full | Pushed::TooBig, _) => delivered.dropped += 1,
             (Pushed::Closed, _) => {}
+            // Full, too big, or a reason that a later version adds: it is not queued.
+            _ => delivered.dropped += 1,
         }
     }
 }

@@ -121,7 +121,7 @@ pub(crate) async fn upgrade<R: Executor>(
         .map_err(failed)?
         .ok_or_else(|| Error::new(ErrorKind::Io, "the connection ended with the handshake"))?;
     let (stream, protocol) = (stream.into_bytes(), Protocol::H1);
-    Ok(UpgradeResult::Upgraded { stream, read_ahead, protocol, response, accepted })
+    Ok(UpgradeResult::upgraded(stream, read_ahead, protocol, response, accepted))
 }
 
 async fn fresh<R: Executor>(

@@ -13,7 +13,7 @@ use std::{
 };
 
 use drivetrain_engine::Role;
-use drivetrain_session::{Session, SessionConfig};
+use drivetrain_session::Session;
 
 use support::{Peer, TestRuntime, config, session_and_peer};
 
@@ -38,7 +38,8 @@ fn poll<T>(future: Pin<&mut impl Future<Output = T>>, wakes: &Arc<Wakes>) -> Pol
 
 /// A session whose socket is full, and in whose queue of ten bytes are six: there is room, but not for six more.
 fn almost_full() -> (Arc<TestRuntime>, Session, Peer) {
-    let config = SessionConfig { outgoing_capacity: 10, ..config() };
+    let mut config = config();
+    config.outgoing_capacity = 10;
     let (runtime, session, mut peer) = session_and_peer(Role::Client, config);
     peer.set_stalled(true);
     for size in [40_000, 6] {
