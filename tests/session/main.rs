@@ -5,5 +5,6 @@ mod extensions;
 mod jitter;
 mod orders;
 mod reconnect;
+mod roles;
 mod streams;
 mod time;
