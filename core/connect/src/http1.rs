@@ -10,6 +10,7 @@
 //! | [`connect`], [`socks`] | a tunnel through a proxy |
 //! | [`bound_unsent`] | a socket that holds little back of what was written |
 
+mod chunk;
 mod failure;
 mod read_first;
 mod socket;
@@ -19,6 +20,7 @@ mod tunnel;
 use drivetrain_engine::HeadLimits;
 use hyper::client::conn::http1::Builder;
 
+pub(crate) use chunk::Chunk;
 pub use failure::{During, chain, failed, is_abandoned};
 pub use read_first::ReadFirst;
 pub(crate) use read_first::Writing;
