@@ -136,7 +136,7 @@ async fn at_most<F: Future>(polls: u64, future: F) -> Option<F::Output> {
 
 /// A peer that sends all messages, torn at random bytes, and checks those it receives.
 fn serve(seed: u64, slow: bool) -> (SocketAddr, JoinHandle<u32>) {
-    peer::peer(vec![], move |socket| {
+    crate::peer::peer(vec![], move |socket| {
         let out = socket.try_clone().expect("a socket");
         let writer = std::thread::spawn(move || write_torn(seed ^ 0x5555, out));
         let mut input = BufReader::with_capacity(4096, socket);
