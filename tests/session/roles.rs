@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use drivetrain::{
-    CloseReason, ErrorKind, OpCode, RawFrame, Session, WebSockets,
+    CloseReason, ErrorKind, OpCode, Protocol, RawFrame, Session, WebSockets,
     engine::Role,
     testing::{PipePeer, TestRuntime, pipe_of},
 };
@@ -11,7 +11,8 @@ use drivetrain::{
 fn open(role: Role) -> (TestRuntime, Session, PipePeer) {
     let runtime = TestRuntime::new();
     let (connection, peer) = pipe_of(role);
-    let session = runtime.session(connection, WebSockets::new());
+    // As over a socket of the session's own.
+    let session = runtime.session(connection.with_protocol(Protocol::H1), WebSockets::new());
     (runtime, session, peer)
 }
 
@@ -28,6 +29,7 @@ fn a_session_of_each_role_takes_the_bytes_of_the_other_alone() {
         let frame = runtime.block_on(session.receive()).unwrap().unwrap();
         assert_eq!(frame.read_text().unwrap(), "hi", "{role:?}");
         peer.send_bytes(wrong.to_vec());
+        peer.end(); // a violation is drained until then
         let error = runtime.block_on(session.receive()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{role:?}");
         assert!(error.to_string().contains("mask"), "{error}");

@@ -261,5 +261,5 @@ fn a_connection_of_whole_messages_refuses_it_by_name() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(error.capability(), Some(drivetrain::Capability::SendFragments));
     runtime.block_on(session.send("still open")).unwrap();
-    assert_eq!(seen(&mut peer), [(OpCode::Text, 7, true)]);
+    assert_eq!(seen(&mut peer), [(OpCode::Text, 10, true)]);
 }

@@ -161,7 +161,10 @@ fn reserved_bits_are_missing_and_every_capability_is_answered() {
         let offered = engine.support(*capability).is_offered();
         let depends_on_the_build = matches!(
             capability,
-            Capability::Tls | Capability::ClientCertificates | Capability::Http2
+            Capability::Tls
+                | Capability::ClientCertificates
+                | Capability::Http2
+                | Capability::HttpsProxies
         );
         // The last one is switched on, the others are not available.
         let is_missing = matches!(
