@@ -154,6 +154,9 @@ macro_rules! connect_options {
     ($mode:ident native_tls $($for:ty)?) => {
         $crate::connect_options! { @$mode [$($for)?] options
             /// Uses the system's TLS library. Default: rustls, if this build has it.
+            ///
+            /// The library takes an end without a `close_notify` for a clean one, and closing sends a `close_notify`
+            /// without ending the socket's writing direction, which is done when the connection is dropped.
             fn native_tls() {
                 options.tls.use_native();
                 true
