@@ -67,7 +67,7 @@
 //! | `deflate` | `extension::PermessageDeflate`: compressed WebSocket messages | |
 //! | `gzip`, `brotli`, `zstd` | the client requests and decompresses responses in this encoding | |
 //! | `rustls` | TLS by rustls on every engine | yes |
-//! | `native-tls` | TLS by the system, on tokio engines that select it | |
+//! | `native-tls` | TLS by the system, on engines that select it, or alone | |
 //! | `server` | the module `server`: WebSocket servers on hyper and tower | |
 //! | `axum` | `server`, and its extractor and handlers for axum | |
 //! | `testing` | `testing::MockEngine`: an engine in memory for tests, with faults and a clock that the test moves | |

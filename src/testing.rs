@@ -3,7 +3,7 @@
 //! | to test | start from |
 //! |---|---|
 //! | a program that uses this crate | [`MockEngine`]: an engine with scripted responses, peers and faults, on a [`Clock`] that the test moves |
-//! | code on top of sessions or engines | [`pipe`] and [`TestRuntime`]: one connection in memory; the test is the other end |
+//! | code on top of sessions or engines | [`pipe`], or [`pipe_of`] a role, and [`TestRuntime`]: one connection in memory; the test is the other end |
 //!
 //! [`MockEngine`] has its own example. A pipe in a few lines:
 //!
@@ -35,5 +35,5 @@ mod worker;
 
 pub use clock::TestRuntime;
 pub use mock::{MockEngine, MockPeer, MockRequest, MockRoute, MockWebSocket, Reply, Script};
-pub use pipe::{PipePeer, pipe};
+pub use pipe::{PipePeer, pipe, pipe_of};
 pub use virtual_time::Clock;

@@ -291,8 +291,9 @@ impl Subscriber {
                 }
             }
             (Pushed::Full, Policy::Wait) => return false,
-            (Pushed::Full | Pushed::TooBig, _) => delivered.dropped += 1,
             (Pushed::Closed, _) => {}
+            // Full, too big, or a reason that a later version adds: it is not queued.
+            _ => delivered.dropped += 1,
         }
         true
     }
@@ -306,8 +307,8 @@ impl Subscriber {
         let room = self.session.push_when_room(message, &self.lane, self.lag.limit, is_over);
         match room.await {
             Pushed::Queued { .. } => delivered.queued += 1,
-            Pushed::TooBig => delivered.dropped += 1,
             Pushed::Full | Pushed::Closed => {}
+            _ => delivered.dropped += 1,
         }
     }
 }

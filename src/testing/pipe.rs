@@ -9,30 +9,31 @@ use std::{
 
 use bytes::Bytes;
 use drivetrain_engine::{
-    Connection, Error, ErrorKind, OpCode, Progress, Protocol, RawFrame, Result, Transport,
+    Connection, Error, ErrorKind, OpCode, Progress, Protocol, RawFrame, Result, Role, Transport,
 };
 use drivetrain_session::wake_all;
 
-use super::{
-    wire::{Wire, encode},
-    worker::lock,
-};
+use super::{wire::Wire, worker::lock};
 
-/// An open connection in memory and its other end.
+/// An open connection in memory and its other end: the session is the client.
 ///
 /// The connection has the default duties: it delivers frames and does nothing by itself.
 pub fn pipe() -> (Connection, PipePeer) {
-    let (transport, peer) = ends();
-    (Connection::new(transport).with_protocol(Protocol::Direct), peer)
+    pipe_of(Role::Client)
 }
 
-/// State of both ends.
-pub(super) fn ends() -> (impl Transport + 'static, PipePeer) {
-    let pipe = Arc::new(Mutex::new(Pipe { writable: true, ..Pipe::default() }));
+/// The same for a session with this role; the peer has the other one.
+pub fn pipe_of(role: Role) -> (Connection, PipePeer) {
+    let (transport, peer) = ends(role);
+    (Connection::new(transport).with_role(role).with_protocol(Protocol::Direct), peer)
+}
+
+/// State of both ends, for a session with this role.
+pub(super) fn ends(role: Role) -> (impl Transport + 'static, PipePeer) {
+    let pipe = Arc::new(Mutex::new(Pipe::new(role)));
     (PipeTransport(Arc::clone(&pipe)), PipePeer(pipe))
 }
 
-#[derive(Default)]
 struct Pipe {
     to_session: VecDeque<Item>,
     wire: Wire,
@@ -75,7 +76,7 @@ enum Item {
     Error(Error),
 }
 
-/// The test's end of a [`pipe`].
+/// The test's end of a [`pipe`], or of a [`pipe_of`].
 pub struct PipePeer(Arc<Mutex<Pipe>>);
 
 impl PipePeer {
@@ -84,8 +85,8 @@ impl PipePeer {
         self.push(Item::Frame(frame));
     }
 
-    /// Sends bytes to the session as a server writes them (unmasked): frames, parts of frames, or invalid bytes. A
-    /// small reader of this crate decodes them, and refuses violations of RFC 6455 section 5.2.
+    /// Sends bytes to the session as the peer writes them (a server unmasked, a client masked): frames, parts of frames,
+    /// or invalid bytes. The codec decodes them, and refuses violations of RFC 6455 section 5.
     pub fn send_bytes(&mut self, bytes: impl Into<Bytes>) {
         self.push(Item::Bytes(bytes.into()));
     }
@@ -210,6 +211,34 @@ struct PipeTransport(Arc<Mutex<Pipe>>);
 const HIGH_WATER: usize = 32 << 10;
 
 impl Pipe {
+    fn new(role: Role) -> Self {
+        Self {
+            to_session: VecDeque::new(),
+            wire: Wire::new(role),
+            receive_waker: None,
+            automatic: false,
+            has_closed: false,
+            has_ended: false,
+            reads_ahead: false,
+            ahead: 0,
+            no_rsv: None,
+            peer_waker: None,
+            encoded: VecDeque::new(),
+            encoded_bytes: 0,
+            to_peer: VecDeque::new(),
+            writable: true,
+            write_error: None,
+            send_waker: None,
+            writes: 0,
+            reads: 0,
+            progress: Progress::default(),
+            shut_down: false,
+            dropped: false,
+            woken: Vec::new(),
+            forgotten: Vec::new(),
+        }
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if let Some(error) = &self.write_error {
             return Poll::Ready(Err(error.clone()));
@@ -331,8 +360,7 @@ impl Pipe {
     fn arrives(&mut self, frame: RawFrame, max_payload: usize) -> Option<Result<RawFrame>> {
         if self.wire.is_inside() {
             // The rest of a frame that started as bytes.
-            self.wire.push(&encode(&frame));
-            return None;
+            return self.wire.push_frame(&frame).err().map(Err);
         }
         (!self.wire.is_closed()).then(|| fitting(frame, max_payload))
     }

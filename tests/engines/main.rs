@@ -102,17 +102,17 @@ macro_rules! subject {
             name: $name,
             block_on: $executor,
             engine: || $made(engine::$Engine::new()),
-            #[cfg(feature = "rustls")]
+            #[cfg(any(feature = "rustls", feature = "native-tls"))]
             with_root: |root| $made(engine::$Engine::new().root_certificate_pem(root)),
-            #[cfg(feature = "rustls")]
+            #[cfg(any(feature = "rustls", feature = "native-tls"))]
             with_min_tls_version: |root, version| {
                 $made(engine::$Engine::new().root_certificate_pem(root).min_tls_version(version))
             },
-            #[cfg(feature = "rustls")]
+            #[cfg(any(feature = "rustls", feature = "native-tls"))]
             accepting_any_certificate: || {
                 $made(engine::$Engine::new().danger_accept_any_certificate())
             },
-            #[cfg(feature = "rustls")]
+            #[cfg(any(feature = "rustls", feature = "native-tls"))]
             with_client_certificate: |root, client| {
                 let engine = engine::$Engine::new().root_certificate_pem(root);
                 $made(engine.client_certificate_pem(client))

@@ -102,13 +102,9 @@ impl Connector for Plain {
         let response = response.map(drop);
         let accepted = handshake.verify(&response)?;
         let upgraded = upgrade.await.map_err(|error| broken(During::Handshake, error))?;
-        Ok(UpgradeResult::Upgraded {
-            stream: Box::new(TokioIo::new(upgraded).compat()),
-            read_ahead: Bytes::new(), // hyper's stream yields it
-            protocol: Protocol::H1,
-            response,
-            accepted,
-        })
+        let stream = Box::new(TokioIo::new(upgraded).compat());
+        let read_ahead = Bytes::new(); // hyper's stream yields it
+        Ok(UpgradeResult::upgraded(stream, read_ahead, Protocol::H1, response, accepted))
     }
 }
 

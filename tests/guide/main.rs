@@ -1,5 +1,5 @@
-//! The two halves of `docs/how-to/writing-an-engine.md` under the suite, combined with each other and with a half of
-//! drivetrain's: `framing.rs` and `connector.rs` are the page's own code, and a test of `--test reports` compares them.
+//! The halves of `docs/how-to/write-a-framing.md` and `write-a-connector.md` under the suite, combined with each other and
+//! with a half of drivetrain's. The pages show parts of these files, and a test of `--test reports` compares them.
 
 #[allow(
     unreachable_pub,

@@ -3,3 +3,4 @@
 mod jitter;
 mod orders;
 mod reconnect;
+mod roles;

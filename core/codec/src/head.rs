@@ -1,6 +1,6 @@
 //! The head of a frame (RFC 6455 section 5.2), read and written.
 
-use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role, Rsv};
+use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Role, Rsv, frame_rules};
 
 /// The longest head: two bytes, a length of eight, a mask of four.
 pub(crate) const LONGEST: usize = 14;
@@ -66,7 +66,7 @@ pub(crate) fn read(bytes: &[u8], role: Role) -> Result<Option<Head>, Error> {
         },
         code => (u64::from(code), 0),
     };
-    check_length(length, code)?;
+    frame_rules::check_length(length, code).map_err(refuse)?;
     let mut size = 2 + extended;
     let mask = match is_masked {
         true => match rest[extended..].first_chunk() {
@@ -89,7 +89,7 @@ pub(crate) fn read_with(
     check_start(first, second, role)?;
     let head = heads.read(bytes)?;
     if let Some(head) = &head {
-        check_length(head.length, second & 0x7f)?;
+        frame_rules::check_length(head.length, second & 0x7f).map_err(refuse)?;
     }
     Ok(head)
 }
@@ -107,23 +107,8 @@ fn check_start(first: u8, second: u8, role: Role) -> Result<OpCode, Error> {
             return Err(refuse("the peer sent a control frame with more than 125 bytes"));
         }
     }
-    match (role, second & 0x80 != 0) {
-        (Role::Client, true) => Err(refuse("the server masked a frame")),
-        (Role::Server, false) => Err(refuse("the client did not mask a frame")),
-        _ => Ok(opcode),
-    }
-}
-
-/// Checks the length of a payload against the code for it in the second byte of the head.
-#[inline]
-fn check_length(length: u64, code: u8) -> Result<(), Error> {
-    if length > i64::MAX as u64 {
-        return Err(refuse("the peer announced a payload with the top bit of its length set"));
-    }
-    if (code == 126 && length < 126) || (code == 127 && length < 1 << 16) {
-        return Err(refuse("the peer did not use the shortest encoding of a payload's length"));
-    }
-    Ok(())
+    frame_rules::check_mask(role, second & 0x80 != 0).map_err(refuse)?;
+    Ok(opcode)
 }
 
 /// What the first byte of a head says the frame is; `None` if it is reserved.

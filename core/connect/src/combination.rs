@@ -2,7 +2,7 @@
 
 /// Declares an engine that dials and speaks HTTP by this crate: its type with the constructors, the options of the
 /// connector and `ping_interval`. The engine's crate adds the options of its framing. The TLS options need the
-/// feature `rustls` of the engine's crate, which switches on this crate's.
+/// feature `rustls` or `native-tls` of the engine's crate, which switches on this crate's.
 ///
 /// ```ignore
 /// drivetrain_connect::engine! {
@@ -55,10 +55,12 @@ macro_rules! engine {
         $crate::connect_options!(forward head $Engine);
         $crate::connect_options!(forward dial $Engine);
         $crate::connect_options!(forward pool $Engine);
-        #[cfg(feature = "rustls")]
+        #[cfg(any(feature = "rustls", feature = "native-tls"))]
         $crate::connect_options!(forward tls $Engine);
         #[cfg(feature = "rustls")]
         $crate::connect_options!(forward rustls $Engine);
+        #[cfg(feature = "native-tls")]
+        $crate::connect_options!(forward native_tls $Engine);
 
         impl ::core::default::Default for $Engine {
             fn default() -> Self {

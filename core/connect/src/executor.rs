@@ -22,12 +22,6 @@ pub(crate) mod sealed {
         /// The name of the runtime.
         const NAME: &'static str;
 
-        /// Whether there is TLS in this build.
-        const HAS_TLS: bool = cfg!(feature = "rustls");
-
-        /// Why not, if there is none.
-        const NO_TLS: &'static str = "it was built without TLS: switch on cargo feature `rustls`";
-
         /// Whether a connection for HTTP is kept for the next request. A socket of tokio's dies with its runtime,
         /// and the next request may come from another one.
         const KEEPS_CONNECTIONS: bool = true;

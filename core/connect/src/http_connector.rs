@@ -18,7 +18,7 @@ use crate::{
     route::Route,
     send,
     stream::{ConnectedStream, Once},
-    tls::{Made, TlsConnector},
+    tls::{self, Made, TlsConnector},
 };
 
 /// The connector of drivetrain's engines: it dials, speaks HTTP/1.1 and sends handshakes on the runtime `R`.
@@ -162,12 +162,12 @@ impl<R: Executor> HttpConnector<R> {
                 Support::missing("hyper over HTTP/1.1 only: use an engine on tokio for HTTP/2")
             }
             // A custom stream already is the TLS stream: it is used as it is.
-            Capability::Tls if is_over || R::HAS_TLS => Support::Offered,
-            Capability::ClientCertificates | Capability::HttpsProxies if R::HAS_TLS => {
+            Capability::Tls if is_over || tls::IS_BUILT => Support::Offered,
+            Capability::ClientCertificates | Capability::HttpsProxies if tls::IS_BUILT => {
                 Support::Offered
             }
             Capability::Tls | Capability::ClientCertificates | Capability::HttpsProxies => {
-                Support::missing(R::NO_TLS)
+                Support::missing(tls::NO_TLS)
             }
             Capability::Http1
             | Capability::ConnectionReuse
@@ -249,7 +249,7 @@ impl<R: Executor> HttpConnector<R> {
     ) -> Result<ConnectedStream> {
         let dialling = async {
             let route = |is_secure| Route::through(proxy, is_secure, true);
-            let destination = send::destination::<R>(uri, route)?;
+            let destination = send::destination(uri, route)?;
             let runtime = R::runtime(self.engine)?;
             dial::<R>(&*runtime, &self.shared, &destination, limit, tls).await
         };

@@ -30,58 +30,78 @@
 //! | | |
 //! |---|---|
 //! | `rustls` (default) | `https` and `wss` with rustls and ring; nothing of rustls' process-wide state is used |
-//! | `native-tls` | the system's TLS library, on tokio; used if it is the only one, or if `.native_tls()` is called |
-//! | `tokio` | `TokioExecutor`, and `Tokio`, the runtime of sessions |
+//! | `native-tls` | the system's TLS library; used if it is the only one, or if `.native_tls()` is called |
+//! | `dial` | the dialer and the handshake; each of the other features but `tokio-runtime` switches it on |
+//! | `tokio` | `TokioExecutor`, and what `tokio-runtime` has |
+//! | `tokio-runtime` | `Tokio`, the runtime of sessions, and adapters between the I/O traits; enough for a server |
 //! | `async-std` | `AsyncStdExecutor` |
 //! | `smol` | `SmolExecutor`; without async-std if that is switched off |
 //! | `http2` | WebSockets over HTTP/2 on tokio |
 //!
 //! Without TLS, `https` and `wss` are refused before anything is dialled.
 
+#[cfg(feature = "dial")]
 mod adapter;
 #[cfg(any(feature = "async-std", feature = "smol"))]
 mod async_io;
 #[cfg(feature = "async-std")]
 mod async_std;
+#[cfg(feature = "dial")]
 mod combination;
+#[cfg(feature = "dial")]
 mod dial;
+#[cfg(feature = "dial")]
 mod exchange;
+#[cfg(feature = "dial")]
 mod executor;
+#[cfg(feature = "dial")]
 pub mod http1;
+#[cfg(feature = "dial")]
 mod http_connector;
+#[cfg(feature = "dial")]
 mod map;
+#[cfg(feature = "dial")]
 mod options;
 #[cfg(feature = "http2")]
 mod over_http2;
+#[cfg(feature = "dial")]
 mod pool;
+#[cfg(feature = "dial")]
 mod route;
+#[cfg(feature = "dial")]
 mod send;
 #[cfg(feature = "smol")]
 mod smol;
+#[cfg(feature = "dial")]
 mod stream;
 #[cfg(any(feature = "async-std", feature = "smol"))]
 mod timer_queue;
+#[cfg(feature = "dial")]
 mod tls;
 #[cfg(feature = "tokio")]
 mod tokio;
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "tokio-runtime", feature = "native-tls"))]
 mod tokio_io;
+#[cfg(feature = "tokio-runtime")]
+mod tokio_runtime;
 
 #[cfg(feature = "async-std")]
 pub use crate::async_std::AsyncStdExecutor;
 #[cfg(feature = "smol")]
 pub use crate::smol::SmolExecutor;
+#[cfg(feature = "tokio")]
+pub use crate::tokio::TokioExecutor;
+#[cfg(any(feature = "tokio-runtime", feature = "native-tls"))]
+pub use crate::tokio_io::{FromTokio, IntoTokio};
+#[cfg(feature = "tokio-runtime")]
+pub use crate::tokio_runtime::{Tokio, Within};
+#[cfg(feature = "dial")]
 pub use crate::{
     executor::Executor,
     http_connector::HttpConnector,
     options::{ConnectOptions, TcpOptions},
     stream::ConnectedStream,
     tls::{TlsConnector, TlsOptions},
-};
-#[cfg(feature = "tokio")]
-pub use crate::{
-    tokio::{Tokio, TokioExecutor, Within},
-    tokio_io::{FromTokio, IntoTokio},
 };
 #[doc(hidden)]
 pub use drivetrain_engine;

@@ -151,6 +151,18 @@ macro_rules! connect_options {
             }
         }
     };
+    ($mode:ident native_tls $($for:ty)?) => {
+        $crate::connect_options! { @$mode [$($for)?] options
+            /// Uses the system's TLS library. Default: rustls, if this build has it.
+            ///
+            /// The library takes an end without a `close_notify` for a clean one, and closing sends a `close_notify`
+            /// without ending the socket's writing direction, which is done when the connection is dropped.
+            fn native_tls() {
+                options.tls.use_native();
+                true
+            }
+        }
+    };
     (@own [] $options:ident $(
         $(#[$attribute:meta])*
         fn $option:ident($($argument:ident: $type:ty),* $(,)?) $set:block
@@ -280,14 +292,7 @@ connect_options!(own tls);
 connect_options!(own rustls);
 
 #[cfg(feature = "native-tls")]
-impl ConnectOptions {
-    /// Uses the system's TLS library. Default: rustls, if this build has it.
-    #[must_use]
-    pub fn native_tls(mut self) -> Self {
-        self.tls.use_native();
-        self.note("native_tls", true)
-    }
-}
+connect_options!(own native_tls);
 
 /// WebSockets over HTTP/2 (RFC 8441), on tokio with rustls.
 #[cfg(feature = "http2")]

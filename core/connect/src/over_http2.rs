@@ -37,8 +37,9 @@ use crate::{
     map,
     route::Route,
     stream::ConnectedStream,
-    tokio::{Tokio, TokioExecutor},
+    tokio::TokioExecutor,
     tokio_io::IntoTokio,
+    tokio_runtime::Tokio,
 };
 
 mod settings;
@@ -158,7 +159,7 @@ pub(crate) async fn upgrade(
     let response = Response::from_parts(head, ());
     let stream = Box::new(Socket::new(send, recv, connection, &handle));
     let (read_ahead, protocol) = (Bytes::new(), Protocol::H2);
-    Ok(Some(UpgradeResult::Upgraded { stream, read_ahead, protocol, response, accepted }))
+    Ok(Some(UpgradeResult::upgraded(stream, read_ahead, protocol, response, accepted)))
 }
 
 fn failed(limits: HeadLimits, error: h2::Error) -> Error {

@@ -16,6 +16,7 @@ use crate::{
     http1::{During, spelled},
     map,
     route::Route,
+    tls,
 };
 
 /// Sends a request over a connection that is kept, or over a new one.
@@ -28,7 +29,7 @@ pub(crate) async fn execute<R: Executor>(
     }
     let runtime = R::runtime(connector.engine)?;
     let route = |is_secure| Route::of(request.extensions(), is_secure, false);
-    let destination = destination::<R>(request.uri(), route)?;
+    let destination = destination(request.uri(), route)?;
     let limit = request.extensions().get().copied();
     let is_new = request.extensions().get::<NewConnection>().is_some() || !R::KEEPS_CONNECTIONS;
     let limits = connector.options().limits();
@@ -73,7 +74,7 @@ pub(crate) async fn upgrade<R: Executor>(
     let extensions = handshake.extensions();
     let limit = extensions.get::<ConnectTimeout>();
     let route = |is_secure| Route::of(extensions, is_secure, true);
-    let destination = destination::<R>(handshake.uri(), route);
+    let destination = destination(handshake.uri(), route);
     let runtime = R::runtime(connector.engine)?;
     let (destination, mut connection, mut phases) = match &connector.caller {
         Some(caller) => {
@@ -120,7 +121,7 @@ pub(crate) async fn upgrade<R: Executor>(
         .map_err(failed)?
         .ok_or_else(|| Error::new(ErrorKind::Io, "the connection ended with the handshake"))?;
     let (stream, protocol) = (stream.into_bytes(), Protocol::H1);
-    Ok(UpgradeResult::Upgraded { stream, read_ahead, protocol, response, accepted })
+    Ok(UpgradeResult::upgraded(stream, read_ahead, protocol, response, accepted))
 }
 
 async fn fresh<R: Executor>(
@@ -138,20 +139,17 @@ async fn fresh<R: Executor>(
 }
 
 /// Where a request goes, by the route that is made once it is known whether the host is secure. Refuses what cannot be reached before anything is dialled.
-pub(crate) fn destination<R: Executor>(
-    uri: &Uri,
-    route: impl FnOnce(bool) -> Route,
-) -> Result<Destination> {
+pub(crate) fn destination(uri: &Uri, route: impl FnOnce(bool) -> Route) -> Result<Destination> {
     let mut destination = Destination::of(uri)?;
-    if destination.is_secure && !R::HAS_TLS {
-        return Err(Error::not_offered(Capability::Tls, R::NO_TLS));
+    if destination.is_secure && !tls::IS_BUILT {
+        return Err(Error::not_offered(Capability::Tls, tls::NO_TLS));
     }
     destination.route = route(destination.is_secure);
     if cfg!(not(unix)) && matches!(destination.route, Route::Socket(_)) {
         return Err(Error::not_offered(Capability::UnixSockets, NO_UNIX_SOCKETS));
     }
-    if destination.route.https_proxy().is_some() && !R::HAS_TLS {
-        return Err(Error::not_offered(Capability::HttpsProxies, R::NO_TLS));
+    if destination.route.https_proxy().is_some() && !tls::IS_BUILT {
+        return Err(Error::not_offered(Capability::HttpsProxies, tls::NO_TLS));
     }
     Ok(destination)
 }

@@ -8,6 +8,13 @@ use drivetrain_engine::{ErrorKind, TlsVersion};
 
 use crate::stream::ConnectedStream;
 
+/// Whether there is TLS in this build.
+pub(crate) const IS_BUILT: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
+
+/// Why there is none.
+pub(crate) const NO_TLS: &str =
+    "it was built without TLS: switch on cargo feature `rustls` or `native-tls`";
+
 /// TLS as it was set, for rustls and for the system's library.
 ///
 /// Setters neither fail nor do I/O; [`check`](Self::check) reports what cannot be used.

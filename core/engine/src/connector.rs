@@ -57,8 +57,10 @@ pub trait Connector: Clone + fmt::Debug + Send + Sync + 'static {
 }
 
 /// How a server answered a handshake.
+#[non_exhaustive]
 pub enum UpgradeResult {
-    /// The server accepted, and the answer is verified.
+    /// The server accepted, and the answer is verified: [`upgraded`](Self::upgraded) makes it.
+    #[non_exhaustive]
     Upgraded {
         /// The stream after the answer.
         stream: BoxStream,
@@ -73,6 +75,19 @@ pub enum UpgradeResult {
     },
     /// The server answered otherwise; the body is still streaming.
     Refused(Response<Body>),
+}
+
+impl UpgradeResult {
+    /// The server accepted with this answer: see the fields of [`Upgraded`](Self::Upgraded).
+    pub fn upgraded(
+        stream: BoxStream,
+        read_ahead: Bytes,
+        protocol: Protocol,
+        response: Response<()>,
+        accepted: Accepted,
+    ) -> Self {
+        Self::Upgraded { stream, read_ahead, protocol, response, accepted }
+    }
 }
 
 impl fmt::Debug for UpgradeResult {

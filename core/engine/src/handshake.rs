@@ -67,8 +67,9 @@ struct Offer {
     limits: Limits,
 }
 
-/// What a valid 101 answer agreed to.
+/// What a valid 101 answer agreed to. The default is nothing, and the fields can be set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Accepted {
     /// The subprotocol the server chose, one of those offered.
     pub subprotocol: Option<String>,

@@ -7,7 +7,16 @@ use crate::error::{Error, ErrorKind, Result};
 /// Limits for the head of a response, over HTTP/1.1 and HTTP/2, including handshakes.
 ///
 /// An engine's options have the same names.
+///
+/// ```
+/// use drivetrain_engine::HeadLimits;
+///
+/// let mut limits = HeadLimits::default();
+/// limits.max_headers = 100;
+/// assert!(limits.check().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct HeadLimits {
     /// Maximum number of header fields. Default: 256.
     pub max_headers: usize,

@@ -30,6 +30,8 @@ mod engine;
 mod error;
 mod extension;
 mod frame;
+#[doc(hidden)]
+pub mod frame_rules;
 mod framing;
 mod handshake;
 mod handshake_phases;

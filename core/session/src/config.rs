@@ -25,8 +25,9 @@ macro_rules! define {
             also: [$($also:ident)*],
         }
     )+) => {
-        /// The options in force of one session.
+        /// The options in force of one session: [`new`](Self::new) has the defaults, and the fields can be set.
         #[derive(Clone, Debug)]
+        #[non_exhaustive]
         pub struct SessionConfig {
             /// The engine's name, for errors.
             pub engine: Arc<str>,

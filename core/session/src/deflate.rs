@@ -42,7 +42,8 @@ const MIN_SIZE: usize = 1024;
 ///
 /// # Example
 /// ```
-/// use drivetrain::{OpCode, WebSockets, extension::PermessageDeflate};
+/// use drivetrain_engine::OpCode;
+/// use drivetrain_session::{PermessageDeflate, WebSockets};
 ///
 /// let deflate = PermessageDeflate::new()
 ///     .server_no_context_takeover() // the inflater's memory is given back after each message

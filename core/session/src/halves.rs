@@ -31,7 +31,7 @@ use super::{
 ///
 /// # Example
 /// ```no_run
-/// # async fn example(session: drivetrain::Session) -> drivetrain::Result<()> {
+/// # async fn example(session: drivetrain_session::Session) -> drivetrain_engine::Result<()> {
 /// let outgoing = session.outgoing();
 /// for i in 0..100 {
 ///     outgoing.feed(i.to_string()).await?;

@@ -8,7 +8,7 @@ use super::converter::{ConvertError, Converter, erased_serde};
 ///
 /// # Example
 /// ```
-/// use drivetrain::{Json, WebSockets};
+/// use drivetrain_session::{Json, WebSockets};
 ///
 /// let plugin = WebSockets::new().converter(Json);
 /// ```

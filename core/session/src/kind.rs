@@ -6,8 +6,8 @@ use drivetrain_engine::OpCode;
 ///
 /// # Example
 /// ```no_run
-/// # async fn example(session: drivetrain::Session) -> drivetrain::Result<()> {
-/// use drivetrain::MessageKind;
+/// # async fn example(session: drivetrain_session::Session) -> drivetrain_engine::Result<()> {
+/// use drivetrain_session::MessageKind;
 ///
 /// let mut writer = session.send_stream(MessageKind::Text).await?;
 /// writer.write_chunk("a long ").await?;

@@ -15,6 +15,7 @@ pub struct Lane(Arc<AtomicUsize>);
 
 /// What to do with a message for which the lane has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Overflow {
     /// It is not queued.
     Refuse,
@@ -27,6 +28,7 @@ pub enum Overflow {
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pushed {
     /// It is queued or written; this many others were dropped or replaced for it.
     Queued {

@@ -111,10 +111,11 @@ use shared::{Shared, Waits};
 ///
 /// # Example
 /// ```no_run
-/// # async fn example(client: drivetrain::HttpClient) -> drivetrain::Result<()> {
-/// use drivetrain::CloseReason;
+/// # use drivetrain_engine::Result;
+/// use drivetrain_engine::CloseReason;
+/// use drivetrain_session::Session;
 ///
-/// let mut session = client.web_socket("ws://127.0.0.1:8080/echo").connect().await?;
+/// # async fn example(mut session: Session) -> Result<()> {
 /// session.send("hello").await?;
 /// if let Some(frame) = session.receive().await? {
 ///     println!("{:?}", frame.read_text());

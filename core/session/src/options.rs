@@ -265,6 +265,7 @@ macro_rules! override_methods {
 /// One row of the table, for the documentation and for tests.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct SessionOption {
     /// The method that sets it.
     pub name: &'static str,

@@ -21,7 +21,7 @@ use super::{
 /// # Example
 /// ```
 /// use std::time::Duration;
-/// use drivetrain::WebSockets;
+/// use drivetrain_session::WebSockets;
 ///
 /// let plugin = WebSockets::new()
 ///     .ping_interval(Duration::from_secs(20))

@@ -37,10 +37,11 @@ use super::{config::SessionConfig, handle::SessionHandle};
 ///
 /// # Example
 /// ```no_run
-/// # async fn example(client: drivetrain::HttpClient) -> drivetrain::Result<()> {
-/// use drivetrain::{CloseReason, OpCode, RawFrame};
+/// # use drivetrain_engine::Result;
+/// use drivetrain_engine::{CloseReason, OpCode, RawFrame};
+/// use drivetrain_session::RawSession;
 ///
-/// let mut raw = client.web_socket("ws://127.0.0.1:8080/echo").connect_raw().await?;
+/// # async fn example(mut raw: RawSession) -> Result<()> {
 /// raw.send(RawFrame::new(OpCode::Text, "hel").not_final()).await?;
 /// raw.send(RawFrame::new(OpCode::Continuation, "lo")).await?;
 /// if let Some(frame) = raw.receive().await? {

@@ -12,7 +12,7 @@ use drivetrain_engine::OpCode;
 ///
 /// # Example
 /// ```no_run
-/// # async fn example(session: drivetrain::Session) {
+/// # async fn example(session: drivetrain_session::Session) {
 /// let stats = session.stats();
 /// println!("{} messages in {} bytes came in", stats.received.messages, stats.received.bytes);
 /// println!("{} went out", stats.sent.messages);

@@ -28,10 +28,11 @@
 //! | | |
 //! |---|---|
 //! | `rustls` (default) | `https` and `wss` with rustls and ring; nothing of rustls' process-wide state is used |
+//! | `native-tls` | `https` and `wss` with the system's TLS library; used if it is the only one, or if `.native_tls()` is called |
 //! | `async-std` (default) | `AsyncStd` |
 //! | `smol` | `Smol`, the engine on smol; without async-std if that is switched off |
 //!
-//! Without `rustls`, `https` and `wss` are refused before anything is dialled.
+//! Without either library of TLS, `https` and `wss` are refused before anything is dialled.
 
 /// tungstenite's own configuration, as async-tungstenite 0.35 exports it.
 pub use async_tungstenite::tungstenite::protocol::WebSocketConfig;

@@ -13,8 +13,9 @@
 //! | `async-std` | `NativeAsyncStd`; nothing of tokio's runtime if `tokio` is switched off |
 //! | `smol` | `NativeSmol`; neither tokio's runtime nor async-std if those are switched off |
 //! | `rustls` | `https` and `wss` with rustls and ring |
+//! | `native-tls` | `https` and `wss` with the system's TLS library; used if it is the only one, or if `.native_tls()` is called |
 //!
-//! Without `rustls`, `https` and `wss` are refused before anything is dialled.
+//! Without either library of TLS, `https` and `wss` are refused before anything is dialled.
 
 mod framing;
 

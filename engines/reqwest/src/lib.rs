@@ -227,13 +227,7 @@ drivetrain_connect::connect_options!(forward tls Reqwest);
 drivetrain_connect::connect_options!(forward rustls Reqwest);
 
 #[cfg(feature = "native-tls")]
-impl Reqwest {
-    /// Uses the system's TLS library. Default: rustls, if this crate has it.
-    #[must_use]
-    pub fn native_tls(self) -> Self {
-        self.map_options(ConnectOptions::native_tls)
-    }
-}
+drivetrain_connect::connect_options!(forward native_tls Reqwest);
 
 #[async_trait]
 impl Engine for Reqwest {

@@ -10,7 +10,7 @@ use std::{
 
 use drivetrain_engine::{
     Answer as EngineAnswer, Body, Capability, ConnectTimeout, Connection, Engine, EngineSettings,
-    Error, ErrorKind, Handshake, Result, Runtime, Support, async_trait,
+    Error, ErrorKind, Handshake, Result, Role, Runtime, Support, async_trait,
 };
 use drivetrain_session::wake_all;
 use http::{HeaderMap, StatusCode, Version};
@@ -167,7 +167,7 @@ impl MockEngine {
         *response.version_mut() = Version::HTTP_11;
         replace(response.headers_mut(), headers);
         let accepted = handshake.verify(&response)?;
-        let (transport, mut pipe) = ends();
+        let (transport, mut pipe) = ends(Role::Client);
         if let Support::Missing(reason) = self.support_of(Capability::RsvBits) {
             pipe.refuse_rsv(Error::unsupported(NAME, Capability::RsvBits, &reason));
         }

@@ -1,4 +1,4 @@
-//! The snippets of `docs/how-to/ktor-server.md`, run. A test compares them with the page.
+//! The snippets of `docs/how-to/ktor-server.md` and `ktor-server-sessions.md`, run. A test compares them with the pages.
 
 use std::net::SocketAddr;
 
@@ -43,7 +43,8 @@ async fn text(session: &mut Session) -> String {
 fn the_page_shows_what_is_run() {
     let squeeze = |text: &str| text.split_whitespace().collect::<String>().replace(",}", "}");
     let source = squeeze(&super::read("tests/reports/docs/ktor_server.rs"));
-    let page = super::read("docs/how-to/ktor-server.md");
+    let pages = ["docs/how-to/ktor-server.md", "docs/how-to/ktor-server-sessions.md"];
+    let page: String = pages.map(super::read).concat();
     let snippets: Vec<_> = page.split("```rust,no_run").skip(1).collect();
     assert_eq!(snippets.len(), 5);
     for snippet in snippets {

@@ -6,6 +6,7 @@ use drivetrain_engine::{BoxError, Error, ErrorKind, HeadLimits};
 
 /// What was under way on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum During {
     /// A request was not answered yet.
     Request,
@@ -63,7 +64,7 @@ pub fn is_abandoned(error: &hyper::Error) -> bool {
 
 /// hyper does not say which of the two limits it was.
 pub(super) fn too_large(limits: HeadLimits, of: &str) -> Error {
-    let HeadLimits { max_headers, max_header_size } = limits;
+    let HeadLimits { max_headers, max_header_size, .. } = limits;
     let message = format!(
         "the headers {of} are more than max_headers, which is {max_headers}, or larger than \
          max_header_size, which is {max_header_size} bytes"

@@ -31,7 +31,7 @@ use crate::{
 ///
 /// # Example
 /// ```no_run
-/// # async fn example(mut session: drivetrain::Session) -> drivetrain::Result<()> {
+/// # async fn example(mut session: drivetrain_session::Session) -> drivetrain_engine::Result<()> {
 /// let Some(mut reader) = session.receive_stream().await? else { return Ok(()) };
 /// println!("{:?}", reader.kind());
 /// let mut size = 0;
@@ -138,7 +138,7 @@ fn poll_start(incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<Result<Opti
 }
 
 /// An error's [`get_ref`](io::Error::get_ref) is drivetrain's; `?` to
-/// [`drivetrain::Error`](drivetrain_engine::Error) unwraps it.
+/// [`Error`](drivetrain_engine::Error) unwraps it.
 impl AsyncRead for MessageReader<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,

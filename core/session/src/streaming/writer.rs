@@ -42,10 +42,10 @@ const BUFFER: usize = 64 << 10;
 /// # Example
 /// ```no_run
 /// # async fn example(
-/// #     session: drivetrain::Session,
-/// #     mut chunks: impl Iterator<Item = drivetrain::Bytes>,
-/// # ) -> drivetrain::Result<()> {
-/// use drivetrain::MessageKind;
+/// #     session: drivetrain_session::Session,
+/// #     mut chunks: impl Iterator<Item = bytes::Bytes>,
+/// # ) -> drivetrain_engine::Result<()> {
+/// use drivetrain_session::MessageKind;
 ///
 /// let mut writer = session.send_stream(MessageKind::Binary).await?;
 /// while let Some(chunk) = chunks.next() {
@@ -231,7 +231,7 @@ fn opcode(kind: MessageKind, begun: &mut bool) -> OpCode {
 
 /// Closing ends the message, and flushes; a dropped writer that was not closed ends the session, see
 /// [`MessageWriter`]. An error's [`get_ref`](io::Error::get_ref) is drivetrain's; `?` to
-/// [`drivetrain::Error`](drivetrain_engine::Error) unwraps it.
+/// [`Error`](drivetrain_engine::Error) unwraps it.
 impl AsyncWrite for MessageWriter {
     fn poll_write(
         mut self: Pin<&mut Self>,

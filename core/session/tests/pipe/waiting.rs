@@ -11,7 +11,7 @@ use std::{
 };
 
 use drivetrain_engine::{Connection, Frame, Protocol, RawFrame, Result, Role, Transport};
-use drivetrain_session::{Session, SessionConfig};
+use drivetrain_session::Session;
 
 use crate::support::{Peer, PipeTransport, TestRuntime, config, open_on, pipe, session_and_peer};
 
@@ -36,7 +36,8 @@ fn poll<T>(future: Pin<&mut impl Future<Output = T>>, wakes: &Arc<Wakes>) -> Pol
 
 /// A session whose socket is full, and in whose queue of ten bytes are six: there is room, but not for six more.
 fn almost_full() -> (Arc<TestRuntime>, Session, Peer) {
-    let config = SessionConfig { outgoing_capacity: 10, ..config() };
+    let mut config = config();
+    config.outgoing_capacity = 10;
     let (runtime, session, mut peer) = session_and_peer(Role::Client, config);
     peer.set_stalled(true);
     for size in [40_000, 6] {
@@ -141,7 +142,8 @@ fn no_waker_is_cloned_while_the_session_is_locked() {
     let (waker, seen) = (Arc::new(Wakes::default()), Arc::new(AtomicUsize::new(0)));
     let transport = Counting { pipe: ours, waker: waker.clone(), seen: seen.clone() };
     let connection = Connection::new(transport).with_role(Role::Client).with_protocol(Protocol::H1);
-    let config = SessionConfig { outgoing_capacity: 10, ..config() };
+    let mut config = config();
+    config.outgoing_capacity = 10;
     let mut session = open_on(&runtime, connection, config);
     runtime.settle();
     // That of the poll and its clone.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use drivetrain_engine::Role;
+use drivetrain_engine::{Role, frame_rules};
 use futures_io::AsyncRead as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -296,22 +296,14 @@ impl Scanner {
 /// client, Close and Pong above 125 bytes, a length in more bytes than it needs (RFC 6455 sections 5.1, 5.5 and 5.2).
 fn announced(head: &[u8; 14], role: Role) -> Result<u64, &'static str> {
     let [first, second, a, b, c, d, e, f, g, h, ..] = *head;
-    match (role, second & 0x80 != 0) {
-        (Role::Client, true) => return Err("the server masked a frame"),
-        (Role::Server, false) => return Err("the client did not mask a frame"),
-        _ => {}
-    }
-    let (payload, least) = match second & 0x7f {
-        126 => (u64::from(u16::from_be_bytes([a, b])), 126),
-        127 => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 1 << 16),
-        short => (u64::from(short), 0),
+    frame_rules::check_mask(role, second & 0x80 != 0)?;
+    let code = second & 0x7f;
+    let payload = match code {
+        126 => u64::from(u16::from_be_bytes([a, b])),
+        127 => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        short => u64::from(short),
     };
-    if payload > i64::MAX as u64 {
-        return Err("the peer announced a payload with the top bit of its length set");
-    }
-    if payload < least {
-        return Err("the peer did not use the shortest encoding of a payload's length");
-    }
+    frame_rules::check_length(payload, code)?;
     if first & 0x08 != 0 && payload > LARGEST_CONTROL as u64 {
         return Err(LONG_CONTROL);
     }

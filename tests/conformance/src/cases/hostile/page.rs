@@ -39,10 +39,11 @@ pub fn page() -> String {
     }
     page.push_str(
         "\n## Deviations\n\n\
-         [Limitations](limitations.md#deviations) lists the engines and their reasons.\n\n\
+         [Limitations][limitations.md#deviations] lists the engines and their reasons.\n\n\
          | deviation | peer | error | Close on the wire | `outcome()` |\n| --- | --- | --- | --- | --- |\n",
     );
     page.extend(deviations);
+    page.push_str("\n[limitations.md#deviations]: limitations.md#deviations\n");
     page
 }
 

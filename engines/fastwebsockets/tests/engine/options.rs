@@ -1,7 +1,5 @@
 //! The engine's own options, and what it says about itself.
 
-mod peer;
-
 use std::{
     future::poll_fn,
     io::Write as _,
@@ -17,7 +15,8 @@ use drivetrain_engine::{
     Support, Transport,
 };
 use drivetrain_fastwebsockets::{FastWebSockets, Reqwest};
-use peer::{encode, handshake, open, peer, read_frame, run};
+
+use crate::peer::{encode, handshake, open, peer, read_frame, run};
 
 async fn receive(transport: &mut dyn Transport) -> Result<Option<RawFrame>> {
     let received = poll_fn(|cx| transport.poll_receive(cx, 16 << 20));
@@ -162,7 +161,10 @@ fn reserved_bits_are_missing_and_every_capability_is_answered() {
         let offered = engine.support(*capability).is_offered();
         let depends_on_the_build = matches!(
             capability,
-            Capability::Tls | Capability::ClientCertificates | Capability::Http2
+            Capability::Tls
+                | Capability::ClientCertificates
+                | Capability::Http2
+                | Capability::HttpsProxies
         );
         // The last one is switched on, the others are not available.
         let is_missing = matches!(

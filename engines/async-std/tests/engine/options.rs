@@ -1,18 +1,19 @@
 //! The options of the engine value, and streams the caller brings.
-#![cfg(feature = "async-std")]
-
-mod common;
 
 use std::{net::TcpStream, time::Duration};
 
 use async_io::Async;
-use common::*;
 #[cfg(feature = "smol")]
 use drivetrain_async_std::Smol;
 use drivetrain_async_std::{AsyncStd, WebSocketConfig};
 use drivetrain_engine::{
     Answer, Capability, ConnectTimeout, Engine, ErrorKind, Handshake, Proxy, Support,
 };
+
+use crate::server::*;
+
+/// Whether the build has a library for TLS.
+const TLS: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
 
 fn handshake(uri: &str) -> Handshake {
     Handshake::new(uri.parse().expect("a URI")).expect("a handshake")
@@ -106,9 +107,12 @@ fn names_and_support_are_those_of_the_table() {
     for (engine, name) in engines().into_iter().zip(["async-std", "smol"]) {
         assert_eq!(engine.name(), name);
         for &capability in Capability::ALL {
-            let is_tls = matches!(capability, Capability::Tls | Capability::ClientCertificates);
+            let is_tls = matches!(
+                capability,
+                Capability::Tls | Capability::ClientCertificates | Capability::HttpsProxies
+            );
             let is_http2 = matches!(capability, Capability::Http2 | Capability::WebSocketOverHttp2);
-            let expected = if is_tls { cfg!(feature = "rustls") } else { !is_http2 };
+            let expected = if is_tls { TLS } else { !is_http2 };
             assert_eq!(engine.support(capability).is_offered(), expected, "{capability}");
         }
         assert!(matches!(
@@ -127,7 +131,7 @@ fn keys_are_not_shown() {
     assert!(!format!("{engine:?}").contains("secret"));
 }
 
-#[cfg(not(feature = "rustls"))]
+#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
 #[test]
 fn without_tls_it_is_refused_with_nothing_dialled() {
     let server = Server::<()>::new(0, |_, _| ());

@@ -1,7 +1,4 @@
 //! HTTP, on both runtimes.
-#![cfg(feature = "async-std")]
-
-mod common;
 
 use std::{
     convert::Infallible,
@@ -15,11 +12,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::*;
-use drivetrain_engine::{Body, ConnectTimeout, Engine, Error, ErrorKind};
+use drivetrain_engine::{Body, ConnectTimeout, Engine as _, Error, ErrorKind};
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+
+use crate::server::*;
 
 /// A body of unknown length that takes its time.
 fn slow(chunks: &'static [&'static str]) -> Body {

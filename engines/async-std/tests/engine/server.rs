@@ -1,5 +1,8 @@
 //! Servers on plain threads, and what every test says to them.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![cfg_attr(
+    not(any(feature = "rustls", feature = "native-tls")),
+    allow(dead_code, reason = "the tests of TLS use all of it")
+)]
 
 use std::{
     future::Future,

@@ -1,7 +1,4 @@
 //! WebSockets, on both runtimes.
-#![cfg(feature = "async-std")]
-
-mod common;
 
 use std::{
     io::{Read, Write},
@@ -10,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use common::*;
 use drivetrain_engine::{
     Answer, Connection, Duties, Engine, ErrorKind, Handshake, OpCode, Protocol, RawFrame, Result,
     Role,
 };
+
+use crate::server::*;
 
 fn handshake(uri: impl AsRef<str>) -> Handshake {
     Handshake::new(uri.as_ref().parse().expect("a URI")).expect("a handshake")

@@ -1,7 +1,5 @@
 //! Nothing is lost, doubled or torn, however often the caller goes away.
 
-mod peer;
-
 use std::{
     future::poll_fn,
     io::{BufReader, Write as _},
@@ -14,7 +12,8 @@ use std::{
 
 use drivetrain_engine::{OpCode, RawFrame, Transport};
 use drivetrain_fastwebsockets::FastWebSockets;
-use peer::{encode, open, read_frame, run};
+
+use crate::peer::{encode, open, read_frame, run};
 
 const MESSAGES: u32 = 4_000;
 
@@ -137,7 +136,7 @@ async fn at_most<F: Future>(polls: u64, future: F) -> Option<F::Output> {
 
 /// A peer that sends all messages, torn at random bytes, and checks those it receives.
 fn serve(seed: u64, slow: bool) -> (SocketAddr, JoinHandle<u32>) {
-    peer::peer(vec![], move |socket| {
+    crate::peer::peer(vec![], move |socket| {
         let out = socket.try_clone().expect("a socket");
         let writer = std::thread::spawn(move || write_torn(seed ^ 0x5555, out));
         let mut input = BufReader::with_capacity(4096, socket);

@@ -1,5 +1,4 @@
 //! A server on a plain thread that answers a handshake and hands over the socket.
-#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{
     io::{Read, Write as _},
