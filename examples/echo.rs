@@ -72,16 +72,16 @@ async fn take_through(engine: Arc<dyn Engine>, target: &Target) -> Result<()> {
     let client = HttpClient::builder(engine).install(plugin).build()?;
     let mut session = client.web_socket(&target.web_socket).connect().await?;
     echo(&mut session, "hello".into()).await?;
-    step("text", "hello came back".into());
+    step("text", "hello was echoed".into());
     echo(&mut session, vec![7; 100_000].into()).await?;
-    step("binary", "100000 bytes came back".into());
+    step("binary", "100000 bytes were echoed".into());
     step("ping", format!("round trip {:?}", session.ping().await?));
 
     let greeting = Greeting { to: "world".into(), times: 3 };
     session.send_serialized(&greeting).await?;
     let back: Greeting = session.receive_deserialized().await?;
-    check(back == greeting, "the value came back changed")?;
-    step("JSON", format!("{back:?} came back"));
+    check(back == greeting, "the echoed value differs")?;
+    step("JSON", format!("{back:?} was echoed"));
 
     let outcome = session.close(CloseReason::normal()).await?;
     check(outcome.clean, "the close was not clean")?;
@@ -91,7 +91,7 @@ async fn take_through(engine: Arc<dyn Engine>, target: &Target) -> Result<()> {
 
 async fn echo(session: &mut Session, frame: drivetrain::Frame) -> Result<()> {
     session.send(frame.clone()).await?;
-    check(session.receive().await? == Some(frame), "something else came back")
+    check(session.receive().await? == Some(frame), "something else was echoed")
 }
 
 fn check(holds: bool, message: &'static str) -> Result<()> {

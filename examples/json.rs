@@ -29,7 +29,7 @@ async fn main() -> Result<()> {
     let order = Order { item: "tea".into(), count: 2 };
     session.send_serialized(&order).await?;
     let back: Order = session.receive_deserialized().await?;
-    println!("came back: {back:?}");
+    println!("echoed: {back:?}");
 
     // The server's echo is not always an order. Each failure consumes its message; the
     // session stays open.

@@ -10,17 +10,19 @@ use bytes::Bytes;
 use drivetrain_engine::{
     Body, Capability, Engine, Error, ErrorKind, Result, Runtime, Support, UnixSocket,
 };
-use drivetrain_session::{AppliedBy, SessionConfig, SetBy, Setting};
+use drivetrain_session::{AppliedBy, SessionConfig, SetBy, Setting, Settings, WebSockets};
 use http::{HeaderValue, Method};
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
-    Plugin, Proxies, RequestBuilder, Settings, WebSocketRequest, WebSockets,
     capability::require,
     options,
     pipeline::{Hook, HttpService, Pipeline, Redirects, Unauthorized, Wrap, erase},
-    plugin::Installed,
+    plugin::{Installed, Plugin},
+    proxy::Proxies,
+    request::RequestBuilder,
     sse::SseRequest,
+    web_socket::WebSocketRequest,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -301,7 +303,7 @@ impl HttpClientBuilder {
     /// Keeps cookies in this jar, and sends them with requests and handshakes. Default: none are kept.
     #[cfg(feature = "cookies")]
     #[must_use]
-    pub fn cookie_jar(mut self, jar: crate::CookieJar) -> Self {
+    pub fn cookie_jar(mut self, jar: crate::cookie_jar::CookieJar) -> Self {
         self.pipeline.cookies = Some(jar);
         self
     }

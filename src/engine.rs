@@ -80,7 +80,7 @@ pub fn all() -> Vec<Arc<dyn Engine>> {
 /// The client on the engine `Tungstenite`; it exists only with that feature and never means another
 /// engine.
 #[cfg(feature = "tungstenite")]
-impl Default for crate::HttpClient {
+impl Default for crate::client::HttpClient {
     fn default() -> Self {
         Self::new(Tungstenite::new())
     }

@@ -11,7 +11,7 @@ use drivetrain_engine::{Error, ErrorKind, Result};
 /// |---|---|---|
 /// | [`connect`](Self::connect) | name resolution, TCP, a proxy's tunnel and TLS, for each connection | the same |
 /// | [`request`](Self::request) | from sending to the response's head, redirects and the answer to a 401 included | does not apply: see [`handshake_timeout`](crate::WebSockets::handshake_timeout) |
-/// | [`socket`](Self::socket) | between two pieces of the response's body | does not apply: see [`ping_interval`](crate::WebSockets::ping_interval) |
+/// | [`socket`](Self::socket) | between two chunks of the response's body | does not apply: see [`ping_interval`](crate::WebSockets::ping_interval) |
 ///
 /// # Example
 /// ```

@@ -56,21 +56,21 @@ impl Form {
     /// The value of `Content-Type`, and the body.
     pub(crate) fn encode(self) -> Result<(HeaderValue, Body)> {
         let boundary = boundary()?;
-        let mut pieces = VecDeque::new();
+        let mut chunks = VecDeque::new();
         let mut between = BytesMut::new();
         for (name, part) in self.parts {
             let Part { body, file_name, headers } = part;
             between.extend_from_slice(format!("--{boundary}\r\n").as_bytes());
             head(&mut between, &name, file_name.as_deref(), headers?);
-            pieces.push_back(Body::from(between.split().freeze()));
-            pieces.push_back(body);
+            chunks.push_back(Body::from(between.split().freeze()));
+            chunks.push_back(body);
             between.extend_from_slice(b"\r\n");
         }
         between.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
-        pieces.push_back(Body::from(between.freeze()));
+        chunks.push_back(Body::from(between.freeze()));
         let content_type = format!("multipart/form-data; boundary={boundary}");
         let content_type = HeaderValue::try_from(content_type).map_err(Error::other)?;
-        Ok((content_type, joined(pieces)))
+        Ok((content_type, joined(chunks)))
     }
 }
 
@@ -163,11 +163,11 @@ fn quoted(name: &str) -> String {
 }
 
 /// One body after the other.
-fn joined(pieces: VecDeque<Body>) -> Body {
-    let in_memory = pieces.iter().map(|body| body.as_bytes().map(AsRef::as_ref));
+fn joined(chunks: VecDeque<Body>) -> Body {
+    let in_memory = chunks.iter().map(|body| body.as_bytes().map(AsRef::as_ref));
     match in_memory.collect::<Option<Vec<&[u8]>>>() {
         Some(whole) => whole.concat().into(),
-        None => Body::streaming(Joined(pieces)),
+        None => Body::streaming(Joined(chunks)),
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct Pipeline {
     pub(crate) unauthorized: Option<Hook>,
     pub(crate) without_decompression: bool,
     #[cfg(feature = "cookies")]
-    pub(crate) cookies: Option<crate::CookieJar>,
+    pub(crate) cookies: Option<crate::cookie_jar::CookieJar>,
     /// The outermost layer first.
     pub(crate) layers: Vec<Wrap>,
 }

@@ -1,8 +1,9 @@
 //! Plugins of a client.
 
 use drivetrain_engine::UnixSocket;
+use drivetrain_session::WebSockets;
 
-use crate::{DefaultRequest, HttpTimeout, Proxies, WebSockets};
+use crate::{default_request::DefaultRequest, http_timeout::HttpTimeout, proxy::Proxies};
 
 /// A plugin to [`install`](crate::HttpClientBuilder::install): [`WebSockets`], [`HttpTimeout`] or [`DefaultRequest`].
 ///

@@ -8,10 +8,11 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
-    HttpClient, Response,
     capability::require,
+    client::HttpClient,
     deadline,
     multipart::Form,
+    response::Response,
     sse::SseRequest,
     target::{self, Target},
     trace::Call,

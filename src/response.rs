@@ -80,15 +80,15 @@ impl Response {
     /// # Cancel safety
     /// Dropped while pending, the rest of the body is lost.
     pub async fn bytes(self) -> Result<Bytes> {
-        let mut pieces = self.bytes_stream();
+        let mut chunks = self.bytes_stream();
         let mut next =
-            async || std::future::poll_fn(|cx| Pin::new(&mut pieces).poll_next(cx)).await;
+            async || std::future::poll_fn(|cx| Pin::new(&mut chunks).poll_next(cx)).await;
         let Some(first) = next().await.transpose()? else { return Ok(Bytes::new()) };
         let Some(second) = next().await.transpose()? else { return Ok(first) };
         let mut whole = BytesMut::from(first);
         whole.extend_from_slice(&second);
-        while let Some(piece) = next().await.transpose()? {
-            whole.extend_from_slice(&piece);
+        while let Some(chunk) = next().await.transpose()? {
+            whole.extend_from_slice(&chunk);
         }
         Ok(whole.freeze())
     }

@@ -36,7 +36,7 @@ impl ResponseBody {
         Self { body, pause, room, timer: None, waiting: false }
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         self.check_announced()?;
         loop {
             let Poll::Ready(frame) = http_body::Body::poll_frame(Pin::new(&mut self.body), cx)
@@ -46,7 +46,7 @@ impl ResponseBody {
             self.waiting = false;
             match frame.transpose()?.map(http_body::Frame::into_data) {
                 None => return Poll::Ready(None),
-                Some(Ok(piece)) => return Poll::Ready(Some(self.fits(piece))),
+                Some(Ok(chunk)) => return Poll::Ready(Some(self.fits(chunk))),
                 Some(Err(_trailers)) => {}
             }
         }
@@ -61,11 +61,11 @@ impl ResponseBody {
         Err(too_big(*limit))
     }
 
-    fn fits(&mut self, piece: Bytes) -> Result<Bytes> {
+    fn fits(&mut self, chunk: Bytes) -> Result<Bytes> {
         if let Some(Room { limit, left }) = &mut self.room {
-            *left = left.checked_sub(piece.len() as u64).ok_or_else(|| too_big(*limit))?;
+            *left = left.checked_sub(chunk.len() as u64).ok_or_else(|| too_big(*limit))?;
         }
-        Ok(piece)
+        Ok(chunk)
     }
 
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
@@ -85,12 +85,12 @@ impl Stream for ResponseBody {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let piece = ready!(self.poll_piece(cx));
-        if !matches!(piece, Some(Ok(_))) {
+        let chunk = ready!(self.poll_chunk(cx));
+        if !matches!(chunk, Some(Ok(_))) {
             // Frees the connection and ends the stream.
             self.body = Body::empty();
         }
-        Poll::Ready(piece)
+        Poll::Ready(chunk)
     }
 }
 

@@ -10,7 +10,7 @@ use http::{Method, StatusCode, Uri, Version};
 use tracing::{Instrument as _, Span, field, field::Empty};
 use url::Url;
 
-use crate::{Response, target};
+use crate::{response::Response, target};
 
 /// A call in progress: its span and its server.
 pub(crate) struct Call {

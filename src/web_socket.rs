@@ -7,13 +7,15 @@ use drivetrain_engine::{
     Body, Capability, CloseCode, CloseReason, Connection, Engine, Error, ErrorKind, Handshake,
     Instant, Result, Runtime,
 };
-use drivetrain_session::{SessionConfig, override_methods, session_options};
+use drivetrain_session::{
+    RawSession, Session, SessionConfig, WebSockets, override_methods, session_options,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use url::Url;
 
 use crate::{
-    HttpClient, RawSession, Session, WebSockets,
     capability::require,
+    client::HttpClient,
     deadline, error_body, options,
     reconnect::{Backoff, ReconnectRequest},
     target::{self, Target},

@@ -21,8 +21,8 @@ modes
 
 options
   --rounds N      rounds to report, after one that is not (default 10)
-  --millis N      what one run of one contender should take (default 60)
-  --filter TEXT   only rows whose work, engine or contender contains TEXT; may be repeated, then all count
+  --millis N      what one run of one subject should take (default 60)
+  --filter TEXT   only rows whose work, engine or subject contains TEXT; may be repeated, then all count
   --json FILE     writes the figures to FILE as well
   --page          writes tables, plots and figures to target/benchmarks
   --docs          writes the summary and two plots into docs/reference/benchmarks.md
@@ -66,11 +66,11 @@ pub(crate) enum Mode {
     Size,
     /// Inside valgrind.
     Count {
-        contender: String,
+        subject: String,
     },
-    /// A contender, for the process that starts it.
-    Contend {
-        contender: String,
+    /// A subject, for the process that starts it.
+    Worker {
+        subject: String,
         port: u16,
     },
     /// The other side, for the process that starts it.
@@ -96,7 +96,7 @@ impl Mode {
             Self::Instructions => "instructions",
             Self::Size => "size",
             Self::Count { .. } => "count",
-            Self::Contend { .. } => "contend",
+            Self::Worker { .. } => "worker",
             Self::Serve => "serve",
             Self::Host { .. } => "host",
         }
@@ -146,9 +146,9 @@ impl Arguments {
                 "server" => arguments.mode = Mode::Server,
                 "instructions" => arguments.mode = Mode::Instructions,
                 "size" => arguments.mode = Mode::Size,
-                "count" => arguments.mode = Mode::Count { contender: value()? },
-                "contend" => {
-                    arguments.mode = Mode::Contend { contender: value()?, port: value()?.parse()? };
+                "count" => arguments.mode = Mode::Count { subject: value()? },
+                "worker" => {
+                    arguments.mode = Mode::Worker { subject: value()?, port: value()?.parse()? };
                 }
                 "serve" => arguments.mode = Mode::Serve,
                 "host" => arguments.mode = Mode::Host { server: value()? },

@@ -1,6 +1,6 @@
 //! Counting: callgrind around work over an in-memory connection.
 //!
-//! Each contender runs in its own valgrind. It does each work with two numbers of messages and has
+//! Each subject runs in its own valgrind. It does each work with two numbers of messages and has
 //! callgrind write its counters at [`mark`]; the difference of the two, divided by the difference of the
 //! numbers, excludes one-time work.
 
@@ -57,10 +57,10 @@ fn mark() {
 }
 
 /// Inside valgrind: does all work.
-pub(crate) fn work(contender: &str) -> Result<()> {
-    let contender = libraries::named(contender)?;
-    for work in WORKS.into_iter().filter(|&work| contender.can(work)) {
-        contender.count(work, numbers(work), mark)?;
+pub(crate) fn work(subject: &str) -> Result<()> {
+    let subject = libraries::named(subject)?;
+    for work in WORKS.into_iter().filter(|&work| subject.can(work)) {
+        subject.count(work, numbers(work), mark)?;
     }
     Ok(())
 }
@@ -74,14 +74,14 @@ fn numbers(work: Work) -> [usize; 2] {
     }
 }
 
-/// Counts all work that a contender can do. The profiles stay in the folder if there is one.
-pub(crate) fn count(contender: &str, works: &[Work], kept: Option<&Path>) -> Result<Vec<Counted>> {
+/// Counts all work that a subject can do. The profiles stay in the folder if there is one.
+pub(crate) fn count(subject: &str, works: &[Work], kept: Option<&Path>) -> Result<Vec<Counted>> {
     let folder = match kept {
         Some(folder) => folder.to_owned(),
         None => std::env::temp_dir().join(format!("drivetrain-benches-{}", std::process::id())),
     };
     fs::create_dir_all(&folder)?;
-    let counted = count_in(&folder, contender, works);
+    let counted = count_in(&folder, subject, works);
     if kept.is_none() {
         // What stays in the folder for temporary files is not ours to keep.
         let _ = fs::remove_dir_all(&folder);
@@ -89,8 +89,8 @@ pub(crate) fn count(contender: &str, works: &[Work], kept: Option<&Path>) -> Res
     counted
 }
 
-fn count_in(folder: &Path, contender: &str, works: &[Work]) -> Result<Vec<Counted>> {
-    let profiles = folder.join(contender.replace([' ', ','], "-")).display().to_string();
+fn count_in(folder: &Path, subject: &str, works: &[Work]) -> Result<Vec<Counted>> {
+    let profiles = folder.join(subject.replace([' ', ','], "-")).display().to_string();
     output(
         Command::new("valgrind")
             .args(["--tool=callgrind", "--dump-before=*callgrind::mark*"])
@@ -99,7 +99,7 @@ fn count_in(folder: &Path, contender: &str, works: &[Work]) -> Result<Vec<Counte
             .arg("--collect-atstart=yes")
             .arg(format!("--callgrind-out-file={profiles}"))
             .arg(std::env::current_exe()?)
-            .args(["count", contender])
+            .args(["count", subject])
             // `Executor::hold` takes that there is one thread for tasks.
             .envs([("ASYNC_STD_THREAD_COUNT", "1"), ("SMOL_THREADS", "1")]),
     )?;

@@ -1,4 +1,4 @@
-//! The main part: all contenders do the same work in turn, round after round.
+//! The main part: all subjects do the same work in turn, round after round.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use serde::Serialize;
 use crate::{
     Result,
     arguments::Arguments,
-    contender::Contender,
     cores::Placed,
     libraries::{self, LIMIT},
     sample::{Latency, Sample},
     server::Server,
     spread::Spread,
+    subject::Subject,
     table::Table,
     work::Work,
     worker::Worker,
 };
 
-/// One contender at one work, over all rounds.
+/// One subject at one work, over all rounds.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) work: Work,
@@ -28,28 +28,28 @@ pub(crate) struct Row {
     pub(crate) samples: Vec<Sample>,
 }
 
-/// The identity of a contender.
+/// The identity of a subject.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Who {
-    pub(crate) contender: String,
+    pub(crate) subject: String,
     /// The engine that a raw library stands beside.
     pub(crate) engine: &'static str,
     pub(crate) is_ours: bool,
 }
 
 impl Who {
-    pub(crate) fn new(contender: &dyn Contender) -> Self {
+    pub(crate) fn new(subject: &dyn Subject) -> Self {
         Self {
-            contender: contender.name().to_owned(),
-            engine: contender.engine(),
-            is_ours: contender.is_ours(),
+            subject: subject.name().to_owned(),
+            engine: subject.engine(),
+            is_ours: subject.is_ours(),
         }
     }
 
     /// The label in tables.
     pub(crate) fn label(&self) -> String {
-        let Self { contender, is_ours, .. } = self;
-        if *is_ours { format!("drivetrain {contender}") } else { format!("  {contender}") }
+        let Self { subject, is_ours, .. } = self;
+        if *is_ours { format!("drivetrain {subject}") } else { format!("  {subject}") }
     }
 
     /// Whether it is an engine and that one a raw library beside it.
@@ -95,21 +95,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Compared> {
     let mut server = Server::start()?;
     let mut workers = Vec::new();
     let mut runs: Vec<(usize, Row)> = Vec::new();
-    for contender in libraries::all()? {
-        let who = Who::new(&*contender);
+    for subject in libraries::all()? {
+        let who = Who::new(&*subject);
         let rows = Work::ALL.into_iter().filter(|&work| {
-            contender.can(work)
-                && arguments.selects(&[&work.to_string(), who.engine, &who.contender])
+            subject.can(work) && arguments.selects(&[&work.to_string(), who.engine, &who.subject])
         });
         let worker = workers.len();
         let before = runs.len();
         let row = |work| Row { work, who: who.clone(), messages: 0, samples: Vec::new() };
         runs.extend(rows.map(|work| (worker, row(work))));
         if runs.len() > before {
-            workers.push(Worker::start(&who.contender, server.port()?)?);
+            workers.push(Worker::start(&who.subject, server.port()?)?);
         }
     }
-    // One work after the other, and in each one contender after the other.
+    // One work after the other, and in each one subject after the other.
     runs.sort_by_key(|(_, row)| Work::ALL.iter().position(|work| *work == row.work));
     let duration = Duration::from_millis(arguments.millis);
     for (worker, row) in &mut runs {
@@ -162,9 +161,9 @@ impl Row {
 }
 
 impl Compared {
-    /// The row of this contender at this work.
-    pub(crate) fn row(&self, work: Work, contender: &str) -> Option<&Row> {
-        self.rows.iter().find(|row| row.work == work && row.who.contender == contender)
+    /// The row of this subject at this work.
+    pub(crate) fn row(&self, work: Work, subject: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.work == work && row.who.subject == subject)
     }
 
     fn beside(&self, raw: &Row) -> Option<&Row> {
@@ -262,9 +261,9 @@ mod tests {
 
     const SEND: Work = Work::new(Shape::Send, 32);
 
-    fn row(contender: &str, is_ours: bool, cpus: [f64; 3]) -> Row {
+    fn row(subject: &str, is_ours: bool, cpus: [f64; 3]) -> Row {
         let sample = |cpu| Sample { cpu, wall: cpu, latency: None, server_busy: 0.5 };
-        let who = Who { contender: contender.into(), engine: "tungstenite", is_ours };
+        let who = Who { subject: subject.into(), engine: "tungstenite", is_ours };
         Row::new(SEND, who, cpus.map(sample).to_vec())
     }
 

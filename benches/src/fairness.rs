@@ -44,14 +44,14 @@ pub(crate) struct Fairness {
 pub(crate) fn run(arguments: &Arguments) -> Result<Fairness> {
     let mut server = Server::start()?;
     let mut runs = Vec::new();
-    for contender in libraries::all()? {
-        let who = Who::new(&*contender);
-        let asked = arguments.selects(&["fairness", who.engine, &who.contender]);
+    for subject in libraries::all()? {
+        let who = Who::new(&*subject);
+        let asked = arguments.selects(&["fairness", who.engine, &who.subject]);
         // On several threads nothing is on the same thread.
-        if asked && contender.can(Work::PING_PONG) && !who.engine.contains("threads") {
-            let works = FLOODS.into_iter().filter(|&work| contender.can(work));
+        if asked && subject.can(Work::PING_PONG) && !who.engine.contains("threads") {
+            let works = FLOODS.into_iter().filter(|&work| subject.can(work));
             let floods: Vec<_> = works.map(|work| (work, Vec::new())).collect();
-            runs.push((Worker::start_on_one_thread(&who.contender, server.port()?)?, who, floods));
+            runs.push((Worker::start_on_one_thread(&who.subject, server.port()?)?, who, floods));
         }
     }
     let rounds = arguments.rounds.min(5);

@@ -64,7 +64,7 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     }
     if let Some(memory) = &results.memory {
         let used = |name: &str| {
-            let row = memory.rows.iter().find(|row| row.who.contender == name)?;
+            let row = memory.rows.iter().find(|row| row.who.subject == name)?;
             Some(row.after_a_message as f64)
         };
         goals.push(Goal::new(
@@ -79,7 +79,7 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
             Spread::of(over),
         ));
         for row in memory.rows.iter().filter(|row| row.who.is_ours) {
-            let name = &row.who.contender;
+            let name = &row.who.subject;
             let used = Spread::of([row.after_a_message as f64]);
             goals.push(Goal::new(format!("{name}: bytes a used session"), AtMost(24_576.0), used));
         }
@@ -87,14 +87,14 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     if let Some(sessions) = &results.sessions {
         let rows = sessions.rows.iter().filter(|row| row.who.is_ours && row.sessions == 1000);
         goals.extend(rows.map(|row| {
-            let name = &row.who.contender;
+            let name = &row.who.subject;
             let what = format!("{name}: p99 of 1000 sessions / {PLAIN}");
             Goal::new(what, AtMost(3.0), sessions.p99_by(1000, name, PLAIN))
         }));
     }
     if let Some(fairness) = &results.fairness {
         goals.extend(fairness.rows.iter().filter(|row| row.who.is_ours).map(|row| {
-            let what = format!("{}: ms that another task waits, {}", row.who.contender, row.work);
+            let what = format!("{}: ms that another task waits, {}", row.who.subject, row.work);
             Goal::new(what, AtMost(5.0), row.thread_ms)
         }));
     }
@@ -114,7 +114,7 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     }
     if let Some(idle) = &results.idle {
         goals.extend(idle.rows.iter().map(|row| {
-            let what = format!("{}: % of two cores for {} idle", row.who.contender, idle.sessions);
+            let what = format!("{}: % of two cores for {} idle", row.who.subject, idle.sessions);
             Goal::new(what, AtMost(1.0), Spread::of([row.cpu / 2.0 * 100.0]))
         }));
     }
@@ -188,7 +188,7 @@ fn faster_than_natural_use(compared: &Compared) -> Vec<Option<Goal>> {
     for (work, bound) in bounds {
         let Some(raw) = compared.row(work, PLAIN) else { continue };
         for ours in compared.rows.iter().filter(|row| row.work == work && row.who.is_ours) {
-            let name = &ours.who.contender;
+            let name = &ours.who.subject;
             // The flood has a goal on this engine only.
             if work.is_flood() && name != "tungstenite" {
                 continue;
@@ -235,7 +235,7 @@ fn ahead_of_every_library(compared: &Compared) -> Vec<Option<Goal>> {
             .iter()
             .filter_map(|peer| compared.row(work, peer))
             .min_by(|one, other| wall(one).partial_cmp(&wall(other)).unwrap_or(Ordering::Equal));
-        let peer = best.map_or("its best peer", |row| &row.who.contender);
+        let peer = best.map_or("its best peer", |row| &row.who.subject);
         let what = format!("{NATIVE}: rate of {work} / {peer}, the best of its peers");
         goals.push(Goal::new(what, AtLeast(bound), rate_by(work, best)));
     }
@@ -249,17 +249,17 @@ fn session_overhead(compared: &Compared) -> Vec<Option<Goal>> {
     for raw in compared.rows.iter().filter(|row| !row.who.is_ours) {
         let beside = |row: &&Row| row.work == raw.work && row.who.is_beside(&raw.who);
         let Some(ours) = compared.rows.iter().find(beside) else { continue };
-        let pair = format!("{} / {}", ours.who.contender, raw.who.contender);
+        let pair = format!("{} / {}", ours.who.subject, raw.who.subject);
         match (raw.work.shape, raw.work.size) {
             (Shape::PingPong, _) => {
-                let bound = if raw.who.contender == PLAIN { 0.9 } else { 1.05 };
+                let bound = if raw.who.subject == PLAIN { 0.9 } else { 1.05 };
                 let what = format!("{pair}: CPU of a ping-pong");
                 goals.push(Goal::new(what, AtMost(bound), ours.by(raw, cpu)));
                 let p50 = ours.by(raw, |sample| Some(sample.latency?.p50));
                 goals.push(Goal::new(format!("{pair}: p50 of a ping-pong"), AtMost(1.1), p50));
             }
             (Shape::Receive, 32 | 1024) => {
-                let is_natural = raw.work.size == 32 && raw.who.contender != SPLIT;
+                let is_natural = raw.work.size == 32 && raw.who.subject != SPLIT;
                 let bound = if is_natural { 0.93 } else { 0.97 };
                 let what = format!("{pair}: messages by CPU time, {}", raw.work);
                 goals.push(Goal::new(what, AtLeast(bound), raw.by(ours, cpu)));

@@ -43,15 +43,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Idle> {
     let sessions = arguments.sessions.unwrap_or(10_000);
     let idle = many::Idle { sessions, interval: INTERVAL, measured: INTERVAL };
     let mut rows = Vec::new();
-    for contender in libraries::all()? {
-        let who = Who::new(&*contender);
-        let asked = arguments.selects(&["idle", who.engine, &who.contender]);
+    for subject in libraries::all()? {
+        let who = Who::new(&*subject);
+        let asked = arguments.selects(&["idle", who.engine, &who.subject]);
         if !asked || !who.is_ours || who.engine.contains("threads") {
             continue;
         }
-        eprint!("\ridle: {:<40}", who.contender);
+        eprint!("\ridle: {:<40}", who.subject);
         let mut server = Server::start()?;
-        let rest = Worker::start(&who.contender, server.port()?)?.idle(idle)?;
+        let rest = Worker::start(&who.subject, server.port()?)?.idle(idle)?;
         let mut pings = server.pings()?;
         pings.retain(|at| (rest.from..rest.to).contains(at));
         let pings = Pings::of(&pings, rest.from, rest.to);

@@ -17,7 +17,7 @@ use crate::{
 /// A figure may be so much of the committed one.
 const TOLERANCE: f64 = 1.05;
 
-/// Instructions per message by contender and work: what is committed, for our engines.
+/// Instructions per message by subject and work: what is committed, for our engines.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// Counts are comparable under the same compiler only.
@@ -46,23 +46,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Instructions> {
     let mut counts = Counts { rustc: machine::rustc(), instructions: BTreeMap::new() };
     let mut rows = Vec::new();
     let mut details = String::new();
-    for contender in libraries::counted()? {
-        let who = Who::new(&*contender);
-        let asked = arguments.selects(&[who.engine, &who.contender]);
-        let works: Vec<_> = WORKS.into_iter().filter(|&work| contender.can(work)).collect();
-        // With part of the work, it is on a runtime that another contender is counted on, too.
-        let is_whole = contender.can(Work::PING_PONG) && contender.can(WORKS[0]);
-        if !asked || !contender.counts() || !is_whole || !(who.is_ours || arguments.raw) {
+    for subject in libraries::counted()? {
+        let who = Who::new(&*subject);
+        let asked = arguments.selects(&[who.engine, &who.subject]);
+        let works: Vec<_> = WORKS.into_iter().filter(|&work| subject.can(work)).collect();
+        // With part of the work, it is on a runtime that another subject is counted on, too.
+        let is_whole = subject.can(Work::PING_PONG) && subject.can(WORKS[0]);
+        if !asked || !subject.counts() || !is_whole || !(who.is_ours || arguments.raw) {
             continue;
         }
-        eprint!("\rinstructions: {:<40}", who.contender);
-        let counted = callgrind::count(&who.contender, &works, arguments.profiles.as_deref())?;
+        eprint!("\rinstructions: {:<40}", who.subject);
+        let counted = callgrind::count(&who.subject, &works, arguments.profiles.as_deref())?;
         details.extend(counted.iter().map(|counted| {
-            let head = format!("\n{}, {}: self cost, calls\n", who.contender, counted.work);
+            let head = format!("\n{}, {}: self cost, calls\n", who.subject, counted.work);
             head + &counted.top(arguments.top)
         }));
         let by_work = counted.iter().map(|counted| (counted.work.to_string(), counted.each));
-        counts.instructions.insert(who.contender.clone(), by_work.collect());
+        counts.instructions.insert(who.subject.clone(), by_work.collect());
         rows.push(who);
     }
     eprintln!();
@@ -81,7 +81,7 @@ impl Instructions {
         columns.extend(WORKS.map(|work| work.to_string()));
         let rows = self.rows.iter().map(|who| {
             let cell = |work: Work| {
-                let (name, work) = (who.contender.as_str(), work.to_string());
+                let (name, work) = (who.subject.as_str(), work.to_string());
                 let Some(each) = self.counts.of(name, &work) else { return String::new() };
                 let before = self.committed.as_ref().and_then(|counts| counts.of(name, &work));
                 before.map_or_else(
@@ -100,7 +100,7 @@ impl Instructions {
         let mut above = Vec::new();
         for raw in &self.rows {
             let Some(ours) = self.rows.iter().find(|row| row.is_beside(raw)) else { continue };
-            let (ours, raw) = (&ours.contender, &raw.contender);
+            let (ours, raw) = (&ours.subject, &raw.subject);
             if let (Some(more), Some(less)) =
                 (self.counts.of(ours, &work), self.counts.of(raw, &work))
             {
@@ -120,7 +120,7 @@ impl Instructions {
                 format!("{}: {error}; UPDATE=1 .ci/instructions accepts it", path.display()).into()
             });
         }
-        let is_ours = |name: &str| self.rows.iter().any(|who| who.is_ours && who.contender == name);
+        let is_ours = |name: &str| self.rows.iter().any(|who| who.is_ours && who.subject == name);
         self.counts.instructions.retain(|name, _| is_ours(name));
         self.counts.write(path)
     }
@@ -131,9 +131,9 @@ fn growth(before: u64, now: u64) -> f64 {
 }
 
 impl Counts {
-    /// That of this contender for this work.
-    pub(crate) fn of(&self, contender: &str, work: &str) -> Option<u64> {
-        self.instructions.get(contender)?.get(work).copied()
+    /// That of this subject for this work.
+    pub(crate) fn of(&self, subject: &str, work: &str) -> Option<u64> {
+        self.instructions.get(subject)?.get(work).copied()
     }
 
     /// # Errors
@@ -144,13 +144,13 @@ impl Counts {
             return Ok(());
         }
         let mut faults = Vec::new();
-        for (contender, works) in &committed.instructions {
+        for (subject, works) in &committed.instructions {
             for (work, &before) in works {
-                match self.of(contender, work) {
+                match self.of(subject, work) {
                     Some(now) if growth(before, now) > TOLERANCE => {
-                        faults.push(format!("{contender}, {work}: {before} has become {now}"));
+                        faults.push(format!("{subject}, {work}: {before} has become {now}"));
                     }
-                    None if is_whole => faults.push(format!("{contender}, {work}: not counted")),
+                    None if is_whole => faults.push(format!("{subject}, {work}: not counted")),
                     _ => {}
                 }
             }

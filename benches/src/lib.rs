@@ -10,8 +10,8 @@
 //! | `instructions`, `callgrind`, `profile`, `wire` | instructions per message, over an in-memory connection |
 //! | `size` | compile time and size of a program |
 //! | `results`, `goals`, `summary`, `table`, `page`, `plots`, `machine` | the report of a run |
-//! | `work`, `socket`, `contender`, `libraries` | the works, and the contenders that do them |
-//! | `worker`, `partner` | each contender in its own process |
+//! | `work`, `socket`, `subject`, `libraries` | the works, and the subjects that do them |
+//! | `worker`, `worker_process` | each subject in its own process |
 //! | `server`, `service` | the server, in its own process |
 //! | `clock`, `cores` | time, CPU time and resident memory; where processes run |
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
@@ -20,7 +20,6 @@ mod arguments;
 mod callgrind;
 mod clock;
 mod compare;
-mod contender;
 mod cores;
 mod fairness;
 mod goals;
@@ -31,7 +30,6 @@ mod machine;
 mod many;
 mod memory;
 mod page;
-mod partner;
 mod plots;
 mod profile;
 mod results;
@@ -44,11 +42,13 @@ mod sessions;
 mod size;
 mod socket;
 mod spread;
+mod subject;
 mod summary;
 mod table;
 mod wire;
 mod work;
 mod worker;
+mod worker_process;
 
 use std::process::ExitCode;
 
@@ -72,8 +72,8 @@ pub fn main() -> ExitCode {
             println!("{}", arguments::USAGE);
             Ok(())
         }
-        Mode::Count { contender } => callgrind::work(contender),
-        Mode::Contend { contender, port } => worker::work(contender, *port),
+        Mode::Count { subject } => callgrind::work(subject),
+        Mode::Worker { subject, port } => worker::work(subject, *port),
         Mode::Serve => server::serve(),
         #[cfg(feature = "server")]
         Mode::Host { server } => servers::serve(server),

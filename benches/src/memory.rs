@@ -27,20 +27,20 @@ pub(crate) struct Memory {
 pub(crate) fn run(arguments: &Arguments) -> Result<Memory> {
     let sessions = arguments.sessions.unwrap_or(5_000);
     let mut rows = Vec::new();
-    for contender in libraries::all()? {
-        let who = Who::new(&*contender);
-        let asked = arguments.selects(&["memory", who.engine, &who.contender]);
+    for subject in libraries::all()? {
+        let who = Who::new(&*subject);
+        let asked = arguments.selects(&["memory", who.engine, &who.subject]);
         // A runtime's threads are not part of a session's cost.
-        if !asked || !contender.opens_many() || who.engine.contains("threads") {
+        if !asked || !subject.opens_many() || who.engine.contains("threads") {
             continue;
         }
-        eprint!("\rmemory: {:<40}", who.contender);
+        eprint!("\rmemory: {:<40}", who.subject);
         // Each time in a process that has not done anything else.
         let mut server = Server::start()?;
         let port = server.port()?;
-        let [open, after_a_message] = Worker::start(&who.contender, port)?.memory(sessions)?;
+        let [open, after_a_message] = Worker::start(&who.subject, port)?.memory(sessions)?;
         let without_session = if who.is_ours {
-            Worker::start(&who.contender, port)?.bare_memory(sessions)?
+            Worker::start(&who.subject, port)?.bare_memory(sessions)?
         } else {
             None
         };

@@ -131,7 +131,7 @@ fn color(who: &Who) -> RGBColor {
     match (who.is_ours, who.engine) {
         (true, _) => RGBColor(38, 110, 190),
         (false, "peers") => RGBColor(196, 154, 74),
-        (false, _) if who.contender == LIMIT => RGBColor(90, 90, 90),
+        (false, _) if who.subject == LIMIT => RGBColor(90, 90, 90),
         (false, _) => RGBColor(150, 160, 172),
     }
 }
@@ -182,7 +182,7 @@ fn draw_bars(root: &Area<'_>, area: &Area<'_>, panel: &Panel, most: u32) -> Resu
         let spread = [(bar.min, y), (bar.max.min(end), y)];
         chart.draw_series([PathElement::new(spread, INK.mix(0.7))])?;
         let (x, middle) = chart.backend_coord(&(0.0, y));
-        root.draw(&Text::new(who.contender.clone(), (x - 5, middle), name_style.clone()))?;
+        root.draw(&Text::new(who.subject.clone(), (x - 5, middle), name_style.clone()))?;
         let (x, _) = chart.backend_coord(&(bar.max.max(bar.median).min(end), y));
         let value = format!("{:.*}", panel.digits, bar.median);
         root.draw(&Text::new(value, (x + 3, middle), value_style.clone()))?;

@@ -1,4 +1,4 @@
-//! What one run came to.
+//! The result of one run.
 
 use std::time::Duration;
 

@@ -15,7 +15,11 @@ use mio::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, clock, partner, partner::Partner, service::Service};
+use crate::{
+    Result, clock,
+    service::Service,
+    worker_process::{self, WorkerProcess},
+};
 
 const LISTENER: Token = Token(0);
 
@@ -40,7 +44,7 @@ pub(crate) fn serve() -> Result<()> {
             eprintln!("the server has stopped, with {files} files allowed: {error}");
         }
     });
-    partner::answer(|line| {
+    worker_process::answer(|line| {
         let pings = match line {
             "pings" => std::mem::take(&mut *pings.lock().unwrap_or_else(PoisonError::into_inner)),
             _ => Vec::new(),
@@ -153,7 +157,7 @@ impl Connection {
 
 /// A server in its own process, which ends with this value.
 #[derive(Debug)]
-pub(crate) struct Server(Partner);
+pub(crate) struct Server(WorkerProcess);
 
 /// A moment in the life of the server.
 #[derive(Debug)]
@@ -164,7 +168,7 @@ pub(crate) struct Busy {
 
 impl Server {
     pub(crate) fn start() -> Result<Self> {
-        Partner::start(&["serve"]).map(Self)
+        WorkerProcess::start(&["serve"]).map(Self)
     }
 
     /// The process id.

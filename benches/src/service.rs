@@ -199,7 +199,7 @@ impl Service {
             self.out.extend_from_slice(bytes);
             unmask(&mut self.out[from..], mask);
         }
-        // The next part of this payload goes on in the middle of the mask.
+        // The next part of this payload continues in the middle of the mask.
         self.mask.rotate_left(bytes.len() % 4);
     }
 

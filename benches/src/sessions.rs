@@ -14,10 +14,10 @@ use crate::{
     worker::Worker,
 };
 
-/// So many sessions at once.
+/// Numbers of sessions at once.
 pub(crate) const NUMBERS: [usize; 4] = [1, 10, 100, 1000];
 
-/// So many messages in all, whatever the number of sessions.
+/// Messages in all, whatever the number of sessions.
 const MESSAGES: usize = 20_000;
 
 #[derive(Debug)]
@@ -48,11 +48,11 @@ struct Figures<'a> {
 pub(crate) fn run(arguments: &Arguments) -> Result<Sessions> {
     let mut server = Server::start()?;
     let mut workers = Vec::new();
-    for contender in libraries::all()? {
-        let who = Who::new(&*contender);
-        let asked = arguments.selects(&["sessions", who.engine, &who.contender]);
-        if asked && contender.opens_many() {
-            workers.push((Worker::start(&who.contender, server.port()?)?, who));
+    for subject in libraries::all()? {
+        let who = Who::new(&*subject);
+        let asked = arguments.selects(&["sessions", who.engine, &who.subject]);
+        if asked && subject.opens_many() {
+            workers.push((Worker::start(&who.subject, server.port()?)?, who));
         }
     }
     let rounds = arguments.rounds.min(5);
@@ -85,10 +85,10 @@ impl Row {
 }
 
 impl Sessions {
-    /// The p99 of one contender divided by that of another, with this many sessions, round by round.
+    /// The p99 of one subject divided by that of another, with this many sessions, round by round.
     pub(crate) fn p99_by(&self, sessions: usize, one: &str, other: &str) -> Option<Spread> {
         let row = |name: &str| {
-            self.rows.iter().find(|row| row.sessions == sessions && row.who.contender == name)
+            self.rows.iter().find(|row| row.sessions == sessions && row.who.subject == name)
         };
         let (one, other) = (row(one)?, row(other)?);
         let p99 = |sample: &Sample| Some(sample.latency?.p99);

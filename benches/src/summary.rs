@@ -22,7 +22,7 @@ const COLUMNS: [&str; 7] = [
 pub(crate) fn table(compared: &Compared, memory: &Memory) -> Table {
     let mut table = Table::new(COLUMNS);
     for row in &memory.rows {
-        let of = |work: Work| compared.row(work, &row.who.contender);
+        let of = |work: Work| compared.row(work, &row.who.subject);
         let cpu = |row: Option<&Row>| row?.spread(|sample| sample.cpu);
         let ping_pong = of(Work::PING_PONG);
         let echo = of(Work::new(Shape::EchoSend(256), 32)).and_then(|row| row.spread(|it| it.wall));
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_row_has_the_medians_and_gaps_for_what_was_not_measured() {
-        let who = Who { contender: "native".into(), engine: "native", is_ours: true };
+        let who = Who { subject: "native".into(), engine: "native", is_ours: true };
         let sample = |cpu| Sample { cpu, wall: 250.0, latency: None, server_busy: 0.5 };
         let row = |work, cpus: [f64; 3]| Row::new(work, who.clone(), cpus.map(sample).to_vec());
         let rows = vec![

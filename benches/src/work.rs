@@ -1,4 +1,4 @@
-//! What each contender does.
+//! What each subject does.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub(crate) struct Work {
     pub(crate) cores: Cores,
 }
 
-/// Where contender and server run.
+/// Where subject and server run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cores {
     /// Where the system puts them.
@@ -26,11 +26,11 @@ pub(crate) enum Cores {
 pub(crate) enum Shape {
     /// A message and its echo, one after the other.
     PingPong,
-    /// So many messages by `send`, then their echoes, and again.
+    /// This many messages by `send`, then their echoes, and again.
     EchoSend(usize),
     /// The same by `feed` and one `flush`.
     EchoFeed(usize),
-    /// So many messages are on their way at any time: for each echo one more `send`.
+    /// This many messages are on their way at any time: for each echo one more `send`.
     EchoSliding(usize),
     /// A flood from the server.
     Receive,
@@ -110,7 +110,7 @@ impl Work {
         }
     }
 
-    /// So many messages make a run of this length, if one takes `each` nanoseconds.
+    /// The number of messages that make a run of this length, if one takes `each` nanoseconds.
     pub(crate) fn messages(self, run: std::time::Duration, each: f64) -> usize {
         let (least, most) = match self.shape {
             // Each uses a port of the machine up for a while.

@@ -1,4 +1,4 @@
-//! A contender in its own process, so that none shares an allocator, a reactor or threads with
+//! A subject in its own process, so that none shares an allocator, a reactor or threads with
 //! another.
 
 use std::time::Duration;
@@ -8,34 +8,33 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Error, Result, clock, libraries,
     many::{Delay, Idle, Rest},
-    partner,
-    partner::Partner,
     sample::Sample,
     server::address,
     work::Work,
+    worker_process::{self, WorkerProcess},
 };
 
 /// The main loop of the child process.
-pub(crate) fn work(contender: &str, port: u16) -> Result<()> {
-    let mut contender = libraries::named(contender)?;
+pub(crate) fn work(subject: &str, port: u16) -> Result<()> {
+    let mut subject = libraries::named(subject)?;
     let server = address(port);
-    partner::answer(|line| match *line.split(' ').collect::<Vec<_>>() {
+    worker_process::answer(|line| match *line.split(' ').collect::<Vec<_>>() {
         ["measure", work, messages] => {
-            json(contender.measure(server, indexed(work)?, messages.parse()?)?)
+            json(subject.measure(server, indexed(work)?, messages.parse()?)?)
         }
         ["spread", sessions, messages] => {
-            json(contender.spread(server, allowed(sessions)?, messages.parse()?)?)
+            json(subject.spread(server, allowed(sessions)?, messages.parse()?)?)
         }
         ["delay", work, messages] => {
-            json(contender.delay(server, indexed(work)?, messages.parse()?)?)
+            json(subject.delay(server, indexed(work)?, messages.parse()?)?)
         }
-        ["memory", sessions] => json(contender.memory(server, allowed(sessions)?)?),
-        ["bare", sessions] => json(contender.bare_memory(server, allowed(sessions)?)?),
+        ["memory", sessions] => json(subject.memory(server, allowed(sessions)?)?),
+        ["bare", sessions] => json(subject.bare_memory(server, allowed(sessions)?)?),
         ["idle", sessions, interval, measured] => {
             let seconds = |text: &str| Ok::<_, Error>(Duration::from_secs(text.parse()?));
             let sessions = allowed(sessions)?;
             let (interval, measured) = (seconds(interval)?, seconds(measured)?);
-            json(contender.idle(server, Idle { sessions, interval, measured })?)
+            json(subject.idle(server, Idle { sessions, interval, measured })?)
         }
         _ => Err(format!("a worker does not know {line:?}").into()),
     })
@@ -55,29 +54,30 @@ fn allowed(sessions: &str) -> Result<usize> {
     Ok(sessions)
 }
 
-/// A contender's process; it ends with this value.
+/// A subject's process; it ends with this value.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    contender: String,
-    partner: Partner,
+    subject: String,
+    process: WorkerProcess,
 }
 
 impl Worker {
-    pub(crate) fn start(contender: &str, port: u16) -> Result<Self> {
-        let partner = Partner::start(&["contend", contender, &port.to_string()])?;
-        Ok(Self { contender: contender.to_owned(), partner })
+    pub(crate) fn start(subject: &str, port: u16) -> Result<Self> {
+        let process = WorkerProcess::start(&["worker", subject, &port.to_string()])?;
+        Ok(Self { subject: subject.to_owned(), process })
     }
 
     /// The process id.
     pub(crate) fn process(&self) -> u32 {
-        self.partner.process()
+        self.process.process()
     }
 
     /// The same with all tasks on one thread, whatever the runtime.
-    pub(crate) fn start_on_one_thread(contender: &str, port: u16) -> Result<Self> {
+    pub(crate) fn start_on_one_thread(subject: &str, port: u16) -> Result<Self> {
         let variables = [("ASYNC_STD_THREAD_COUNT", "1"), ("SMOL_THREADS", "1")];
-        let partner = Partner::start_with(&["contend", contender, &port.to_string()], variables)?;
-        Ok(Self { contender: contender.to_owned(), partner })
+        let process =
+            WorkerProcess::start_with(&["worker", subject, &port.to_string()], variables)?;
+        Ok(Self { subject: subject.to_owned(), process })
     }
 
     /// Does the work over a connection to the server, which is kept for the next time.
@@ -113,9 +113,7 @@ impl Worker {
     }
 
     fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
-        self.partner
-            .ask(line)
-            .map_err(|error| format!("{}: {line}: {error}", self.contender).into())
+        self.process.ask(line).map_err(|error| format!("{}: {line}: {error}", self.subject).into())
     }
 }
 

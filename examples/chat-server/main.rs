@@ -56,7 +56,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let app = service_fn(move |request| {
         future::ready(Ok::<_, Infallible>(answer(&chat, &sockets, &registry, request)))
     });
-    // Ctrl-C: everybody gets a Close 1001, and the page comes back when there is a server again.
+    // Ctrl-C: everybody gets a Close 1001, and the page reconnects when there is a server again.
     let ends = tokio::signal::ctrl_c().unwrap_or_else(|error| eprintln!("no Ctrl-C: {error}"));
     let report = serve(listener, app).sessions(&sessions).until(ends).await?;
     println!("{} left, {} cut off", report.drained, report.aborted);
@@ -78,7 +78,7 @@ fn answer(
     };
     if let Some(room) = room.strip_suffix("/history") {
         let events = chat.last_said(room).into_iter().map(ServerEvent::new);
-        // A browser comes back after the end of a stream, unless the page closes it when it is told.
+        // A browser reconnects after the end of a stream, unless the page closes it when it is told.
         let events = stream::iter(events.chain([ServerEvent::new("").event("done")]));
         return Events::new(events).answer(&request, sessions).map(BodyExt::boxed_unsync);
     }
@@ -96,7 +96,7 @@ fn answer(
 impl Chat {
     /// One person in a room, from entering to leaving.
     async fn join(&self, room: &str, name: &str, mut session: Session) -> Result<()> {
-        // Who does not read is disconnected, and comes back.
+        // A client that does not read is disconnected, and reconnects.
         let seat = self.topics.subscribe(room.to_owned(), &session, Lag::disconnect(64 << 10));
         self.tell(room, json!({ "joined": name, "present": self.present(room) }));
         let talked = self.talk(room, name, &mut session).await;

@@ -1,4 +1,4 @@
-//! permessage-deflate in both roles: what comes is anything at all, and what goes out comes back as it was.
+//! permessage-deflate in both roles: any input is inflated without a panic, and what is deflated inflates to what it was.
 #![no_main]
 
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use drivetrain::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// More than this of what one input comes to shows nothing new.
+/// More output of one input than this shows nothing new.
 const ENOUGH: usize = 1 << 20;
 
 fuzz_target!(|data: &[u8]| run(data));
@@ -131,17 +131,17 @@ fn inflated(
         part.rsv = rsv;
         loop {
             let before = part.payload.len();
-            let piece = transform.incoming(&mut part, room)?;
+            let chunk = transform.incoming(&mut part, room)?;
             part.first = false;
-            assert!(piece.len() <= room, "{} bytes, where {room} were asked for", piece.len());
-            all.extend_from_slice(&piece);
+            assert!(chunk.len() <= room, "{} bytes, where {room} were asked for", chunk.len());
+            all.extend_from_slice(&chunk);
             if all.len() >= limit {
                 return Ok(all); // here a session would have ended
             }
-            if part.payload.is_empty() && piece.len() < room {
+            if part.payload.is_empty() && chunk.len() < room {
                 break;
             }
-            assert!(part.payload.len() < before || !piece.is_empty(), "it stands still");
+            assert!(part.payload.len() < before || !chunk.is_empty(), "it stands still");
         }
     }
     Ok(all)

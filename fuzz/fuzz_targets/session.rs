@@ -327,7 +327,7 @@ impl World {
                     self.seen.close = Some(frame.payload);
                 }
                 OpCode::Continuation => {
-                    let (_, payload) = self.seen.partial.as_mut().expect("a message to go on with");
+                    let (_, payload) = self.seen.partial.as_mut().expect("a message to continue");
                     payload.extend_from_slice(&frame.payload);
                 }
                 opcode => {
@@ -740,9 +740,9 @@ impl World {
         self.look();
     }
 
-    /// No wake-up is lost, and everything comes to its end.
+    /// No wake-up is lost, and everything ends.
     fn end(&mut self) {
-        // Whoever waits for it has its turn.
+        // The task that waits for it has its turn.
         self.writer = None;
         loop {
             self.settle();

@@ -14,7 +14,7 @@ use drivetrain_engine::Result;
 use drivetrain_session::{RawSession, Session};
 use http::{Request, request::Parts};
 
-use crate::{Refusal, Upgrader, WebSocketUpgrade};
+use crate::{refusal::Refusal, upgrade::WebSocketUpgrade, upgrader::Upgrader};
 
 /// A handler for a route that opens WebSockets: `any(web_socket(async |session| { … }))`. The router's state is the
 /// [`Upgrader`], or has one ([`FromRef`]); one in the request's extensions comes first, such as by a layer for one route.

@@ -17,8 +17,8 @@ use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
 
 use crate::{
-    Peer, Sessions,
-    sessions::{Ends, Slot},
+    sessions::{Ends, Sessions, Slot},
+    upgrader::Peer,
 };
 
 /// How often a stream that says nothing says so, if nothing else is set: proxies end connections that are silent longer.
@@ -57,13 +57,13 @@ impl ServerEvent {
         self.with("event", name.as_ref())
     }
 
-    /// Sets the event's id, which a client that comes back sends as `Last-Event-ID`. Line breaks and NUL are taken out.
+    /// Sets the event's id, which a client that reconnects sends as `Last-Event-ID`. Line breaks and NUL are taken out.
     #[must_use]
     pub fn id(self, id: impl AsRef<str>) -> Self {
         self.with("id", id.as_ref())
     }
 
-    /// Sets how long a client waits until it comes back, in whole milliseconds.
+    /// Sets how long a client waits until it reconnects, in whole milliseconds.
     #[must_use]
     pub fn retry(self, pause: Duration) -> Self {
         self.with("retry", &pause.as_millis().to_string())
@@ -104,7 +104,7 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 /// # where S: futures_core::Stream<Item = drivetrain_server::ServerEvent> + Send + 'static {
 /// use drivetrain_server::Events;
 ///
-/// let since = Events::last_event_id(request.headers()); // what the client has seen, if it comes back
+/// let since = Events::last_event_id(request.headers()); // what the client has seen, if it reconnects
 /// let response = Events::new(events).answer(request, sessions);
 /// # let _ = (since, response);
 /// # }
@@ -128,7 +128,7 @@ impl Events {
         self
     }
 
-    /// The id of the last event that the client has seen: `Last-Event-ID` of one that comes back.
+    /// The id of the last event that the client has seen: `Last-Event-ID` of one that reconnects.
     pub fn last_event_id(headers: &HeaderMap) -> Option<&str> {
         std::str::from_utf8(headers.get("last-event-id")?.as_bytes()).ok()
     }
@@ -212,7 +212,7 @@ impl Open {
         while bytes.len() < TOGETHER {
             match self.stream.as_mut().poll_next(cx) {
                 Poll::Ready(Some(event)) => bytes.extend_from_slice(event.to_string().as_bytes()),
-                // The next poll finds the end again, or a stream that is allowed to go on.
+                // The next poll finds the end again, or a stream that is allowed to continue.
                 Poll::Ready(None) if bytes.is_empty() => return Poll::Ready(None),
                 Poll::Ready(None) | Poll::Pending => break,
             }

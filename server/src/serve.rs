@@ -32,8 +32,9 @@ use tokio::{
 use tower_service::Service;
 
 use crate::{
-    Peer, Sessions, ShutdownReport,
     listener::{Listener, SecureStream},
+    sessions::{Sessions, ShutdownReport},
+    upgrader::Peer,
 };
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -261,7 +262,7 @@ impl<S, L: Listener + fmt::Debug> fmt::Debug for Serve<S, L> {
     }
 }
 
-/// A client that went away before it was accepted is nobody's concern.
+/// A client that went away before it was accepted is ignored.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

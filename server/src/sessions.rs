@@ -146,7 +146,7 @@ impl Sessions {
     }
 
     /// Sets how many sessions [`shutdown`](Self::shutdown) closes at once, and the pause before the next ones, so that not
-    /// all clients come back at the same moment. Default: 1000, every 100 ms. Zero is taken as one.
+    /// all clients reconnect at the same moment. Default: 1000, every 100 ms. Zero is taken as one.
     #[must_use]
     pub fn shutdown_batches(self, sessions: usize, pause: Duration) -> Self {
         {
@@ -328,7 +328,7 @@ impl fmt::Debug for Sessions {
 }
 
 impl Entry {
-    /// The server shuts down: a session gets a Close, a raw session's handler has until the deadline.
+    /// The server shuts down: a session gets a Close, an event stream ends.
     fn go_away(&self, reason: &CloseReason) {
         if self.ends == Ends::AtOnce {
             self.ask_to_end();

@@ -106,7 +106,8 @@ impl WebSocketUpgrade {
     }
 
     /// The same for a raw session: its handler gets every frame, answers pings and Closes by itself, and ends the
-    /// session when it returns. No extension is agreed on.
+    /// session when it returns. No extension is agreed on. When the registry closes the session, such as in a shutdown, a
+    /// Close goes out, the handler can receive what comes before the peer's, and cannot send any more.
     pub fn run_raw<F, Fut>(mut self, handler: F) -> Response<Full<Bytes>>
     where
         F: FnOnce(RawSession) -> Fut + Send + 'static,
@@ -196,7 +197,7 @@ impl PendingSession {
         let session = upgrade.session().await?;
         let (outgoing, slot) = (session.handle(), upgrade.slot);
         let ended = outgoing.ended();
-        // The slot is free when the session has ended, whoever owns it.
+        // The slot is free when the session has ended, whichever task owns it.
         upgrade.runtime.spawn(Box::pin(async move {
             let _slot = slot;
             ended.await;
@@ -240,7 +241,17 @@ where
         Err(error) => return tell_failed(&error),
     };
     let session = RawSession::new(connection, Arc::clone(&upgrade.runtime), &upgrade.config);
-    ended(&upgrade.slot, handler, session).await;
+    let slot = &upgrade.slot;
+    let farewell = session.farewell();
+    slot.open(session.handle());
+    ended(slot, handler, session).await;
+    // A Close that was asked for and not sent. Polled once even if the server does not wait any more.
+    let mut farewell = pin!(farewell.finish());
+    poll_fn(|cx| match farewell.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => slot.poll_ended(cx),
+    })
+    .await;
 }
 
 /// Runs a handler to its end: how its session is to be closed, or `None` if it was cut off by a shutdown.
@@ -285,7 +296,7 @@ fn tell_error(error: &Error) {
 }
 
 fn tell_failed(error: &Error) {
-    tracing::warn!(target: "drivetrain::server", %error, "an accepted handshake came to no session");
+    tracing::warn!(target: "drivetrain::server", %error, "no session was opened for an accepted handshake");
 }
 
 impl fmt::Debug for WebSocketUpgrade {

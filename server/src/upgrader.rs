@@ -23,6 +23,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::{
     frames::Frames,
+    refusal::Refusal,
     sessions::{Ends, Sessions},
     upgrade::WebSocketUpgrade,
 };
@@ -79,7 +80,7 @@ struct Config {
     resolved: OnceLock<Resolved>,
 }
 
-/// What the configuration comes to.
+/// The effective configuration.
 #[derive(Clone)]
 struct Resolved {
     session: Arc<SessionConfig>,
@@ -185,7 +186,7 @@ impl Upgrader {
     ///
     /// # Errors
     /// The refusal, to be answered with its [`response`](crate::Refusal::response). It is counted and logged.
-    pub fn upgrade<B>(&self, request: &mut Request<B>) -> Result<WebSocketUpgrade, crate::Refusal> {
+    pub fn upgrade<B>(&self, request: &mut Request<B>) -> Result<WebSocketUpgrade, Refusal> {
         let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
         let checked = self.check_request(request, on_upgrade, peer);
@@ -193,7 +194,7 @@ impl Upgrader {
             self.0.sessions.count_refusal();
             tell(request, refusal, peer);
         }
-        checked.map_err(crate::Refusal::from)
+        checked.map_err(Refusal::from)
     }
 
     /// A service that opens a session for every request, and answers what is not a handshake with its refusal.

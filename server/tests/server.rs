@@ -179,7 +179,7 @@ async fn refusals_have_their_status_and_are_counted() {
     peer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let head = peer.head().await;
     assert_eq!((head.status, head.header("upgrade")), (426, Some("websocket")));
-    // The connection goes on.
+    // The connection stays open.
     peer.write(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         .await;
     peer.until(b"\r\n\r\n").await;
@@ -256,7 +256,7 @@ async fn a_handler_that_fails_closes_with_1011_or_its_code() {
         let mut peer = Peer::open(server.address, "/").await;
         let (code, text) = peer.closed().await;
         assert_eq!(code, seen);
-        // What failed is nobody's business unless the handler says so.
+        // The response does not say what failed unless the handler does.
         assert_eq!(text.is_empty(), seen == 1011, "{text}");
         peer.close(code).await;
         peer.ended().await;
@@ -493,6 +493,125 @@ async fn raw_sessions_see_every_frame_and_do_nothing_by_themselves() {
     }
     peer.ended().await;
     eventually("the session is gone", || sockets.registry().is_empty()).await;
+}
+
+/// A raw session that echoes, Closes too, once it has done what its first frame asks for.
+async fn raw_in_a_state(mut session: RawSession, busy: Arc<Semaphore>) -> Result<()> {
+    let first = session.receive().await?.filter(|frame| frame.opcode != OpCode::Close);
+    let Some(first) = first else { return Ok(()) };
+    match &first.payload[..] {
+        b"send" => loop {
+            session.send(RawFrame::new(OpCode::Text, "more".repeat(10_000))).await?;
+        },
+        b"busy" => drop(busy.acquire().await),
+        b"stuck" => future::pending().await,
+        b"half" => session.send(RawFrame::new(OpCode::Text, "half").not_final()).await?,
+        _ => {}
+    }
+    while let Some(frame) = session.receive().await? {
+        let closes = frame.opcode == OpCode::Close;
+        session.send(RawFrame { opcode: frame.opcode, ..frame }).await?;
+        if closes {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn raw_server(sockets: &Upgrader, busy: &Arc<Semaphore>) -> Server {
+    let busy = Arc::clone(busy);
+    let app = by_hand(sockets, move |upgrade| {
+        let busy = Arc::clone(&busy);
+        upgrade.run_raw(move |session| raw_in_a_state(session, busy))
+    });
+    Server::answer(sockets.registry(), app, |serve| serve).await
+}
+
+fn open(sessions: &Sessions) -> usize {
+    let mut open = 0;
+    sessions.for_each(|_| open += 1);
+    open
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_tells_raw_sessions_whatever_they_do() {
+    let sessions = Sessions::new();
+    let options = WebSockets::new().close_timeout(peer::LONG);
+    let busy = Arc::new(Semaphore::new(0));
+    let server = raw_server(&sockets().sessions(&sessions).install(options), &busy).await;
+    let mut peers = Vec::new();
+    for state in ["idle", "send", "busy", "half", "fresh"] {
+        let mut peer = Peer::open(server.address, "/").await;
+        if state != "fresh" {
+            peer.send(TEXT, state.as_bytes()).await;
+        }
+        peers.push((state, peer));
+    }
+    eventually("all are open", || open(&sessions) == 5).await;
+    let shutdown = tokio::spawn({
+        let sessions = sessions.clone();
+        async move { sessions.shutdown(peer::LONG).await }
+    });
+    eventually("it has begun", || open(&sessions) == 0).await;
+    busy.close();
+    for (state, mut peer) in peers {
+        loop {
+            let (opcode, payload) = peer.receive().await;
+            if opcode == CLOSE {
+                assert_eq!(
+                    (&payload[..2], &payload[2..]),
+                    (&b"\x03\xe9"[..], &b"server is shutting down"[..]),
+                    "{state}"
+                );
+                break;
+            }
+        }
+        peer.close(1001).await;
+        peer.ended().await;
+    }
+    let report = within(shutdown).await.expect("no panic");
+    assert_eq!((report.sessions, report.drained, sessions.len()), (5, 5, 0), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_raw_session_that_is_cut_off_was_told() {
+    let sessions = Sessions::new();
+    let busy = Arc::new(Semaphore::new(0));
+    let server = raw_server(&sockets().sessions(&sessions), &busy).await;
+    let mut peer = Peer::open(server.address, "/").await;
+    peer.send(TEXT, b"stuck").await;
+    eventually("a session", || open(&sessions) == 1).await;
+    let report = within(sessions.shutdown(Duration::from_millis(100))).await;
+    assert_eq!((report.sessions, report.drained, report.aborted), (1, 0, 1));
+    assert_eq!(peer.closed().await.0, 1001);
+    peer.rest().await;
+    assert!(sessions.is_empty());
+}
+
+#[tokio::test]
+async fn a_registry_closes_raw_sessions_like_others() {
+    let sockets = sockets();
+    let busy = Arc::new(Semaphore::new(0));
+    let server = raw_server(&sockets, &busy).await;
+    let (mut one, mut other) =
+        (Peer::open(server.address, "/one").await, Peer::open(server.address, "/other").await);
+    let registry = sockets.registry();
+    eventually("both are open", || open(registry) == 2).await;
+    other.send(TEXT, b"first").await;
+    other.send(TEXT, b"second").await;
+    assert_eq!(other.text().await, "second");
+    let reason = CloseReason::new(4002, "log out").expect("a code");
+    assert_eq!(registry.close_where(&reason, |info| info.path() == "/one"), 1);
+    assert_eq!(registry.close_where(&reason, |info| info.path() == "/one"), 0, "once");
+    assert_eq!(one.closed().await, (4002, "log out".into()));
+    one.close(4002).await;
+    one.ended().await;
+    // A Close of the peer's, or of the session's own, ends it too.
+    assert_eq!(open(registry), 1);
+    other.close(1000).await;
+    assert_eq!(other.closed().await.0, 1000);
+    other.ended().await;
+    eventually("both are gone", || registry.is_empty()).await;
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ use url::Url;
 
 use super::exchange;
 use crate::{
-    Proxies,
     capability::require,
+    proxy::Proxies,
     target::{self, Fragment, Target},
 };
 

@@ -9,8 +9,9 @@ use std::{
 };
 
 use drivetrain_engine::{Error, Result, Runtime, Timer};
+use drivetrain_session::Session;
 
-use crate::{Session, WebSocketRequest, deadline};
+use crate::{deadline, web_socket::WebSocketRequest};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type Prepare =

@@ -5,7 +5,7 @@ use std::time::Duration;
 use drivetrain_engine::{Error, Frame, Outcome};
 
 use super::Unacknowledged;
-use crate::SessionStats;
+use drivetrain_session::SessionStats;
 
 /// An event from [`receive`](super::ReconnectingSession::receive).
 ///

@@ -9,10 +9,9 @@ use std::{
 };
 
 use drivetrain_engine::{CloseReason, Error, ErrorKind, Outcome, Result};
-use drivetrain_session::wake_all;
+use drivetrain_session::{Outgoing, wake_all};
 
 use super::{State, attempt::Progress};
-use crate::Outgoing;
 
 /// The lock protects short reads and writes only. No user code, drop or wake-up runs under it.
 pub(super) struct Link(Mutex<Inner>);

@@ -3,6 +3,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use drivetrain_engine::{Error, ErrorKind, Result};
+use drivetrain_session::Session;
 
 use super::{
     Attempt, Backoff, Event, ReconnectingSession,
@@ -10,7 +11,7 @@ use super::{
     backoff::Tries,
     plan::{Decides, Plan},
 };
-use crate::{Session, WebSocketRequest};
+use crate::web_socket::WebSocketRequest;
 
 /// A [`ReconnectingSession`] that is not yet open.
 ///

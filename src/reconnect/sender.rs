@@ -6,7 +6,7 @@ use drivetrain_engine::{CloseReason, Frame, Outcome, Result};
 use serde::Serialize;
 
 use super::{State, States, link::Link};
-use crate::Outgoing;
+use drivetrain_session::Outgoing;
 
 /// The sending half of a [`ReconnectingSession`](super::ReconnectingSession). Each sending task has a cheap clone. A
 /// sender does not keep the session alive; the receiver owns the session.

@@ -22,7 +22,7 @@ use super::{
     retry_after::retry_after,
     trace,
 };
-use crate::Session;
+use drivetrain_session::Session;
 
 /// A WebSocket session that reconnects after a lost connection.
 ///

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::{EventStream, Reconnect};
-use crate::{RequestBuilder, response_body::ResponseBody};
+use crate::{request::RequestBuilder, response_body::ResponseBody};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 

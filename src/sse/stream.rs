@@ -20,7 +20,7 @@ use super::{
     reconnect::Tries,
     request::{after, attempt},
 };
-use crate::{RequestBuilder, response_body::ResponseBody};
+use crate::{request::RequestBuilder, response_body::ResponseBody};
 
 /// The most steps without waiting (cooperative budget), so that a busy server does not starve other tasks.
 const WITHOUT_WAITING: u32 = 256;
@@ -128,7 +128,7 @@ impl EventStream {
                         .with_source(error),
                 )),
                 None => match ready!(Pin::new(&mut **body).poll_next(cx)).transpose() {
-                    Ok(Some(piece)) => *unread = piece,
+                    Ok(Some(chunk)) => *unread = chunk,
                     Ok(None) => self.lost(None),
                     Err(error) => self.lost(Some(error)),
                 },

@@ -14,10 +14,10 @@ use std::{
 };
 
 use drivetrain_engine::{Connection, Engine, Instant, Runtime, Timer};
-use drivetrain_session::wake_all;
+use drivetrain_session::{Session, WebSockets, wake_all};
 
 use super::worker::{Turn, Worker, lock};
-use crate::{Session, WebSockets, options, trace};
+use crate::{options, trace};
 
 /// A single-threaded executor with a clock that only [`advance`](Self::advance) moves.
 ///

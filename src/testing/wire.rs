@@ -153,11 +153,11 @@ mod tests {
             let bytes = encode(&frame);
             for cut in [1, 2, 3, bytes.len()] {
                 let mut wire = Wire::default();
-                let mut pieces = bytes.chunks(bytes.len().div_ceil(cut)).peekable();
-                while let Some(piece) = pieces.next() {
-                    wire.push(piece);
+                let mut chunks = bytes.chunks(bytes.len().div_ceil(cut)).peekable();
+                while let Some(chunk) = chunks.next() {
+                    wire.push(chunk);
                     let read = wire.next(usize::MAX).map(|frame| frame.expect("valid"));
-                    assert_eq!(read, pieces.peek().is_none().then(|| frame.clone()), "{length}");
+                    assert_eq!(read, chunks.peek().is_none().then(|| frame.clone()), "{length}");
                 }
                 assert!(!wire.is_inside());
             }

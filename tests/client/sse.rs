@@ -31,15 +31,15 @@ fn fields_are_read_as_the_standard_says() {
         id: 9\0\nretry: 1x\ndata: third\n\n\
         data: incomplete\n";
     for size in [1, 2, 3, 7, text.len()] {
-        let pieces = text.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
-        let server = Server::new([Reply::events(pieces, End::Clean)]);
+        let chunks = text.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
+        let server = Server::new([Reply::events(chunks, End::Clean)]);
         let mut events = server.open(|request| request.reconnect(None));
         let first = server.next(&mut events).unwrap().unwrap();
-        assert_eq!((&*first.event, &*first.data), ("add", "one\n\n two"), "pieces of {size}");
+        assert_eq!((&*first.event, &*first.data), ("add", "one\n\n two"), "chunks of {size}");
         assert_eq!((first.id.as_deref(), first.retry), (Some("7"), Some(2 * SECOND)));
         for (data, id) in [("second", None), ("8", Some("8")), ("third", Some("8"))] {
             let event = server.next(&mut events).unwrap().unwrap();
-            assert_eq!((&*event.event, &*event.data), ("message", data), "pieces of {size}");
+            assert_eq!((&*event.event, &*event.data), ("message", data), "chunks of {size}");
             assert_eq!((event.id.as_deref(), event.retry), (id, None));
         }
         assert_eq!(server.next(&mut events).unwrap(), None, "an incomplete event is none");
@@ -60,8 +60,8 @@ fn an_event_is_there_when_its_last_line_is_there() {
 
 #[test]
 fn bytes_that_are_not_utf8_are_replaced() {
-    let pieces = vec![Bytes::from_static(b"data: Zo\xeb \xc3"), Bytes::from_static(b"\xab\n\n")];
-    let server = Server::new([Reply::events(pieces, End::Never)]);
+    let chunks = vec![Bytes::from_static(b"data: Zo\xeb \xc3"), Bytes::from_static(b"\xab\n\n")];
+    let server = Server::new([Reply::events(chunks, End::Never)]);
     let mut events = server.open(|request| request);
     assert_eq!(server.next(&mut events).unwrap().unwrap().data, "Zo\u{fffd} \u{eb}");
 }
@@ -241,12 +241,12 @@ fn the_first_try_is_one() {
 #[test]
 fn an_event_has_a_limit() {
     let endless = || (0..).map(|_| Bytes::from_static(b"data: 0123456789\n"));
-    for pieces in [
+    for chunks in [
         endless().take(1000).collect(),
         vec![Bytes::from("x".repeat(5) + ": ignored\ndata: " + &"y".repeat(200))],
         vec![Bytes::from("id: ".to_owned() + &"y".repeat(200) + "\n")],
     ] {
-        let server = Server::new([Reply::events(pieces, End::Never)]);
+        let server = Server::new([Reply::events(chunks, End::Never)]);
         let mut events = server.open(|request| request.max_event_size(100));
         assert_eq!(server.next(&mut events).unwrap_err().kind(), ErrorKind::TooBig);
         assert_eq!(server.bodies(), 0, "the connection is freed");
@@ -264,8 +264,8 @@ fn an_event_has_a_limit() {
 
 #[test]
 fn dropping_the_wait_loses_nothing() {
-    let pieces = ["data: o", "ne\n", "\n"].map(Bytes::from).to_vec();
-    let server = Server::new([Reply::events(pieces, End::Slow(SECOND))]);
+    let chunks = ["data: o", "ne\n", "\n"].map(Bytes::from).to_vec();
+    let server = Server::new([Reply::events(chunks, End::Slow(SECOND))]);
     let mut events = server.open(|request| request);
     for _ in 0..2 {
         assert!(server.waits(&mut events));
@@ -411,13 +411,13 @@ enum Reply {
     Answers(u16, &'static str, Vec<Bytes>, End),
 }
 
-/// What comes after the pieces of a body.
+/// What comes after the chunks of a body.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Clean,
     Never,
     Error(ErrorKind),
-    /// This long before each piece, and then as `Never`.
+    /// This long before each chunk, and then as `Never`.
     Slow(Duration),
 }
 
@@ -427,12 +427,12 @@ struct Seen {
     headers: HeaderMap,
     body: Bytes,
     /// What of the answer was not read.
-    pieces: Arc<Mutex<VecDeque<Bytes>>>,
+    chunks: Arc<Mutex<VecDeque<Bytes>>>,
 }
 
 impl Seen {
     fn left(&self) -> usize {
-        self.pieces.lock().unwrap().len()
+        self.chunks.lock().unwrap().len()
     }
 }
 
@@ -441,9 +441,9 @@ impl Reply {
         Self::events(vec![Bytes::copy_from_slice(text.as_bytes())], end)
     }
 
-    fn events(mut pieces: Vec<Bytes>, end: End) -> Self {
-        pieces.retain(|piece| !piece.is_empty());
-        Self::Answers(200, "Text/Event-Stream; charset=utf-8", pieces, end)
+    fn events(mut chunks: Vec<Bytes>, end: End) -> Self {
+        chunks.retain(|chunk| !chunk.is_empty());
+        Self::Answers(200, "Text/Event-Stream; charset=utf-8", chunks, end)
     }
 }
 
@@ -478,7 +478,7 @@ impl Server {
     /// How many answers have not been dropped.
     fn bodies(&self) -> usize {
         let log = self.log.lock().unwrap();
-        log.iter().filter(|seen| Arc::strong_count(&seen.pieces) > 1).count()
+        log.iter().filter(|seen| Arc::strong_count(&seen.chunks) > 1).count()
     }
 
     fn log(&self) -> Vec<Seen> {
@@ -517,15 +517,15 @@ impl Engine for Server {
             sent.extend_from_slice(frame?.data_ref().unwrap());
         }
         let reply = self.replies.lock().unwrap().pop_front();
-        let pieces = Arc::default();
-        let seen = Seen { headers: parts.headers, body: sent.into(), pieces: Arc::clone(&pieces) };
+        let chunks = Arc::default();
+        let seen = Seen { headers: parts.headers, body: sent.into(), chunks: Arc::clone(&chunks) };
         self.log.lock().unwrap().push(seen);
         match reply.expect("an answer for each request") {
             Reply::Fails(kind) => Err(Error::new(kind, "scripted")),
             Reply::Answers(status, content_type, answer, end) => {
-                *pieces.lock().unwrap() = answer.into();
-                let body = Body::from_stream(Pieces {
-                    pieces,
+                *chunks.lock().unwrap() = answer.into();
+                let body = Body::from_stream(Chunks {
+                    chunks,
                     end,
                     runtime: self.runtime.clone(),
                     timer: None,
@@ -541,14 +541,14 @@ impl Engine for Server {
     }
 }
 
-struct Pieces {
-    pieces: Arc<Mutex<VecDeque<Bytes>>>,
+struct Chunks {
+    chunks: Arc<Mutex<VecDeque<Bytes>>>,
     end: End,
     runtime: TestRuntime,
     timer: Option<Box<dyn drivetrain::engine::Timer>>,
 }
 
-impl Stream for Pieces {
+impl Stream for Chunks {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -559,8 +559,8 @@ impl Stream for Pieces {
             std::task::ready!(timer.poll(cx));
             this.timer = None;
         }
-        if let Some(piece) = this.pieces.lock().unwrap().pop_front() {
-            return Poll::Ready(Some(Ok(piece)));
+        if let Some(chunk) = this.chunks.lock().unwrap().pop_front() {
+            return Poll::Ready(Some(Ok(chunk)));
         }
         match this.end {
             End::Clean => Poll::Ready(None),

@@ -48,7 +48,7 @@ pub(crate) const SEES_FRAMES: &[Scenario] =
 pub(crate) const NODE: &[Scenario] =
     &[("close_without_a_code", |lab| Box::pin(close_without_a_code(lab)))];
 
-/// For peers that compress what they send to whoever offers to take it.
+/// For peers that compress what they send to clients that offer to take it.
 pub(crate) const DEFLATES: &[Scenario] = &[
     ("extension_on_a_raw_session", |lab| Box::pin(extension_on_a_raw_session(lab))),
     ("extension_is_refused_on_a_session", |lab| Box::pin(extension_is_refused_on_a_session(lab))),
@@ -191,7 +191,7 @@ async fn close_from_us(lab: &Lab) -> Result<(), Failure> {
         expect(&mut session, "before").await?;
         let outcome = close(&mut session, CloseReason::new(code, reason)?).await?;
         let received = outcome.received.as_ref().map(|reason| u16::from(reason.code()));
-        same("the code that came back", received, Some(code))?;
+        same("the echoed code", received, Some(code))?;
         seen(lab, &id, code, reason).await?;
     }
     Ok(())

@@ -186,7 +186,7 @@ impl Lab {
         for group in self.victims.take() {
             let sent = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status()?;
             ensure(sent.success(), "the victim had ended before it was killed")?;
-            // So that `run` does not kill whoever has this number later.
+            // So that `run` does not kill another process that has this number later.
             let list = self.dir.join("run/groups");
             let others = fs::read_to_string(&list)?;
             let others = others.lines().filter(|other| *other != group);

@@ -43,19 +43,19 @@ async fn publish_round_trip(lab: &Lab) -> Result<(), Failure> {
     let topic = mqtt.subscribe().await?;
     for message in [&b""[..], b"hello", &[0xff; 200]] {
         mqtt.send(PUBLISH, &[&string(&topic), message].concat()).await?;
-        same("what came back", mqtt.published(&topic).await?, message)?;
+        same("what was published", mqtt.published(&topic).await?, message)?;
     }
     Ok(())
 }
 
 /// Above 64 KiB, so that it goes out in fragments. No larger, since mosquitto 2.0 takes 4 KiB of a
-/// WebSocket each 100 ms (its issue 2578), whoever the client is.
+/// WebSocket each 100 ms (its issue 2578), whichever client it serves.
 async fn publish_of_100_kib(lab: &Lab) -> Result<(), Failure> {
     let mut mqtt = Mqtt::open(lab).await?;
     let topic = mqtt.subscribe().await?;
     let message: Vec<u8> = (0..100 << 10).map(|at: u32| (at ^ at >> 8) as u8).collect();
     mqtt.send(PUBLISH, &[&string(&topic)[..], &message].concat()).await?;
-    ensure(mqtt.published(&topic).await? == message, "something else came back")
+    ensure(mqtt.published(&topic).await? == message, "something else was published")
 }
 
 /// With acknowledgements (quality of service 1), which come between what is delivered.
@@ -91,7 +91,7 @@ async fn packet_over_two_messages(lab: &Lab) -> Result<(), Failure> {
     let (head, tail) = packet.split_at(3);
     mqtt.session.send(head.to_vec()).await?;
     mqtt.session.send(tail.to_vec()).await?;
-    same("what came back", mqtt.published(&topic).await?, b"in two")
+    same("what was published", mqtt.published(&topic).await?, b"in two")
 }
 
 async fn mqtt_ping(lab: &Lab) -> Result<(), Failure> {

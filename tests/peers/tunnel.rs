@@ -25,7 +25,7 @@ pub(crate) const EVERY: &[Scenario] = &[
 const USER: &str = "user";
 const PASSWORD: &str = "pass-w0rd";
 
-/// It is asked for the target by name, as its log tells, and one connection comes to the target.
+/// It is asked for the target by name, as its log tells, and one connection reaches the target.
 async fn goes_through(lab: &Lab, scheme: &str) -> Result<(), Failure> {
     let target = Target::start(lab, scheme)?;
     let Some(client) = client(lab, Some(PASSWORD))? else { return Ok(()) };
@@ -46,7 +46,7 @@ async fn goes_through(lab: &Lab, scheme: &str) -> Result<(), Failure> {
     same("the number of connections", target.server.connections(), 1)
 }
 
-/// Whoever does not know the password hears so from the proxy, and the target hears nothing.
+/// A client without the password is refused by the proxy, and nothing reaches the target.
 async fn nothing_gets_past(lab: &Lab, password: Option<&str>) -> Result<(), Failure> {
     let Some(client) = client(lab, password)? else { return Ok(()) };
     // tinyproxy asks for credentials with 407, and says 401 of wrong ones.

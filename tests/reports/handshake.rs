@@ -31,7 +31,7 @@ async fn busy<F: Future>(future: F) -> F::Output {
         is_used_up = !is_used_up;
         if is_used_up {
             use_up_the_budget();
-            // The task comes back by itself, as a busy one does.
+            // The task runs again by itself, as a busy one does.
             cx.waker().wake_by_ref();
         }
         future.as_mut().poll(cx)

@@ -146,7 +146,7 @@ mod rule {
         let holds = Arc::clone(&held);
         let streaming = Body::from_stream(stream::repeat_with(move || {
             let _ = &holds;
-            std::io::Result::Ok("piece")
+            std::io::Result::Ok("chunk")
         }));
         let owned = Bytes::from_owner(Owner { bytes: vec![7; 200_000], _held: Arc::clone(&held) });
         let clock = mock.clock();
@@ -184,7 +184,7 @@ mod rule {
     const UNANSWERED: Option<Replay> = Some(Replay::Unanswered);
 
     fn streaming() -> Body {
-        Body::from_stream(stream::iter([std::io::Result::Ok("piece")]))
+        Body::from_stream(stream::iter([std::io::Result::Ok("chunk")]))
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod rule {
     }
 
     #[test]
-    fn a_stream_is_repeated_while_nobody_has_asked_for_a_piece() {
+    fn a_stream_is_repeated_while_nobody_has_asked_for_a_chunk() {
         for mark in [NOT_PROCESSED, UNANSWERED] {
             assert_eq!(sent(&[mark], Method::PUT, streaming(), false).0, 2);
             assert_eq!(sent(&[mark], Method::PUT, streaming(), true), (1, 0, false));

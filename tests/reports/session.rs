@@ -30,7 +30,7 @@ fn long_head() -> Vec<u8> {
     [&[0x82, 127][..], &(1_u64 << 20).to_be_bytes()].concat()
 }
 
-/// A peer cannot answer in the middle of a frame (RFC 6455 section 5.4): its bytes are life, whoever reads them.
+/// A peer cannot answer in the middle of a frame (RFC 6455 section 5.4): its bytes are life, whichever task reads them.
 #[test]
 fn bytes_of_a_frame_that_is_not_complete_are_life() {
     for receives in [false, true] {
@@ -310,7 +310,7 @@ fn a_stream_ends_after_its_error() {
     assert_eq!(seen, [false]);
 }
 
-/// A body fails once, even if what it is made of goes on failing.
+/// A body fails once, even if its source keeps failing.
 #[test]
 fn a_body_ends_after_its_error() {
     let failing = futures_util::stream::repeat_with(|| Err::<Bytes, _>(reset()));

@@ -209,7 +209,7 @@ enum End {
     Close,
     /// Another task closes while messages are sent.
     CloseAmid,
-    /// The server closes after so many messages.
+    /// The server closes after this many messages.
     Server(u64),
     /// Both halves are dropped after the last message.
     Drop,

@@ -98,9 +98,9 @@ fn write(conn: &mut Conn, frames: &[WireFrame], written: &AtomicUsize) -> io::Re
     let bytes: Vec<u8> = frames.iter().flat_map(|frame| frame.encode(None)).collect();
     assert!(frames.iter().all(|frame| frame.opcode != opcode::CLOSE));
     loop {
-        for piece in bytes.chunks(4096) {
-            conn.write_all(piece)?;
-            written.fetch_add(piece.len(), Ordering::SeqCst);
+        for chunk in bytes.chunks(4096) {
+            conn.write_all(chunk)?;
+            written.fetch_add(chunk.len(), Ordering::SeqCst);
         }
     }
 }

@@ -64,11 +64,11 @@ pub(crate) fn nothing_is_held_after_the_answers(engine: Arc<dyn Engine>) {
 
 /// Sends a body that never ends, until there is an answer.
 async fn upload(client: HttpClient, url: String, held: Arc<()>) {
-    let pieces = stream::repeat(()).map(move |()| {
+    let chunks = stream::repeat(()).map(move |()| {
         let _ = &held;
         io::Result::Ok(Bytes::from_static(&[7; 16 << 10]))
     });
-    let request = client.post(url).body(Body::from_stream(pieces));
+    let request = client.post(url).body(Body::from_stream(chunks));
     assert_eq!(request.send().await.unwrap().text().await.unwrap(), "too large");
 }
 

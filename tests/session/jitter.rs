@@ -96,7 +96,7 @@ fn sessions_opened_together_do_not_ping_together() {
     drop(sessions);
 }
 
-/// A clock that can go on while nothing runs, as in a debugger.
+/// A clock that can advance while nothing runs, as in a debugger.
 #[derive(Clone, Debug)]
 struct Stalling {
     runtime: TestRuntime,

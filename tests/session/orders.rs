@@ -236,7 +236,7 @@ impl Harness {
         while self.run_one(&mut Random(0)) {}
     }
 
-    /// Moves the clock at one go, whoever waits for what in between.
+    /// Moves the clock in one step, past every timer in between.
     fn advance(&self, duration: Duration) {
         let mut now = self.0.now.lock().unwrap();
         *now += duration;

@@ -6,16 +6,16 @@ use async_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::{executor::Executor, streaming::Streaming};
-use crate::{Result, contender::Library, wire::Wire};
+use crate::{Result, subject::Library, wire::Wire};
 
 #[cfg(feature = "async-std")]
-pub(crate) struct OnAsyncStd;
+pub(crate) struct AsyncStdClient;
 
 #[cfg(feature = "smol")]
-pub(crate) struct OnSmol;
+pub(crate) struct SmolClient;
 
 #[cfg(feature = "async-std")]
-impl Library for OnAsyncStd {
+impl Library for AsyncStdClient {
     type Socket = Streaming<WebSocketStream<async_std::net::TcpStream>, Message>;
     type InMemory = Streaming<WebSocketStream<Wire>, Message>;
 
@@ -43,7 +43,7 @@ impl Library for OnAsyncStd {
 }
 
 #[cfg(feature = "smol")]
-impl Library for OnSmol {
+impl Library for SmolClient {
     type Socket = Streaming<WebSocketStream<smol::net::TcpStream>, Message>;
     type InMemory = Streaming<WebSocketStream<Wire>, Message>;
 

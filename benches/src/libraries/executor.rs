@@ -166,7 +166,7 @@ mod alone {
         let (holds, is_held) = mpsc::channel();
         let (release, released) = mpsc::channel();
         spawn(Box::pin(async move {
-            // Whoever is gone does not wait for it.
+            // A caller that is gone does not wait for it.
             let _ = holds.send(());
             let _ = released.recv();
         }));

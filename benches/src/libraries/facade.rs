@@ -10,12 +10,12 @@ use drivetrain::{
 use super::executor::Executor;
 use crate::{
     Result,
-    contender::Library,
     socket::{Receiving, Sending, Socket},
+    subject::Library,
     wire::Wire,
 };
 
-/// Keepalive is on, and its pings are rare: between its runs a contender's runtime stands still, and then
+/// Keepalive is on, and its pings are rare: between its runs a subject's runtime stands still, and then
 /// nobody reads the pongs.
 pub(super) const PING: Duration = Duration::from_secs(86_400);
 

@@ -16,8 +16,8 @@ use tokio::{
 use super::executor::Executor;
 use crate::{
     Result,
-    contender::Library,
     socket::{Receiving, Sending, Socket},
+    subject::Library,
     wire::Wire,
 };
 

@@ -21,23 +21,23 @@ pub(crate) use tcp::NAME as LIMIT;
 
 use crate::{
     Result,
-    contender::{Contender, alone, contender, only},
+    subject::{Subject, alone, only, subject},
     work::{Shape, Work},
 };
 
 /// All of them: each engine, then the raw libraries beside it; other crates; the limit.
-pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
+pub(crate) fn all() -> Result<Vec<Box<dyn Subject>>> {
     Ok(vec![
         #[cfg(feature = "native")]
-        contender(facade::native()?),
+        subject(facade::native()?),
         #[cfg(feature = "native")]
         only(facade::OverTcp::new()?, is_ping_pong),
         #[cfg(feature = "tungstenite")]
-        contender(facade::tungstenite()?),
+        subject(facade::tungstenite()?),
         #[cfg(feature = "tungstenite")]
-        contender(tokio_tungstenite::TokioTungstenite::new()?),
+        subject(tokio_tungstenite::TokioTungstenite::new()?),
         #[cfg(feature = "tungstenite")]
-        contender(tokio_tungstenite::TokioTungstenite::with_small_buffer()?),
+        subject(tokio_tungstenite::TokioTungstenite::with_small_buffer()?),
         #[cfg(feature = "tungstenite")]
         alone(tokio_tungstenite::TokioTungstenite::with_timer()?),
         #[cfg(feature = "tungstenite")]
@@ -53,44 +53,44 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Contender>>> {
         #[cfg(feature = "tungstenite")]
         only(tokio_tungstenite::TokioTungstenite::threads()?, is_ping_pong),
         #[cfg(feature = "fastwebsockets")]
-        contender(facade::fastwebsockets()?),
+        subject(facade::fastwebsockets()?),
         #[cfg(feature = "fastwebsockets")]
-        contender(fastwebsockets::Raw::new()?),
+        subject(fastwebsockets::Raw::new()?),
         #[cfg(feature = "native-async-std")]
-        contender(facade::native_async_std()?),
+        subject(facade::native_async_std()?),
         #[cfg(feature = "native-smol")]
-        contender(facade::native_smol()?),
+        subject(facade::native_smol()?),
         #[cfg(feature = "async-std")]
-        contender(facade::async_std()?),
+        subject(facade::async_std()?),
         #[cfg(feature = "async-std")]
-        contender(async_tungstenite::OnAsyncStd),
+        subject(async_tungstenite::AsyncStdClient),
         #[cfg(feature = "smol")]
-        contender(facade::smol()?),
+        subject(facade::smol()?),
         #[cfg(feature = "smol")]
-        contender(async_tungstenite::OnSmol),
+        subject(async_tungstenite::SmolClient),
         #[cfg(feature = "peers")]
-        contender(peers::tokio_websockets()?),
+        subject(peers::tokio_websockets()?),
         #[cfg(feature = "peers")]
-        contender(peers::yawc()?),
+        subject(peers::yawc()?),
         #[cfg(feature = "peers")]
-        contender(peers::reqwest_websocket()?),
-        contender(tcp::Tcp::new()?),
+        subject(peers::reqwest_websocket()?),
+        subject(tcp::Tcp::new()?),
         alone(tcp::Tcp::with_timer()?),
     ])
 }
 
 /// The same, and what only takes part where instructions are counted.
-pub(crate) fn counted() -> Result<Vec<Box<dyn Contender>>> {
+pub(crate) fn counted() -> Result<Vec<Box<dyn Subject>>> {
     let mut all = all()?;
     #[cfg(feature = "native")]
-    all.insert(1, contender(serving::Serving::new()?));
+    all.insert(1, subject(serving::Serving::new()?));
     Ok(all)
 }
 
 /// The one of this name.
-pub(crate) fn named(name: &str) -> Result<Box<dyn Contender>> {
-    let found = counted()?.into_iter().find(|contender| contender.name() == name);
-    found.ok_or_else(|| format!("there is no contender {name} in this build").into())
+pub(crate) fn named(name: &str) -> Result<Box<dyn Subject>> {
+    let found = counted()?.into_iter().find(|subject| subject.name() == name);
+    found.ok_or_else(|| format!("there is no subject {name} in this build").into())
 }
 
 fn is_ping_pong(work: Work) -> bool {

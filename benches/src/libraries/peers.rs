@@ -10,7 +10,7 @@ use super::{
     executor::Executor,
     streaming::{Message, Received, Streaming},
 };
-use crate::{Result, contender::Library, wire::Wire};
+use crate::{Result, subject::Library, wire::Wire};
 
 /// A crate that nothing of ours is built on.
 pub(crate) struct Peer<L> {

@@ -10,7 +10,7 @@ use drivetrain_codec::{Buffers, Framer};
 use drivetrain_session::{SessionConfig, SetBy, WebSockets};
 
 use super::{executor::Executor, facade::PING};
-use crate::{Result, contender::Library, wire::Wire};
+use crate::{Result, subject::Library, wire::Wire};
 
 /// It takes part where nobody has to accept a socket: over an in-memory connection.
 pub(crate) struct Serving(Executor);

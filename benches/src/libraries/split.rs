@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::executor::Executor;
 use crate::{
     Result,
-    contender::Library,
     socket::{Halves, Socket},
+    subject::Library,
     wire::Wire,
 };
 

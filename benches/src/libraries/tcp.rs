@@ -14,8 +14,8 @@ use tokio::{
 use super::executor::Executor;
 use crate::{
     Result,
-    contender::Library,
     socket::{Halves, Receiving, Sending},
+    subject::Library,
     wire::Wire,
 };
 

@@ -12,7 +12,7 @@ use tokio_tungstenite::{
 };
 
 use super::{executor::Executor, streaming::Streaming};
-use crate::{Result, contender::Library, wire::Wire};
+use crate::{Result, subject::Library, wire::Wire};
 
 pub(crate) struct TokioTungstenite {
     name: &'static str,

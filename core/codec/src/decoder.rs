@@ -32,7 +32,7 @@ const LONGEST_SHORT: usize = 125;
 /// Payloads up to this size are copied out, larger ones are slices of the buffer.
 const COPIED: usize = 1 << 10;
 
-/// Short payloads that came together share a block of at most so many bytes, or of so many times their own.
+/// Short payloads that arrived together share a block of at most this many bytes, or this many times their own length.
 const SHARED: usize = 1 << 10;
 const SHARERS: usize = 8;
 

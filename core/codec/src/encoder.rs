@@ -186,7 +186,7 @@ impl Encoder {
     }
 }
 
-/// Room for a head of `HEAD` bytes and a payload of so many, if it is there already.
+/// Room for a head of `HEAD` bytes and a payload of this length, if it is there already.
 #[inline(always)]
 fn short_room<const HEAD: usize>(
     buffer: &mut WriteBuffer,

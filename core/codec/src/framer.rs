@@ -9,7 +9,7 @@ use std::{
 use drivetrain_engine::{Error, OpCode, Progress, RawFrame, Role, Transport, Utf8Bytes};
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::{Buffers, Decoder, Encoder, HeadCodec};
+use crate::{buffers::Buffers, decoder::Decoder, encoder::Encoder, head::HeadCodec};
 
 #[cfg(test)]
 mod tests;

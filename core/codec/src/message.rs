@@ -7,7 +7,7 @@ use drivetrain_engine::{
     CloseReason, Error, ErrorKind, Frame, Limits, OpCode, RawFrame, Role, Utf8Bytes, Utf8Check,
 };
 
-use crate::Decoder;
+use crate::decoder::Decoder;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +36,7 @@ pub struct MessageDecoder {
     ended: bool,
 }
 
-/// A message of which more is to come.
+/// A message whose last frame has not arrived.
 struct Partial {
     /// Of a text only.
     check: Option<Utf8Check>,
@@ -104,12 +104,12 @@ impl MessageDecoder {
         }
     }
 
-    /// Takes a data frame: a message comes of it if it is the last.
+    /// Takes a data frame; returns the message if this is its last frame.
     fn take(&mut self, frame: RawFrame) -> Result<Option<Frame>, Error> {
         let RawFrame { fin, opcode, payload, .. } = frame;
         match (opcode, &self.partial) {
             (OpCode::Continuation, None) => {
-                return Err(refuse("a continuation frame has no message to go on with"));
+                return Err(refuse("a continuation frame has no message to continue"));
             }
             (OpCode::Text | OpCode::Binary, Some(_)) => {
                 return Err(refuse("a new message begins before the fragmented one has ended"));

@@ -89,7 +89,7 @@ impl ReadBuffer {
         self.gone.wrapping_add(self.end)
     }
 
-    /// Takes so many bytes, at most all there are, and shows what is behind the first `head` of them where it lies.
+    /// Takes `count` bytes, at most all there are, and returns those behind the first `head`, borrowed from the buffer.
     #[inline]
     pub(crate) fn take(&mut self, head: usize, count: usize) -> &[u8] {
         let from = self.start;
@@ -97,7 +97,7 @@ impl ReadBuffer {
         self.buffer.get(from + head..self.start).unwrap_or_default()
     }
 
-    /// Takes exactly so many bytes, if they are here, and shows them where they lie.
+    /// Takes exactly this many bytes, if they are here, borrowed from the buffer.
     #[inline]
     pub(crate) fn take_mut(&mut self, count: usize) -> Option<&mut [u8]> {
         let taken = self.buffer[self.start..self.end].get_mut(..count)?;
@@ -105,13 +105,13 @@ impl ReadBuffer {
         Some(taken)
     }
 
-    /// Takes so many bytes, at most all there are.
+    /// Takes this many bytes, at most all there are.
     #[inline]
     pub(crate) fn skip(&mut self, count: usize) {
         self.start += count.min(self.len());
     }
 
-    /// Takes so many bytes, at most all there are, and gives what is behind the first `head` of them away: without
+    /// Takes this many bytes, at most all there are, and gives away those behind the first `head`: without
     /// a copy, unless it is less than a quarter of this buffer, all of which it would keep.
     pub(crate) fn split(&mut self, head: usize, count: usize) -> Bytes {
         if count.saturating_sub(head).saturating_mul(4) < self.held {
@@ -144,7 +144,7 @@ impl ReadBuffer {
         }
     }
 
-    /// Room for the next read; never empty. A frame that takes `needed` bytes as a whole is to come; 0 if that is not
+    /// Room for the next read; never empty. The next frame takes `needed` bytes as a whole; 0 if that is not
     /// known. Say how much came with [`received`](Self::received).
     pub(crate) fn room(&mut self, needed: usize) -> &mut [u8] {
         let mut least = self.size;
@@ -301,7 +301,7 @@ mod tests {
         assert!(!whole.contains(&small.as_ptr()) && whole.contains(&large.as_ptr()));
     }
 
-    /// A buffer whose reads were filled so many times, empty.
+    /// An empty buffer whose reads were filled this many times.
     fn filled(times: usize, max_read: usize) -> ReadBuffer {
         let mut buffer = ReadBuffer::new(max_read);
         for _ in 0..times {
@@ -310,7 +310,7 @@ mod tests {
         buffer
     }
 
-    /// Reads so many bytes, or as many as there is room for, and takes them.
+    /// Reads this many bytes, or as many as there is room for, and takes them.
     fn read_all_of(buffer: &mut ReadBuffer, most: usize) {
         let count = buffer.room(0).len().min(most);
         buffer.received(count);

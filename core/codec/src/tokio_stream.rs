@@ -32,7 +32,7 @@ const DRAIN_AT_MOST: usize = 256 << 10;
 /// - Bytes that were read ahead come first.
 /// - A read is offered 2 KiB to 64 KiB, by need, whatever the library reserves.
 /// - A vectored write is one write of the stream.
-/// - A failed write looks like a successful one to the library, so that the library goes on reading:
+/// - A failed write looks like a successful one to the library, so that the library continues to read:
 ///   [`StreamMonitor::check`] has the error.
 pub struct TokioStream {
     stream: BoxStream,

@@ -13,7 +13,11 @@ use tungstenite::protocol::frame::{
 
 pub use tungstenite::protocol::WebSocketConfig;
 
-use crate::{Buffers, Framer, Head, HeadCodec};
+use crate::{
+    buffers::Buffers,
+    framer::Framer,
+    head::{Head, HeadCodec},
+};
 
 /// The frames of `Tungstenite`, `AsyncStd` and `Smol`, for both roles: [`Framer`] with tungstenite's frame header. Of
 /// two calls that set the same option the later wins.

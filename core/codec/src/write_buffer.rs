@@ -33,7 +33,7 @@ impl WriteBuffer {
         &self.buffer[self.start..self.end]
     }
 
-    /// Takes exactly so many bytes behind those that wait, to be filled, if they are there already.
+    /// Takes exactly this many bytes behind those that wait, to be filled, if they are there already.
     #[inline]
     pub(crate) fn take_room(&mut self, size: usize) -> Option<&mut [u8]> {
         let (from, until) = (self.end, self.end.checked_add(size)?);
@@ -48,7 +48,7 @@ impl WriteBuffer {
         self.end += size;
     }
 
-    /// Exactly so many bytes behind those that wait.
+    /// Exactly this many bytes behind those that wait.
     pub(crate) fn make_room(&mut self, size: usize) -> &mut [u8] {
         if self.buffer.len() - self.end < size {
             self.grow(size);

@@ -41,7 +41,7 @@ pub(crate) async fn connect_unix(path: &std::path::Path) -> io::Result<Connected
     Ok(ConnectedStream::socket(ReactorSocket(stream), None))
 }
 
-/// Connecting goes on in the background.
+/// Connecting continues in the background.
 fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(unix)]
     if error.raw_os_error() == Some(libc::EINPROGRESS) {
@@ -115,7 +115,7 @@ impl<R: Executor> fmt::Debug for Tasks<R> {
 
 /// The executor of tasks.
 pub(crate) trait Spawn: Executor {
-    /// Runs a task to its end, whoever is still there.
+    /// Runs a task to its end, even if its owner is gone.
     fn spawn(task: impl Future<Output = ()> + Send + 'static);
 }
 
@@ -163,7 +163,7 @@ mod tests {
 
     use super::{Context, Duration, Instant, Tasks};
 
-    type Runtime = Tasks<crate::AsyncStdExecutor>;
+    type Runtime = Tasks<crate::async_std::AsyncStdExecutor>;
 
     #[test]
     fn a_timer_stays_ready_until_it_is_reset() {

@@ -324,7 +324,7 @@ mod tests {
     use futures_util::future::{Either, pending, ready};
 
     use super::*;
-    use crate::{SmolExecutor, async_io::Tasks};
+    use crate::{async_io::Tasks, smol::SmolExecutor};
 
     fn block_on<T, F: Future<Output = io::Result<T>>>(
         addresses: Vec<SocketAddr>,

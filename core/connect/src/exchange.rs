@@ -1,4 +1,4 @@
-//! HTTP/1.1 on one stream, with no task: whoever waits drives the connection.
+//! HTTP/1.1 on one stream, with no task: the caller that waits drives the connection.
 
 use std::{
     future::{Future, poll_fn},
@@ -91,7 +91,7 @@ impl Http1Connection {
         Ok(Self { sender, wire: Wire::Running(Box::new(connection)), seen })
     }
 
-    /// Sends a request and waits for the head of its answer; the request's body goes on while the
+    /// Sends a request and waits for the head of its answer; the request's body is sent on while the
     /// answer's is read.
     pub(crate) async fn send(
         &mut self,
@@ -303,7 +303,7 @@ impl Answered {
 
 impl Drop for Answered {
     fn drop(&mut self) {
-        // Whoever knows the length does not poll for the end.
+        // A reader that knows the length does not poll for the end.
         if http_body::Body::is_end_stream(self) {
             self.release();
         } else if !self.is_dropped && self.pool_return.is_some() {

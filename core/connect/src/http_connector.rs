@@ -264,7 +264,7 @@ impl<R: Executor> HttpConnector<R> {
     }
 }
 
-/// Without a name: whoever owns it names the errors.
+/// Without a name: the engine that owns it names the errors.
 impl<R: Executor> Default for HttpConnector<R> {
     fn default() -> Self {
         Self::new("")
@@ -295,11 +295,11 @@ impl<R: Executor> Connector for HttpConnector<R> {
         self.execute(request)
     }
 
-    /// Sends a handshake over a connection of its own, or over the stream that was brought.
+    /// Sends a handshake over a connection of its own, or over the custom stream.
     ///
     /// # Errors
     /// As for [`execute`](HttpConnector::execute), and [`ErrorKind::Protocol`] for a 101 that is not a valid
-    /// answer; the connection is then closed. [`ErrorKind::Connect`] if the stream that was brought has
+    /// answer; the connection is then closed. [`ErrorKind::Connect`] if the custom stream has
     /// been used, [`ErrorKind::Unsupported`] for a proxy or a connect timeout over it. Any other status is
     /// [`UpgradeResult::Refused`].
     async fn upgrade(&self, handshake: &Handshake) -> Result<UpgradeResult> {

@@ -15,7 +15,7 @@
 //! One request at a time over HTTP/1.1. Up to 32 connections wait for another request to their host, 30 s each; both
 //! can be set, and as there is no task that watches them, those that are older are closed by the next request. A
 //! request that meets one which the server had closed is sent over another, if not a byte of it was sent. A body that
-//! is uploaded goes on while the response is read; if the response ends first, the upload has another second. A
+//! is uploaded continues while the response is read; if the response ends first, the upload has another second. A
 //! server's answer is read though it takes no more of the upload. A response dropped before its end closes its
 //! connection, unless the rest is short. On tokio no connection is kept: engines there use reqwest for HTTP.
 //!

@@ -49,7 +49,7 @@ use socket::Socket;
 
 /// What one socket may have on its way to the application.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// And all of a connection's together: the most that HTTP/2 has, so that those that nobody reads are in nobody's way.
+/// And all of a connection's together: the most that HTTP/2 has, so that streams that nobody reads hold up no other.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// More sockets than this would share the connection's window after all.
 const SOCKETS: usize = (CONNECTION_WINDOW / STREAM_WINDOW) as usize;

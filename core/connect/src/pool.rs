@@ -70,7 +70,7 @@ impl Pool {
         mut connection: Http1Connection,
         now: Instant,
     ) {
-        // Nobody's waker, so that an idle connection holds on to no task.
+        // A waker of no task, so that an idle connection holds on to none.
         if connection.poll_idle(&mut Context::from_waker(Waker::noop())) != Poll::Ready(true) {
             return;
         }
@@ -117,7 +117,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::{ConnectOptions, http_connector::Shared, stream::ConnectedStream};
+    use crate::{http_connector::Shared, options::ConnectOptions, stream::ConnectedStream};
 
     /// A socket that nothing comes from; the handle lives as long as it.
     struct Silent {

@@ -11,7 +11,7 @@ use crate::{
     stream::ConnectedStream,
 };
 
-/// How a request comes to its host.
+/// How a request reaches its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Route {
     #[default]

@@ -13,7 +13,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 /// A connection that [`HttpConnector::dial`](crate::HttpConnector::dial) has opened, or a custom stream.
 ///
-/// Closing it ends its writing direction, the socket's too; reading goes on.
+/// Closing it ends its writing direction, the socket's too; reading continues.
 pub struct ConnectedStream {
     inner: BoxStream,
     is_socket: bool,
@@ -69,7 +69,7 @@ impl ConnectedStream {
         self.ends
     }
 
-    /// How long opening it took; the upgrade is to come.
+    /// How long opening it took; the upgrade comes later.
     pub fn phases(&self) -> HandshakePhases {
         self.phases
     }

@@ -224,7 +224,7 @@ impl Made {
         not(any(feature = "rustls", feature = "native-tls")),
         allow(unreachable_code, reason = "there is no TLS to make")
     )]
-    /// What is kept, or what is made now, without the lock: whoever is second uses the first's.
+    /// The kept value, or a new one, made without the lock: a second caller uses the first one's.
     pub(crate) fn get(&self, make: impl FnOnce() -> Result<TlsConnector>) -> Result<TlsConnector> {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = &*lock() {

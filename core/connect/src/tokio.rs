@@ -141,7 +141,7 @@ impl Runtime for Tokio {
     }
 }
 
-/// The error for a panic that says what the runtime was made without; any other panic goes on.
+/// The error for a panic that says what the runtime was made without; any other panic is passed on.
 fn disabled(engine: &'static str, panic: Box<dyn Any + Send>) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();

@@ -12,8 +12,8 @@ use futures_core::Stream;
 use http_body::{Frame, SizeHint};
 
 use crate::{
-    BoxError, Error, ErrorKind, Result,
-    body_stream::{Exactly, Mapped, Pieces},
+    body_stream::{Chunks, Exactly, Mapped},
+    error::{BoxError, Error, ErrorKind, Result},
 };
 
 /// Chunk size of an observed body in memory.
@@ -89,7 +89,7 @@ impl Body {
         B: Into<Bytes> + 'static,
         E: Into<BoxError> + 'static,
     {
-        Self::streaming(Pieces(Box::pin(stream)))
+        Self::streaming(Chunks(Box::pin(stream)))
     }
 
     /// Sets the length of a stream, in bytes, to send `Content-Length`. A body that turns out
@@ -151,18 +151,18 @@ impl Body {
         }
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         match &mut self.inner {
             Inner::Empty => Poll::Ready(None),
             Inner::Full(bytes) => {
-                let piece = match &self.progress {
+                let chunk = match &self.progress {
                     Some(_) if bytes.len() > OBSERVED_PIECE => bytes.split_to(OBSERVED_PIECE),
                     _ => std::mem::take(bytes),
                 };
                 if bytes.is_empty() {
                     self.inner = Inner::Empty;
                 }
-                Poll::Ready(Some(Ok(Frame::data(piece))))
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
             Inner::Stream(body) => match body.get_mut() {
                 Ok(body) => body.as_mut().poll_frame(cx),
@@ -189,13 +189,13 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>>>> {
-        let frame = ready!(self.poll_piece(cx));
+        let frame = ready!(self.poll_chunk(cx));
         if matches!(frame, Some(Err(_))) {
             self.inner = Inner::Empty; // an error is the end
         }
         if let (Some(progress), Some(Ok(frame))) = (&mut self.progress, &frame) {
-            if let Some(piece) = frame.data_ref().filter(|piece| !piece.is_empty()) {
-                progress.taken += piece.len() as u64;
+            if let Some(chunk) = frame.data_ref().filter(|chunk| !chunk.is_empty()) {
+                progress.taken += chunk.len() as u64;
                 (progress.observer)(progress.taken, progress.total);
             }
         }

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Frame, SizeHint};
 
-use crate::{Body, BoxError, Error, ErrorKind, Result};
+use crate::error::{BoxError, Error, ErrorKind, Result};
 
 /// A stream as a body.
-pub(crate) struct Pieces<S>(pub(crate) Pin<Box<S>>);
+pub(crate) struct Chunks<S>(pub(crate) Pin<Box<S>>);
 
-impl<S, B, E> http_body::Body for Pieces<S>
+impl<S, B, E> http_body::Body for Chunks<S>
 where
     S: Stream<Item = Result<B, E>>,
     B: Into<Bytes>,
@@ -26,14 +26,14 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, E>>> {
-        let piece = ready!(self.0.as_mut().poll_next(cx));
-        Poll::Ready(piece.map(|piece| piece.map(|bytes| Frame::data(bytes.into()))))
+        let chunk = ready!(self.0.as_mut().poll_next(cx));
+        Poll::Ready(chunk.map(|chunk| chunk.map(|bytes| Frame::data(bytes.into()))))
     }
 }
 
 /// A body with a declared length: it has this length, or fails.
-pub(crate) struct Exactly {
-    body: Body,
+pub(crate) struct Exactly<B> {
+    body: B,
     length: u64,
     left: u64,
     /// Retains the last chunk until the body has ended: a reader with the declared length does not ask
@@ -41,8 +41,8 @@ pub(crate) struct Exactly {
     held: Option<Frame<Bytes>>,
 }
 
-impl Exactly {
-    pub(crate) fn new(body: Body, length: u64) -> Self {
+impl<B> Exactly<B> {
+    pub(crate) fn new(body: B, length: u64) -> Self {
         Self { body, length, left: length, held: None }
     }
 
@@ -52,7 +52,10 @@ impl Exactly {
     }
 }
 
-impl http_body::Body for Exactly {
+impl<B> http_body::Body for Exactly<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Error> + Unpin,
+{
     type Data = Bytes;
     type Error = Error;
 
@@ -66,12 +69,12 @@ impl http_body::Body for Exactly {
                 let last = self.held.take().map(Ok);
                 return Poll::Ready(if missing { Some(Err(self.wrong("shorter"))) } else { last });
             };
-            let piece = frame.data_ref().map(|piece| piece.len() as u64);
-            let Some(left) = self.left.checked_sub(piece.unwrap_or(0)) else {
+            let chunk = frame.data_ref().map(|chunk| chunk.len() as u64);
+            let Some(left) = self.left.checked_sub(chunk.unwrap_or(0)) else {
                 return Poll::Ready(Some(Err(self.wrong("longer"))));
             };
             self.left = left;
-            match piece {
+            match chunk {
                 Some(0) => {}
                 Some(_) if left > 0 => return Poll::Ready(Some(Ok(frame))),
                 // The last chunk, or trailers.
@@ -86,7 +89,7 @@ impl http_body::Body for Exactly {
 
     fn size_hint(&self) -> SizeHint {
         let held =
-            self.held.as_ref().and_then(Frame::data_ref).map_or(0, |piece| piece.len() as u64);
+            self.held.as_ref().and_then(Frame::data_ref).map_or(0, |chunk| chunk.len() as u64);
         SizeHint::with_exact(self.left + held)
     }
 }
@@ -132,6 +135,7 @@ mod tests {
     use http_body::Body as _;
 
     use super::*;
+    use crate::body::Body;
 
     struct Items(std::slice::Iter<'static, &'static str>);
 
@@ -143,19 +147,19 @@ mod tests {
         }
     }
 
-    fn body(pieces: &'static [&'static str]) -> Body {
-        Body::from_stream(Items(pieces.iter()))
+    fn body(chunks: &'static [&'static str]) -> Body {
+        Body::from_stream(Items(chunks.iter()))
     }
 
     /// The chunks up to the end or the error.
     fn read(mut body: Body) -> (Vec<Bytes>, Option<Error>) {
-        let mut pieces = Vec::new();
+        let mut chunks = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
         loop {
             match Pin::new(&mut body).poll_frame(&mut cx) {
-                Poll::Ready(Some(Ok(frame))) => pieces.extend(frame.into_data().ok()),
-                Poll::Ready(Some(Err(error))) => return (pieces, Some(error)),
-                Poll::Ready(None) => return (pieces, None),
+                Poll::Ready(Some(Ok(frame))) => chunks.extend(frame.into_data().ok()),
+                Poll::Ready(Some(Err(error))) => return (chunks, Some(error)),
+                Poll::Ready(None) => return (chunks, None),
                 Poll::Pending => panic!("nothing to wait for"),
             }
         }
@@ -171,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_length_that_was_said_has_to_be_right() {
-        for (pieces, says) in [
+        for (chunks, says) in [
             (&["one", "two"][..], None),
             (&["one", "two", ""], None),
             (&["one", "tw"], Some("shorter")),
@@ -179,13 +183,13 @@ mod tests {
             (&["one", "two!"], Some("longer")),
             (&[], Some("shorter")),
         ] {
-            let body = body(pieces).with_length(6);
+            let body = body(chunks).with_length(6);
             assert_eq!(body.size_hint().exact(), Some(6));
             let (read, error) = read(body);
             match says {
                 None => assert!(error.is_none() && read == ["one", "two"], "{read:?} {error:?}"),
                 Some(says) => {
-                    let error = error.unwrap_or_else(|| panic!("{pieces:?} were accepted"));
+                    let error = error.unwrap_or_else(|| panic!("{chunks:?} were accepted"));
                     assert_eq!(error.kind(), ErrorKind::InvalidInput);
                     assert!(error.to_string().contains(says), "{error}");
                     assert!(
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_observer_sees_each_piece_and_each_clone() {
+    fn the_observer_sees_each_chunk_and_each_clone() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let note = |seen: &Arc<Mutex<Vec<_>>>| {
             let seen = Arc::clone(seen);
@@ -206,7 +210,7 @@ mod tests {
         };
         let taken = || std::mem::take(&mut *seen.lock().expect("not poisoned"));
         let whole = Body::from(vec![7; 100 << 10]).observed(note(&seen));
-        assert!(whole.as_bytes().is_none(), "whoever takes the bytes would not be seen");
+        assert!(whole.as_bytes().is_none(), "a reader of the bytes would not be seen");
         let total = Some(100 << 10);
         for body in [whole.try_clone().expect("in memory"), whole] {
             assert_eq!(taken(), []);

@@ -6,8 +6,16 @@ use async_trait::async_trait;
 use http::{Request, Response};
 
 use crate::{
-    Answer, Body, Capability, Connection, Connector, Engine, EngineSettings, Error, ErrorKind,
-    Framing, Handshake, IntoFraming, Result, Role, Runtime, Support, UpgradeResult,
+    body::Body,
+    capability::{Capability, Support},
+    connection::{Connection, Role},
+    connector::{Connector, UpgradeResult},
+    engine::{Answer, Engine},
+    error::{Error, ErrorKind, Result},
+    framing::{Framing, IntoFraming},
+    handshake::Handshake,
+    runtime::Runtime,
+    settings::EngineSettings,
 };
 
 /// An engine from a [`Connector`] and a [`Framing`].

@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::Transport;
+use crate::transport::Transport;
 
 /// The end of the connection. It decides about masking (RFC 6455 section 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,8 +6,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use crate::{
-    Accepted, Body, BoxStream, Capability, Handshake, NativeSetting, Protocol, Result, Runtime,
-    Support,
+    body::Body,
+    byte_stream::BoxStream,
+    capability::{Capability, Support},
+    connection::Protocol,
+    error::Result,
+    handshake::{Accepted, Handshake},
+    runtime::Runtime,
+    settings::NativeSetting,
 };
 
 /// Dials, speaks HTTP and sends handshakes on one runtime: one half of an engine. The other half is a

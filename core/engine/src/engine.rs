@@ -4,7 +4,15 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{Body, Capability, Connection, EngineSettings, Handshake, Result, Runtime, Support};
+use crate::{
+    body::Body,
+    capability::{Capability, Support},
+    connection::Connection,
+    error::Result,
+    handshake::Handshake,
+    runtime::Runtime,
+    settings::EngineSettings,
+};
 
 /// Executes HTTP requests and opens WebSockets, one exchange each.
 ///

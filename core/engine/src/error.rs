@@ -4,7 +4,11 @@ use std::{borrow::Cow, convert::Infallible, error::Error as StdError, fmt, sync:
 
 use bytes::Bytes;
 
-use crate::{Capability, CloseCode, CloseReason, HandshakePhases, Outcome};
+use crate::{
+    capability::Capability,
+    close::{CloseCode, CloseReason, Outcome},
+    handshake_phases::HandshakePhases,
+};
 
 /// Any error, as [`Error::other`] takes it.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -297,6 +301,11 @@ impl Error {
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
+}
+
+/// Refuses an input that can never work.
+pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
 }
 
 impl fmt::Display for Error {

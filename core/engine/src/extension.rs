@@ -4,7 +4,11 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{NegotiatedExtension, OpCode, Result, Role, Rsv};
+use crate::{
+    connection::{NegotiatedExtension, Role},
+    error::Result,
+    frame::{OpCode, Rsv},
+};
 
 /// An extension to offer to servers or to grant to clients. It makes the [`Transform`] of each session.
 ///

@@ -4,7 +4,7 @@ use std::{fmt, ops};
 
 use bytes::Bytes;
 
-use crate::{CloseReason, Utf8Bytes};
+use crate::{close::CloseReason, text::Utf8Bytes};
 
 /// The opcode of a frame (RFC 6455 section 5.2). Transports refuse reserved opcodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

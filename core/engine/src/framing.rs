@@ -5,7 +5,13 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::{
-    Accepted, BoxStream, Capability, Duties, EngineSettings, Result, Role, Support, Transport,
+    byte_stream::BoxStream,
+    capability::{Capability, Support},
+    connection::{Duties, Role},
+    error::Result,
+    handshake::Accepted,
+    settings::EngineSettings,
+    transport::Transport,
 };
 
 /// Makes the [`Transport`] of a byte stream, with one library's frames: one half of an engine, and all that a

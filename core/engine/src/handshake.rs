@@ -8,13 +8,16 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, uri::Scheme,
 };
 
-use crate::{Error, ErrorKind, NegotiatedExtension, Result, redacted, redacted_uri};
+use crate::{
+    connection::NegotiatedExtension,
+    error::{Error, ErrorKind, Result, invalid},
+    redact::{redacted, redacted_uri},
+};
 
-mod syntax;
-mod verify;
+pub(crate) mod syntax;
+pub(crate) mod verify;
 
-pub(crate) use syntax::{is_token, parse_extensions};
-pub(crate) use verify::{accept_value, list};
+use self::syntax::{is_token, parse_extensions};
 
 /// The largest frames and messages to accept, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -212,7 +215,7 @@ impl Handshake {
     }
 
     /// The request to send: a GET with the caller's headers and the handshake's own. It has no `Host`
-    /// header, which HTTP libraries add; whoever writes it by hand adds the URI's authority.
+    /// header, which HTTP libraries add; code that writes it by hand adds the URI's authority.
     pub fn request(&self) -> Request<()> {
         self.clone().into()
     }
@@ -335,10 +338,6 @@ fn check_header(name: &HeaderName) -> Result<()> {
         return Err(invalid(format!("header `{name}` cannot be set: a handshake has no body")));
     }
     Ok(())
-}
-
-fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidInput, message)
 }
 
 /// 16 random bytes in base64 (RFC 6455 section 4.1, 7).

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::{Capability, Error, ErrorKind, Result};
+use crate::{
+    capability::Capability,
+    error::{Error, ErrorKind, Result},
+};
 
 /// A proxy, in the extensions of a request and of a [`Handshake`](crate::Handshake): the
 /// engine connects to the proxy only, and fails with [`ErrorKind::Connect`] if the proxy

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use once_cell::race::OnceBox;
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Maximum size of an inline text, in bytes.
 const SHORT: usize = 32;
@@ -222,7 +222,7 @@ impl fmt::Debug for Utf8Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Frame;
+    use crate::frame::Frame;
 
     #[test]
     fn a_frame_is_no_larger_than_what_short_texts_take() {

@@ -2,7 +2,10 @@
 
 use std::task::{Context, Poll};
 
-use crate::{Error, OpCode, RawFrame};
+use crate::{
+    error::Error,
+    frame::{OpCode, RawFrame},
+};
 
 /// Bytes that a connection has received and written so far, wrapping. Returned by
 /// [`Transport::progress`].

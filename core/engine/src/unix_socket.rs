@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A Unix socket, in the extensions of a request and of a [`Handshake`](crate::Handshake): the engine connects to it
 /// instead of the URL's host, and asks no DNS. Everything else is as over TCP: the `Host` is the URL's, and `https` and

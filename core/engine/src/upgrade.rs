@@ -17,8 +17,14 @@ pub use refusal::{RefusalKind, UpgradeRefusal};
 
 use self::origins::{Hosts, requested_host};
 use crate::{
-    Accepted, Error, ErrorKind, Extension, NegotiatedExtension, Protocol, Result,
-    handshake::{accept_value, is_token, list, parse_extensions},
+    connection::{NegotiatedExtension, Protocol},
+    error::{Result, invalid},
+    extension::Extension,
+    handshake::{
+        Accepted,
+        syntax::{is_token, parse_extensions},
+        verify::{accept_value, list},
+    },
 };
 
 /// The `:protocol` of an extended CONNECT (RFC 8441 section 4), and the token in `Upgrade`.
@@ -121,9 +127,9 @@ impl UpgradeRules {
     /// Refuses rules that can never work.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for an origin or host that cannot be read, for a subprotocol that is no token or set twice,
-    /// for a required one where none is set, and for extensions that fail their [`check`](Extension::check), have one name
-    /// or use one reserved bit.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for an origin or host that cannot be read, for a
+    /// subprotocol that is no token or set twice, for a required one where none is set, and for extensions that fail their
+    /// [`check`](Extension::check), have one name or use one reserved bit.
     pub fn validate(&self) -> Result<()> {
         self.origins.validate()?;
         self.hosts.as_ref().map_or(Ok(()), Hosts::validate)?;
@@ -137,7 +143,7 @@ impl UpgradeRules {
             }
         }
         if self.requires_subprotocol && self.subprotocols.is_empty() {
-            return Err(invalid("a subprotocol is required and none is set".into()));
+            return Err(invalid("a subprotocol is required and none is set"));
         }
         for (i, extension) in self.extensions.iter().enumerate() {
             extension.check()?;
@@ -368,10 +374,6 @@ fn answer(key: Option<&[u8]>, accepted: &Accepted) -> Result<Response<()>, Upgra
 fn value(text: String) -> Result<HeaderValue, UpgradeRefusal> {
     HeaderValue::try_from(text)
         .map_err(|_| UpgradeRefusal::wiring("an extension's answer is not a header value"))
-}
-
-fn invalid(message: String) -> Error {
-    Error::new(ErrorKind::InvalidInput, message)
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Incremental UTF-8 validation.
 
-use crate::{CloseCode, Error, ErrorKind};
+use crate::{
+    close::CloseCode,
+    error::{Error, ErrorKind},
+};
 
 /// Validates a text in chunks, each byte once. A character may begin in one chunk and end in another
 /// (RFC 6455 section 8.1).

@@ -121,7 +121,7 @@ impl DeferredWork {
         self.rest.extend(extensions.map(Deferred::Extensions));
     }
 
-    /// Drops transforms that come back after the end of the session.
+    /// Drops transforms that are returned after the end of the session.
     pub(super) fn drop_transforms(&mut self, done: Done) {
         self.push(Deferred::Transforms(Box::new(done)));
     }

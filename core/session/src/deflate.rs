@@ -21,7 +21,7 @@ const MIN_SIZE: usize = 1024;
 
 /// Compresses messages, if the server agrees: permessage-deflate (RFC 7692).
 ///
-/// Incoming messages are inflated in pieces. The message limit applies to the inflated size, the frame limit
+/// Incoming messages are inflated in chunks. The message limit applies to the inflated size, the frame limit
 /// to the wire; a frame has at most 64 KiB more than twice the largest message. A message
 /// that inflates beyond the limit ends the session with [`TooBig`](ErrorKind::TooBig) and Close 1009, and never
 /// takes more memory than the limit. Invalid or truncated data ends the session with

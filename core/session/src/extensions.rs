@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Maximum output per transform step; bounds decompression bombs, and how long the other direction waits.
-const PIECE: usize = 64 << 10;
+const CHUNK: usize = 64 << 10;
 
 /// A compressed frame may be up to twice `max_message_size` plus this, because its decompressed size is
 /// not known until it is complete. No encoding needs more.
@@ -90,10 +90,10 @@ struct Incoming {
     part: Option<MessagePart>,
     /// The latest frame is not used up.
     pending: bool,
-    /// A reader waits for the next piece of it.
+    /// A reader waits for the next chunk of it.
     wanted: bool,
-    /// The next piece of it.
-    piece: Option<RawFrame>,
+    /// The next chunk of it.
+    chunk: Option<RawFrame>,
 }
 
 /// The outgoing message.
@@ -138,7 +138,7 @@ pub(super) struct Job {
 
 #[derive(Debug)]
 enum Work {
-    /// The next piece of the latest frame, which the transforms have already without a `part`.
+    /// The next chunk of the latest frame, which the transforms have already without a `part`.
     Incoming {
         part: Option<MessagePart>,
         room: usize,
@@ -165,7 +165,7 @@ enum Output {
     Outgoing(Result<(Option<Outgoing>, VecDeque<RawFrame>)>),
 }
 
-/// What has come back.
+/// A transform that was returned.
 #[derive(Debug)]
 pub(super) enum Returned {
     /// Output of an incoming frame, or the error that refuses the frame.
@@ -190,7 +190,7 @@ impl Extensions {
             mark_messages: stages.iter().all(|stage| !stage.rsv.is_none()),
             transforms: Transforms::Idle(stages),
             wire: usize::MAX,
-            room: PIECE,
+            room: CHUNK,
             fragment: usize::MAX,
             incoming: Incoming::default(),
             outgoing: None,
@@ -207,7 +207,7 @@ impl Extensions {
         // A frame limit that equals the message limit is not separate: random data grows when compressed.
         let is_limited = max_frame_size != max_message_size;
         self.wire = if is_limited { max_frame_size.min(largest) } else { largest };
-        self.room = PIECE.min(max_frame_size).min(max_message_size);
+        self.room = CHUNK.min(max_frame_size).min(max_message_size);
         self.fragment = fragment;
         self
     }
@@ -240,7 +240,7 @@ impl Extensions {
         let first = frame.opcode != OpCode::Continuation;
         if first {
             if !self.rsv.contains(frame.rsv) || incoming.opcode.is_some() {
-                return Passed::AsItIs(frame); // nobody's bits, or a message within another: violations
+                return Passed::AsItIs(frame); // bits of no extension, or a message within another: violations
             }
             *incoming = Incoming {
                 opcode: Some(frame.opcode),
@@ -267,28 +267,28 @@ impl Extensions {
         Passed::Transformed
     }
 
-    /// Takes the next transformed piece of the latest frame. Without one the transforms [become due](Self::is_due), now or
+    /// Takes the next transformed chunk of the latest frame. Without one the transforms [become due](Self::is_due), now or
     /// when they are back.
     pub(super) fn pull(&mut self) -> Option<RawFrame> {
-        let piece = self.incoming.piece.take();
-        if piece.is_none() {
+        let chunk = self.incoming.chunk.take();
+        if chunk.is_none() {
             self.incoming.wanted = true;
             self.serve_reader();
         }
-        piece
+        chunk
     }
 
     /// Whether the latest frame has further output.
     #[inline]
     pub(super) fn has_more(&self) -> bool {
-        self.incoming.pending || self.incoming.piece.is_some()
+        self.incoming.pending || self.incoming.chunk.is_some()
     }
 
     /// Makes idle transforms due for a waiting reader. Returns whether they are.
     pub(super) fn serve_reader(&mut self) -> bool {
-        let Incoming { wanted, pending, ref piece, .. } = self.incoming;
+        let Incoming { wanted, pending, ref chunk, .. } = self.incoming;
         let Transforms::Idle(stages) = &mut self.transforms else { return false };
-        if !wanted || !pending || piece.is_some() {
+        if !wanted || !pending || chunk.is_some() {
             return false;
         }
         let work = Work::Incoming { part: self.incoming.part.take(), room: self.room };
@@ -302,7 +302,7 @@ impl Extensions {
         let mut gone = self.clear_ready();
         self.incoming.pending = false;
         gone.extend(self.incoming.part.take().map(|part| part.payload));
-        gone.extend(self.incoming.piece.take().map(|piece| piece.payload));
+        gone.extend(self.incoming.chunk.take().map(|chunk| chunk.payload));
         if let Transforms::Due(Job { stages, work }) = &mut self.transforms {
             let payload = match work {
                 Work::Incoming { part, .. } => part.take().map(|part| part.payload),
@@ -383,19 +383,19 @@ impl Extensions {
             return output.discarded();
         }
         match output {
-            Output::Incoming(piece) => Returned::Incoming(piece.map(|piece| {
+            Output::Incoming(chunk) => Returned::Incoming(chunk.map(|chunk| {
                 let incoming = &mut self.incoming;
                 let opcode = match mem::replace(&mut incoming.begun, true) {
                     true => OpCode::Continuation,
-                    false => piece.opcode,
+                    false => chunk.opcode,
                 };
                 (incoming.pending, incoming.wanted) = (has_more, false);
-                if piece.fin {
+                if chunk.fin {
                     // A continuation after it would have no message.
                     *incoming = Incoming::default();
                 }
-                let frame = RawFrame::new(opcode, piece.payload);
-                incoming.piece = Some(RawFrame { fin: piece.fin, ..frame });
+                let frame = RawFrame::new(opcode, chunk.payload);
+                incoming.chunk = Some(RawFrame { fin: chunk.fin, ..frame });
             })),
             Output::Outgoing(sent) => Returned::Outgoing(sent.map(|(message, mut ready)| {
                 self.outgoing = message;
@@ -463,7 +463,7 @@ impl Work {
     fn run(self, stages: &mut [Stage]) -> Output {
         match self {
             Self::Incoming { part, room } => {
-                Output::Incoming(next_piece(stages, part, room).map_err(with_code))
+                Output::Incoming(next_chunk(stages, part, room).map_err(with_code))
             }
             Self::Outgoing { message, part, flush, fragment } => {
                 let sent = message.transform(stages, part, flush, fragment);
@@ -476,7 +476,7 @@ impl Work {
 impl Output {
     fn discarded(self) -> Returned {
         let (incoming, payloads) = match self {
-            Self::Incoming(piece) => (true, piece.into_iter().map(|piece| piece.payload).collect()),
+            Self::Incoming(chunk) => (true, chunk.into_iter().map(|chunk| chunk.payload).collect()),
             Self::Outgoing(sent) => {
                 let frames = sent.into_iter().flat_map(|(_, ready)| ready);
                 (false, frames.map(|frame| frame.payload).collect())
@@ -487,7 +487,7 @@ impl Output {
 }
 
 /// Transforms pending input, starting at the innermost stage with input; `part` is new for the outermost one.
-fn next_piece(stages: &mut [Stage], part: Option<MessagePart>, room: usize) -> Result<MessagePart> {
+fn next_chunk(stages: &mut [Stage], part: Option<MessagePart>, room: usize) -> Result<MessagePart> {
     if let Some(part) = part {
         if part.first {
             for stage in &mut *stages {
@@ -501,10 +501,10 @@ fn next_piece(stages: &mut [Stage], part: Option<MessagePart>, room: usize) -> R
     loop {
         let at = stages.iter().position(|stage| stage.part.is_some()).unwrap_or(0);
         let (further_in, rest) = stages.split_at_mut(at);
-        let piece = rest[0].step(room)?;
+        let chunk = rest[0].step(room)?;
         match further_in.iter_mut().rev().find(|stage| stage.active) {
-            Some(next) => next.part = Some(piece),
-            None => return Ok(piece),
+            Some(next) => next.part = Some(chunk),
+            None => return Ok(chunk),
         }
     }
 }
@@ -515,12 +515,12 @@ impl Stage {
         let part = self.part.get_or_insert_with(|| MessagePart::new(OpCode::Binary, Bytes::new()));
         let payload = self.transform.incoming(part, room)?;
         let is_done = part.payload.is_empty() && payload.len() < room;
-        let piece = MessagePart { payload, fin: part.fin && is_done, ..part.clone() };
+        let chunk = MessagePart { payload, fin: part.fin && is_done, ..part.clone() };
         part.first = false;
         if is_done {
             self.part = None;
         }
-        Ok(piece)
+        Ok(chunk)
     }
 }
 
@@ -602,7 +602,7 @@ impl Outgoing {
         match fin {
             true => ready.push_back(self.frame(payload, true)),
             // More of a streamed message is not waited for.
-            false if payload.len() > PIECE => ready.push_back(self.frame(payload, false)),
+            false if payload.len() > CHUNK => ready.push_back(self.frame(payload, false)),
             false => self.held.extend_from_slice(&payload),
         }
     }

@@ -2,7 +2,7 @@
 
 use drivetrain_engine::{BoxError, Frame};
 
-use super::{ConvertError, Converter, erased_serde};
+use super::converter::{ConvertError, Converter, erased_serde};
 
 /// Values as JSON in Text messages; reads Text and Binary, with a byte order mark before it or without.
 ///

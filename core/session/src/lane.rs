@@ -28,7 +28,7 @@ pub enum Overflow {
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// It is queued or written; so many others were dropped or replaced for it.
+    /// It is queued or written; this many others were dropped or replaced for it.
     Queued {
         /// How many.
         dropped: usize,
@@ -56,7 +56,7 @@ impl Lane {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Counts a message of so many bytes until what is returned is dropped.
+    /// Counts a message of this many bytes until the returned value is dropped.
     pub(super) fn count(&self, bytes: usize, key: Option<u64>) -> Waiting {
         let bytes = bytes.saturating_add(LANE_OVERHEAD);
         self.0.fetch_add(bytes, Ordering::Relaxed);

@@ -82,7 +82,7 @@ pub use options::{OPTIONS, SessionOption};
 pub use outbound::send_log::Unacknowledged;
 pub use panics::wake_all;
 pub use plugin::WebSockets;
-pub use raw::RawSession;
+pub use raw::{RawSession, remote::RawFarewell};
 pub use settings::{AppliedBy, SetBy, Setting, Settings};
 pub use stats::{SessionStats, Traffic};
 pub use streaming::MessageReader;

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -16,9 +16,13 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 mod closing;
+pub(crate) mod remote;
 
-use self::closing::RawClosing;
-use super::config::SessionConfig;
+use self::{
+    closing::RawClosing,
+    remote::{Direction, RawFarewell, RawRemote},
+};
+use super::{config::SessionConfig, handle::SessionHandle};
 
 /// An open WebSocket without a session layer: fragments, reserved bits and control frames are visible;
 /// it answers nothing, validates no UTF-8, joins no fragments, and sends no Close. (One
@@ -47,11 +51,10 @@ use super::config::SessionConfig;
 /// # Ok(()) }
 /// ```
 pub struct RawSession {
-    transport: Box<dyn Transport>,
-    runtime: Arc<dyn Runtime>,
-    /// Created on demand.
-    closing: Box<RawClosing>,
-    max_frame_size: usize,
+    /// `None` after the drop.
+    wire: Option<Box<Wire>>,
+    /// Exists if somebody else may close the session.
+    remote: OnceLock<Arc<RawRemote>>,
     protocol: Protocol,
     subprotocol: Option<String>,
     extensions: Vec<NegotiatedExtension>,
@@ -59,21 +62,44 @@ pub struct RawSession {
     request: Option<Box<http::Request<()>>>,
 }
 
+/// The connection of a raw session and the state of its closing handshake.
+struct Wire {
+    transport: Box<dyn Transport>,
+    runtime: Arc<dyn Runtime>,
+    closing: RawClosing,
+    max_frame_size: usize,
+}
+
 impl RawSession {
     /// A raw session on a connection. Of the options, `max_frame_size` and `close_timeout`
     /// apply.
     pub fn new(connection: Connection, runtime: Arc<dyn Runtime>, config: &SessionConfig) -> Self {
         Self {
-            runtime,
-            closing: Box::new(RawClosing::new(config.close_timeout)),
-            max_frame_size: config.max_frame_size,
+            remote: OnceLock::new(),
             protocol: connection.protocol(),
             subprotocol: connection.subprotocol().map(str::to_owned),
             extensions: connection.extensions().to_vec(),
             response: connection.response().cloned(),
             request: connection.request().cloned().map(Box::new),
-            transport: connection.into_transport(),
+            wire: Some(Box::new(Wire {
+                runtime,
+                closing: RawClosing::new(config.close_timeout),
+                max_frame_size: config.max_frame_size,
+                transport: connection.into_transport(),
+            })),
         }
+    }
+
+    /// The session for those who do not own it, such as a registry. [`SessionHandle::close`] sends a Close in the next
+    /// poll of the session: a pending call is woken for it. From then on the session accepts no frame, a Close is
+    /// ignored, and other frames fail with [`ErrorKind::Closed`]; it still receives up to the peer's Close.
+    pub fn handle(&self) -> SessionHandle {
+        SessionHandle::of_raw(Arc::clone(self.remote()))
+    }
+
+    /// Sends the Close that a [`handle`](Self::handle) has asked for if the session is dropped before it could.
+    pub fn farewell(&self) -> RawFarewell {
+        RawFarewell::new(self.remote())
     }
 
     /// The next frame; `None` after an end of the connection between two frames, or after any end behind the peer's
@@ -166,27 +192,9 @@ impl RawSession {
                 format!("close code {} must not be sent", reason.code()),
             ));
         }
-        let deadline = self.closing.begin(self.runtime.now());
-        let mut timer = self.runtime.timer(deadline);
-        poll_fn(|cx| {
-            let Self { closing, transport, runtime, max_frame_size, .. } = self;
-            let mut over = closing.poll(cx, &mut **transport, *max_frame_size, &reason);
-            while over.is_pending() && timer.poll(cx).is_ready() {
-                let now = runtime.now();
-                if now >= deadline {
-                    over = Poll::Ready(closing.timed_out());
-                } else {
-                    // A timer may fire early on a coarse clock; poll it again.
-                    cx.waker().wake_by_ref();
-                    break;
-                }
-            }
-            let outcome = ready!(over);
-            // Ends the stream cleanly if this needs no waiting; dropping the session ends it anyway.
-            let _ = transport.poll_close(cx);
-            Poll::Ready(Ok(outcome))
-        })
-        .await
+        let reason = self.asked().unwrap_or(reason);
+        self.closes();
+        Ok(self.wire().close(&reason).await)
     }
 
     /// The protocol below the frames.
@@ -215,26 +223,112 @@ impl RawSession {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RawFrame>>> {
-        self.closing.poll_receive(cx, &mut *self.transport, self.max_frame_size)
-    }
-
-    /// The result of a write, which also records whether everything is `flushed`.
-    fn written(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<Result<()>>,
-        flushed: bool,
-    ) -> Poll<Result<()>> {
-        let Self { closing, transport, runtime, max_frame_size, .. } = self;
-        match ready!(written) {
-            Ok(()) if flushed => closing.flushed(),
-            Ok(()) => {}
-            Err(error) => {
-                let (max, now) = (*max_frame_size, runtime.now());
-                return closing.poll_write_failed(error, cx, &mut **transport, max, now).map(Err);
+        let asked = self.asked();
+        // The session reads whether the Close is written or not.
+        if self.poll_asked(cx, asked.as_ref()).is_ready() && asked.is_some() {
+            if let Some(remote) = self.remote.get() {
+                remote.wake_writer();
             }
         }
-        Poll::Ready(Ok(()))
+        let received = self.wire().poll_receive(cx);
+        match &received {
+            Poll::Pending => self.wait(Direction::In, cx, asked.is_some()),
+            Poll::Ready(Ok(Some(frame))) if frame.opcode != OpCode::Close => {}
+            Poll::Ready(_) => self.closes(),
+        }
+        received
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.asked().is_some() {
+            return Poll::Ready(Ok(())); // `take` refuses the frame
+        }
+        let ready = self.wire().poll_ready(cx);
+        if ready.is_pending() {
+            self.wait(Direction::Out, cx, false);
+        }
+        ready
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let asked = self.asked();
+        let _ = self.poll_asked(cx, asked.as_ref());
+        let flushed = self.wire().poll_flush(cx);
+        if flushed.is_pending() {
+            self.wait(Direction::Out, cx, asked.is_some());
+        }
+        flushed
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let asked = self.asked();
+        ready!(self.poll_asked(cx, asked.as_ref()));
+        let closed = self.wire().poll_close(cx);
+        if closed.is_pending() {
+            self.wait(Direction::Out, cx, asked.is_some());
+        }
+        closed
+    }
+
+    fn take(&mut self, frame: RawFrame) -> Result<()> {
+        let is_close = frame.opcode == OpCode::Close;
+        if let Some(reason) = self.asked() {
+            return match is_close {
+                true => Ok(()), // that one is sent instead
+                false => Err(closed_from_outside(reason)),
+            };
+        }
+        self.wire().take(frame)?;
+        if is_close {
+            self.closes();
+        }
+        Ok(())
+    }
+
+    /// The reason of the Close that a handle has asked for.
+    fn asked(&self) -> Option<CloseReason> {
+        self.remote.get()?.asked()
+    }
+
+    /// Sends the Close that was asked for. Ready when it is written, or there is none, or writing failed.
+    fn poll_asked(&mut self, cx: &mut Context<'_>, asked: Option<&CloseReason>) -> Poll<()> {
+        asked.map_or(Poll::Ready(()), |reason| self.wire().poll_write_close(cx, reason))
+    }
+
+    /// A handle wakes the task that waits in this direction.
+    fn wait(&self, direction: Direction, cx: &mut Context<'_>, knows: bool) {
+        let Some(remote) = self.remote.get().filter(|_| !knows) else { return };
+        if remote.wait(direction, cx.waker()) {
+            cx.waker().wake_by_ref(); // it was asked for meanwhile
+        }
+    }
+
+    fn closes(&self) {
+        if let Some(remote) = self.remote.get() {
+            remote.closes();
+        }
+    }
+
+    fn remote(&self) -> &Arc<RawRemote> {
+        self.remote.get_or_init(Arc::default)
+    }
+
+    fn wire(&mut self) -> &mut Wire {
+        self.wire.as_mut().expect("only the drop takes it")
+    }
+}
+
+impl Drop for RawSession {
+    fn drop(&mut self) {
+        if let Some(remote) = self.remote.take() {
+            remote.ended(self.wire.take());
+        }
+    }
+}
+
+impl Wire {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RawFrame>>> {
+        self.closing.poll_receive(cx, &mut *self.transport, self.max_frame_size)
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -260,6 +354,62 @@ impl RawSession {
         }
         Ok(())
     }
+
+    /// The result of a write, which also records whether everything is `flushed`.
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<Result<()>>,
+        flushed: bool,
+    ) -> Poll<Result<()>> {
+        let Self { closing, transport, runtime, max_frame_size } = self;
+        match ready!(written) {
+            Ok(()) if flushed => closing.flushed(),
+            Ok(()) => {}
+            Err(error) => {
+                let (max, now) = (*max_frame_size, runtime.now());
+                return closing.poll_write_failed(error, cx, &mut **transport, max, now).map(Err);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes a Close unless one is written. A failure shows when the session is read.
+    fn poll_write_close(&mut self, cx: &mut Context<'_>, reason: &CloseReason) -> Poll<()> {
+        self.closing.poll_write(cx, &mut *self.transport, reason).map(drop)
+    }
+
+    /// The whole closing handshake, within its timeout.
+    async fn close(&mut self, reason: &CloseReason) -> Outcome {
+        let deadline = self.closing.begin(self.runtime.now());
+        let mut timer = self.runtime.timer(deadline);
+        poll_fn(|cx| {
+            let Self { closing, transport, runtime, max_frame_size } = self;
+            let mut over = closing.poll(cx, &mut **transport, *max_frame_size, reason);
+            while over.is_pending() && timer.poll(cx).is_ready() {
+                let now = runtime.now();
+                if now >= deadline {
+                    over = Poll::Ready(closing.timed_out());
+                } else {
+                    // A timer may fire early on a coarse clock; poll it again.
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+            }
+            let outcome = ready!(over);
+            // Ends the stream cleanly if this needs no waiting; dropping the session ends it anyway.
+            let _ = transport.poll_close(cx);
+            Poll::Ready(outcome)
+        })
+        .await
+    }
+}
+
+fn closed_from_outside(reason: CloseReason) -> Error {
+    let message = format!("the session was closed from outside with {}", reason.code());
+    let mut outcome = Outcome::default();
+    outcome.sent = Some(reason);
+    Error::new(ErrorKind::Closed, message).with_outcome(outcome)
 }
 
 /// Repeats [`receive`](RawSession::receive). Ends at `None` and after an error.
@@ -267,11 +417,11 @@ impl Stream for RawSession {
     type Item = Result<RawFrame>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.closing.is_told {
+        if self.wire().closing.is_told {
             return Poll::Ready(None);
         }
         let received = ready!(self.poll_receive(cx));
-        self.closing.is_told = received.is_err();
+        self.wire().closing.is_told = received.is_err();
         Poll::Ready(received.transpose())
     }
 }

@@ -100,7 +100,7 @@ impl SessionTask {
     ///
     /// This blocks a worker, which a future must not do for long. Without it, a burst of 64 messages left in five writes
     /// instead of one on a runtime with several threads, because the sender and this task waited for each other's lock
-    /// (`docs/adr/0008-lock-task-coalescing.md`; the suite's `bursts` cases count the writes).
+    /// (`docs/adr/0008-lock-task-coalescing.md`; the suite's `outbox` cases count the writes).
     fn let_others_send(&self) {
         let pending_flush = &self.shared.task.pending_flush;
         if !pending_flush.is_requested_elsewhere() {

@@ -157,7 +157,7 @@ mod tests {
         let first = waiters.awaited(For::Room).expect("it was woken");
         assert_eq!(turns(&waiters, &places), [true, false, false]);
         waiters.pass(first);
-        assert_eq!(turns(&waiters, &places), [true, true, false], "whoever comes");
+        assert_eq!(turns(&waiters, &places), [true, true, false], "a newcomer has no turn");
         wait(&mut waiters, &mut places[0], For::Room);
         assert_eq!(turns(&waiters, &places), [true, false, false], "it keeps its place");
         assert_eq!(waiters.leave(&mut places[0], &mut deferred), Some(For::Room));

@@ -66,7 +66,7 @@ fn after_both_closes_a_server_closes_tcp_at_once() {
             session.start_close(CloseReason::normal()).expect("begun");
             runtime.settle();
             assert_eq!(close_code(&peer.receive().expect("the Close")), 1000);
-            assert_eq!(peer.shut_down_at(), None, "the client's Close is to come");
+            assert_eq!(peer.shut_down_at(), None, "the client's Close has not arrived");
         }
         peer.send(close(1000));
         runtime.settle();

@@ -22,11 +22,11 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 /// A body of unknown length that takes its time.
-fn slow(pieces: &'static [&'static str]) -> Body {
+fn slow(chunks: &'static [&'static str]) -> Body {
     Body::streaming(Box::pin(StreamBody::new(stream::unfold(0, move |index| async move {
         async_io::Timer::after(Duration::from_millis(30)).await;
-        let piece = Bytes::from_static(pieces.get(index)?.as_bytes());
-        Some((Ok::<_, Infallible>(Frame::data(piece)), index + 1))
+        let chunk = Bytes::from_static(chunks.get(index)?.as_bytes());
+        Some((Ok::<_, Infallible>(Frame::data(chunk)), index + 1))
     }))))
 }
 
@@ -85,7 +85,7 @@ fn bodies_stream_both_ways() {
             let head = head(&mut reader);
             write(&stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nout\r\n");
             let body = chunked(&mut reader);
-            wait.recv_timeout(PATIENCE).expect("the first piece was seen");
+            wait.recv_timeout(PATIENCE).expect("the first chunk was seen");
             write(&stream, "3\r\nend\r\n0\r\n\r\n");
             (head, body)
         });
@@ -93,9 +93,9 @@ fn bodies_stream_both_ways() {
             let uri = format!("http://127.0.0.1:{}/", server.port);
             let response = engine.execute(request("POST", uri, slow(&["one", "two"]))).await;
             let mut body = response.expect("answered before the upload has ended").into_body();
-            for piece in ["out", "end"] {
+            for chunk in ["out", "end"] {
                 let frame = body.frame().await.expect("more").expect("no error");
-                assert_eq!(frame.into_data().expect("data"), piece);
+                assert_eq!(frame.into_data().expect("data"), chunk);
                 // The second time the server has gone on already.
                 let _ = go.send(());
             }

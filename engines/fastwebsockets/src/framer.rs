@@ -3,7 +3,7 @@
 //! The library reads: `WebSocket::read_frame` parses frames and validates UTF-8. It is not cancel-safe:
 //! it consumes a header before it awaits the payload. So it reads through a [`Gate`] that follows the
 //! frame boundaries in what passes. If a whole frame is in the library's buffer, a read finishes in one
-//! poll, on the stack. If not, the *future* of the read is kept until it has finished, whoever polls it
+//! poll, on the stack. If not, the *future* of the read is kept until it has finished, whichever task polls it
 //! and however often the caller goes away. The gate also stops what the library lets through.
 //!
 //! The library encodes, we write: `Frame` draws the mask, masks in place and formats the head of a frame

@@ -121,7 +121,7 @@ pub(crate) fn io(error: io::Error) -> Error {
     Error::from(error)
 }
 
-/// The library behaved in a way that the framer does not know how to go on from.
+/// The library behaved in a way that the framer does not know how to continue from.
 #[cold]
 pub(crate) fn lost() -> Error {
     Error::new(ErrorKind::Io, "fastwebsockets lost its place in the stream")

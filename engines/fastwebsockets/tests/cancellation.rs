@@ -120,7 +120,7 @@ async fn exchange(seed: u64, transport: &mut dyn Transport) {
     assert!(dropped > 100 && unsent > 50, "{dropped} and {unsent}: too few were cancelled");
 }
 
-/// Polls so many times within 100 µs at most, then gives up and drops.
+/// Polls this many times within 100 µs at most, then gives up and drops.
 async fn at_most<F: Future>(polls: u64, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;

@@ -164,7 +164,7 @@ fn reserved_bits_are_missing_and_every_capability_is_answered() {
             capability,
             Capability::Tls | Capability::ClientCertificates | Capability::Http2
         );
-        // The last one is switched on, the others are not to be had.
+        // The last one is switched on, the others are not available.
         let is_missing = matches!(
             capability,
             Capability::RsvBits | Capability::Extensions | Capability::WebSocketOverHttp2

@@ -75,7 +75,7 @@ impl<C: Clone> Kept<C> {
         if let Some(client) = self.kept(&purpose) {
             return Ok(client);
         }
-        // Made without the lock, as a hook of the caller's runs. Whoever is second uses the first's.
+        // Made without the lock, as a hook of the caller runs. A second caller uses the first one's client.
         let made = make(&purpose)?;
         let mut clients = self.lock();
         if let Some((_, client)) = clients.iter().find(|(other, _)| *other == purpose) {

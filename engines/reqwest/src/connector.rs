@@ -162,12 +162,12 @@ impl Connector for ReqwestConnector {
     }
 
     /// Sends a handshake over a connection of its own (`TCP_NODELAY`, HTTP/1.1 unless
-    /// [`Reqwest::web_socket_over_http2`] says otherwise), or over the stream that was brought, and verifies the
+    /// [`Reqwest::web_socket_over_http2`] says otherwise), or over the custom stream, and verifies the
     /// answer. A preconfigured client and a hook have no part in it.
     ///
     /// # Errors
     /// As for [`execute`](ReqwestConnector::execute), and [`ErrorKind::Protocol`] for a 101 that is not a valid
-    /// answer; the connection is then closed. [`ErrorKind::Connect`] if the stream that was brought has been used.
+    /// answer; the connection is then closed. [`ErrorKind::Connect`] if the custom stream has been used.
     /// Any other status is [`UpgradeResult::Refused`].
     async fn upgrade(&self, handshake: &Handshake) -> Result<UpgradeResult> {
         self.dialer.upgrade(handshake).await

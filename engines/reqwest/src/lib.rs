@@ -62,7 +62,7 @@ use options::{Options, Set};
 /// Some requests are sent with hyper's client over connections of the engine's own, with the same options: through a
 /// SOCKS5 proxy, and for `https` through any, so that an error has what the proxy answered; and those whose body
 /// streams, which the client has each body do that is longer than 64 KiB. On its own connections the engine reads an
-/// early answer before a write fails, and ends those whose upload goes on for a second after its answer. Beside a
+/// early answer before a write fails, and ends those whose upload lasts a second longer than its answer. Beside a
 /// [`configure`](Self::configure) hook, by a preconfigured client, over a Unix socket, and to an HTTP proxy for `http`,
 /// reqwest sends them, which can do neither: up to 4 early answers of 100 are lost to the reset behind them, and a
 /// server that has answered, and neither reads nor closes, is waited for until reqwest's `tcp_user_timeout` ends the

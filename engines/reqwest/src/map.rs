@@ -30,7 +30,7 @@ pub(crate) fn failed(
     limits: HeadLimits,
     error: reqwest::Error,
 ) -> Error {
-    // The URL may hold credentials, and whoever made the request knows it.
+    // The URL may hold credentials, and the caller knows it.
     let error = error.without_url();
     let place = uri.map(place).unwrap_or_default();
     let way = by(proxy);

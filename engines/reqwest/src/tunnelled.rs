@@ -235,7 +235,7 @@ impl Connection for Tunnel {
             Some(ends) => Connected::new().extra(ends),
             None => Connected::new(),
         };
-        // One that others share is nobody's to end.
+        // A shared connection stays open.
         if self.is_http2 { connected.negotiated_h2() } else { connected.extra(self.cut.clone()) }
     }
 }

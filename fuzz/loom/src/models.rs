@@ -74,7 +74,7 @@ fn model_with(
     println!("loom {name} ({role:?}): {orders} orders");
 }
 
-/// What a peer sends between two waits of the application is seen, whoever was about to look.
+/// What a peer sends between two waits of the application is seen, whichever task was about to look.
 #[test]
 fn receive_is_woken_by_each_frame() {
     model(
@@ -92,7 +92,7 @@ fn receive_is_woken_by_each_frame() {
     );
 }
 
-/// The session task's grace timer runs out while the application begins to wait, goes on waiting, or leaves.
+/// The session task's grace timer runs out while the application begins to wait, keeps waiting, or leaves.
 #[test]
 fn the_session_task_reads_for_an_application_that_went_away() {
     model(
@@ -112,7 +112,7 @@ fn the_session_task_reads_for_an_application_that_went_away() {
     );
 }
 
-/// The application comes back while the session task takes over.
+/// The application polls again while the session task takes over.
 #[test]
 fn an_application_that_comes_back_takes_over_again() {
     model(
@@ -133,7 +133,7 @@ fn an_application_that_comes_back_takes_over_again() {
     );
 }
 
-/// What follows the first message of a burst is written by the session task if nobody else writes it, whoever does.
+/// What follows the first message of a burst is written by the session task, or by a flush that comes first.
 #[test]
 fn a_burst_is_written_by_the_session_task_or_by_a_flush() {
     model(
@@ -157,7 +157,7 @@ fn a_burst_is_written_by_the_session_task_or_by_a_flush() {
     );
 }
 
-/// A sender that waits for room goes on when the socket takes something, without anybody receiving.
+/// A sender that waits for room continues when the socket takes something, without anybody receiving.
 #[test]
 fn a_blocked_sender_is_woken_when_there_is_room() {
     model(
@@ -178,7 +178,7 @@ fn a_blocked_sender_is_woken_when_there_is_room() {
     );
 }
 
-/// Two tasks wait for room: both go on.
+/// Two tasks wait for room: both continue.
 #[test]
 fn two_blocked_senders_are_both_woken() {
     model(
@@ -288,7 +288,7 @@ fn a_dropped_session_ends_its_session_task() {
     );
 }
 
-/// The session task reads, and so needs the extensions, while the application sends and receives: whoever comes second is served
+/// The session task reads, and so needs the extensions, while the application sends and receives: the second one is served
 /// by the one that has them, or woken.
 #[test]
 fn an_extension_is_waited_for_by_those_who_need_it() {

@@ -183,7 +183,7 @@ impl Peer {
                 opcode if message.is_empty() => {
                     assert_eq!(opcode, TEXT, "{:?}", String::from_utf8_lossy(&payload));
                 }
-                opcode => assert_eq!(opcode, 0, "the message goes on"),
+                opcode => assert_eq!(opcode, 0, "the message continues"),
             }
             message.extend(payload);
             if first & 0x80 != 0 {

@@ -17,7 +17,7 @@ use http_body::Frame;
 use super::Coding;
 
 /// The most bytes that are decoded at once; the reader asks for more.
-const PIECE: usize = 16 << 10;
+const CHUNK: usize = 16 << 10;
 /// After this many chunks without output, other tasks get their turn.
 const IN_VAIN: usize = 64;
 
@@ -62,8 +62,8 @@ impl Decoded {
 
     fn poll_decoded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         for _ in 0..IN_VAIN {
-            if let Some(piece) = self.decode()? {
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            if let Some(chunk) = self.decode()? {
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
             let frame = ready!(http_body::Body::poll_frame(Pin::new(&mut self.body), cx));
             match frame.transpose()?.map(Frame::into_data) {
@@ -83,7 +83,7 @@ impl Decoded {
         Poll::Pending
     }
 
-    /// The next piece, if there is enough for one.
+    /// The next chunk, if there is enough for one.
     fn decode(&mut self) -> Result<Option<Bytes>> {
         if let Some(error) = self.fault.take() {
             return Err(error);
@@ -92,22 +92,22 @@ impl Decoded {
         if self.input.is_empty() && !self.holds {
             return Ok(None);
         }
-        let mut piece = vec![0; PIECE];
-        let mut output = WriteBuffer::new_initialized(&mut piece);
+        let mut chunk = vec![0; CHUNK];
+        let mut output = WriteBuffer::new_initialized(&mut chunk);
         while self.has_more() && !output.has_no_spare_space() {
             self.fault = self.step(&mut output).err();
             self.skip_padding();
         }
         self.holds = output.has_no_spare_space() && self.at == At::Member;
         let length = output.written_len();
-        piece.truncate(length);
-        if length < PIECE / 2 {
+        chunk.truncate(length);
+        if length < CHUNK / 2 {
             // A kept chunk must not keep a large buffer.
-            piece.shrink_to_fit();
+            chunk.shrink_to_fit();
         }
         match self.fault.take_if(|_| length == 0) {
             Some(error) => Err(error),
-            None => Ok((length > 0).then(|| piece.into())),
+            None => Ok((length > 0).then(|| chunk.into())),
         }
     }
 

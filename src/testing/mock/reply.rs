@@ -247,7 +247,7 @@ impl<B: Into<Bytes>> From<Response<B>> for Reply {
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.head {
-            Head::Response(status, _) => write!(f, "Reply({status}, {} pieces)", self.body.len()),
+            Head::Response(status, _) => write!(f, "Reply({status}, {} chunks)", self.body.len()),
             Head::Fails(error) => write!(f, "Reply(fails: {error})"),
             Head::Never => f.write_str("Reply(never)"),
             Head::Unreachable => f.write_str("Reply(unreachable)"),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use drivetrain_engine::{Handshake, redacted, redacted_uri};
+use drivetrain_engine::{Error, ErrorKind, Handshake, Result, redacted, redacted_uri};
 use http::{HeaderMap, Method, Uri, request::Parts};
 
 /// A request or handshake that a [`MockEngine`](super::MockEngine) has received, as an engine would send it: after
@@ -76,12 +76,12 @@ impl MockRequest {
     /// # Errors
     /// [`Convert`](crate::ErrorKind::Convert) if the body does not match.
     #[cfg(feature = "json")]
-    pub fn json<T: serde::de::DeserializeOwned>(&self) -> crate::Result<T> {
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(drivetrain_session::without_byte_order_mark(&self.body)).map_err(
             |error| {
                 let message =
                     format!("the body of {self} is not the JSON that was asked for: {error}");
-                crate::Error::new(crate::ErrorKind::Convert, message).with_source(error)
+                Error::new(ErrorKind::Convert, message).with_source(error)
             },
         )
     }

@@ -57,8 +57,8 @@ fn violated(script: Script, plugin: WebSockets) -> (ErrorKind, Option<CloseCode>
 #[test]
 fn bytes_that_break_a_rule_are_answered_with_its_code() {
     for (what, bytes, code) in BYTES {
-        for piecewise in [false, true] {
-            let script = match piecewise {
+        for in_chunks in [false, true] {
+            let script = match in_chunks {
                 true => {
                     bytes.iter().fold(Script::new(), |script, &byte| script.send_raw(vec![byte]))
                 }
@@ -66,7 +66,7 @@ fn bytes_that_break_a_rule_are_answered_with_its_code() {
             };
             let (kind, sent) = violated(script.send("and after it"), WebSockets::new());
             assert_eq!(kind, ErrorKind::Protocol, "{what}");
-            assert_eq!(sent.map(u16::from), Some(code), "{what}, in pieces: {piecewise}");
+            assert_eq!(sent.map(u16::from), Some(code), "{what}, in chunks: {in_chunks}");
         }
     }
 }

@@ -205,11 +205,11 @@ fn a_response_has_a_body_only_where_http_has_one() {
     let reply = || Reply::from("body").header("x-kept", "yes");
     mock.on(Method::HEAD, "*").respond(reply());
     mock.on(Method::GET, "/empty").respond(reply().status(StatusCode::NO_CONTENT));
-    mock.on(Method::GET, "/full").respond(reply().body(" in").body(" pieces"));
+    mock.on(Method::GET, "/full").respond(reply().body(" in").body(" chunks"));
     for (method, path, expected) in [
         (Method::HEAD, "/full", ""),
         (Method::GET, "/empty", ""),
-        (Method::GET, "/full", "body in pieces"),
+        (Method::GET, "/full", "body in chunks"),
     ] {
         let url = format!("http://example.com{path}");
         let text = on(&mock, async {

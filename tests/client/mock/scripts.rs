@@ -81,7 +81,7 @@ fn a_mismatch_fails_the_session_and_the_test() {
         .unwrap();
         let told = problems(&mock);
         assert_eq!(told, format!("the script of WebSocket http://example.com/chat, {says}"));
-        assert_eq!(mock.clock().tasks(), 0, "nothing goes on after it");
+        assert_eq!(mock.clock().tasks(), 0, "nothing runs after it");
     }
 }
 

@@ -246,7 +246,7 @@ fn frames_go_as_they_are_said() {
     .unwrap();
 }
 
-/// What was begun with bytes goes on with whatever comes.
+/// A message that was begun with bytes continues with any kind of frame.
 #[test]
 fn a_frame_in_the_middle_of_another_is_its_payload() {
     let (client, mock) = client();

@@ -33,7 +33,7 @@ pub(crate) async fn echoes(session: &mut Session, frame: impl Into<Frame>) -> Ve
     session.send(frame.clone()).await?;
     let back = message(session).await?;
     if back != frame {
-        return Err(Failure::new(format_args!("{frame:?} came back as {back:?} or changed")));
+        return Err(Failure::new(format_args!("{frame:?} was echoed as {back:?} or changed")));
     }
     Ok(())
 }

@@ -67,14 +67,14 @@ impl Line {
 
     pub(crate) fn poll_receive(
         &mut self,
-        bell: &Bell,
+        counter: &WakeCounter,
         max_payload: usize,
     ) -> Poll<Result<Option<RawFrame>, Error>> {
-        self.transport.poll_receive(&mut TaskContext::from_waker(&bell.waker()), max_payload)
+        self.transport.poll_receive(&mut TaskContext::from_waker(&counter.waker()), max_payload)
     }
 
-    pub(crate) fn poll_ready(&mut self, bell: &Bell) -> Poll<Result<(), Error>> {
-        self.transport.poll_ready(&mut TaskContext::from_waker(&bell.waker()))
+    pub(crate) fn poll_ready(&mut self, counter: &WakeCounter) -> Poll<Result<(), Error>> {
+        self.transport.poll_ready(&mut TaskContext::from_waker(&counter.waker()))
     }
 
     pub(crate) fn start_send(&mut self, frame: RawFrame) -> Verdict {
@@ -112,8 +112,8 @@ impl Line {
     }
 
     /// Polls until receiving is pending with this waker; fails if a frame arrives.
-    pub(crate) fn awaits_input(&mut self, bell: &Bell) -> Verdict {
-        match self.poll_receive(bell, NO_LIMIT) {
+    pub(crate) fn awaits_input(&mut self, counter: &WakeCounter) -> Verdict {
+        match self.poll_receive(counter, NO_LIMIT) {
             Poll::Pending => Ok(()),
             Poll::Ready(other) => {
                 Err(Failure::new(format_args!("nothing was sent, and this came: {other:?}")))
@@ -122,12 +122,12 @@ impl Line {
     }
 
     /// Sends to a peer that does not read, until sending is pending with this waker.
-    pub(crate) async fn fill(&mut self, bell: &Bell) -> Verdict {
+    pub(crate) async fn fill(&mut self, counter: &WakeCounter) -> Verdict {
         const MOST: usize = 64 << 20;
         const FRAME: usize = 16 << 10;
         let mut sent = 0;
         while sent < MOST {
-            match self.poll_ready(bell) {
+            match self.poll_ready(counter) {
                 Poll::Ready(ready) => {
                     ready?;
                     self.start_send(RawFrame::new(OpCode::Binary, vec![b'x'; FRAME]))?;
@@ -136,7 +136,7 @@ impl Line {
                 // The system may have moved bytes meanwhile.
                 Poll::Pending => {
                     self.cx.sleep(std::time::Duration::from_millis(20)).await;
-                    if self.poll_ready(bell).is_pending() {
+                    if self.poll_ready(counter).is_pending() {
                         return Ok(());
                     }
                 }
@@ -148,22 +148,22 @@ impl Line {
 
 /// A waker that counts.
 #[derive(Clone, Default)]
-pub(crate) struct Bell(Arc<Ringing>);
+pub(crate) struct WakeCounter(Arc<Wakes>);
 
 #[derive(Default)]
-struct Ringing {
+struct Wakes {
     count: AtomicUsize,
     waits: AtomicWaker,
 }
 
-impl Wake for Ringing {
+impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
         self.count.fetch_add(1, Ordering::SeqCst);
         self.waits.wake();
     }
 }
 
-impl Bell {
+impl WakeCounter {
     fn waker(&self) -> Waker {
         Waker::from(Arc::clone(&self.0))
     }
@@ -174,7 +174,7 @@ impl Bell {
     }
 
     /// Ready after more wake-ups than this.
-    pub(crate) async fn rings_after(&self, count: usize) {
+    pub(crate) async fn woken_after(&self, count: usize) {
         poll_fn(|task| {
             self.0.waits.register(task.waker());
             if self.count() > count { Poll::Ready(()) } else { Poll::Pending }

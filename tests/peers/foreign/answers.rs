@@ -85,7 +85,7 @@ async fn redirects_of_every_kind(site: &Site) -> Verdict {
 
 async fn a_loop_has_an_end(site: &Site) -> Verdict {
     let client = site.builder().redirects(Redirects::new().limit(5)).build()?;
-    ensure(client.get(site.http("/loop")).send().await.is_err(), "it has come to an end")
+    ensure(client.get(site.http("/loop")).send().await.is_err(), "it is not followed for ever")
 }
 
 async fn gzip_of_one_member_and_of_many(site: &Site) -> Verdict {

@@ -202,12 +202,12 @@ pub(crate) async fn text(session: &mut Session) -> Verdict<String> {
     Ok(frame.read_text().ok_or_else(|| format!("{frame:?} came instead of a text"))?.to_owned())
 }
 
-/// Sends it, and it has to come back.
+/// Sends it, and expects its echo.
 pub(crate) async fn echo(session: &mut Session, message: impl Into<Frame>) -> Verdict {
     let message = message.into();
     session.send(message.clone()).await?;
     let back = next(session).await?;
-    ensure(back == message, format!("{message:?} came back as {back:?}, or changed"))
+    ensure(back == message, format!("{message:?} was echoed as {back:?}, or changed"))
 }
 
 /// Closes the session, which has to end cleanly, unless its server is one that leaves Closes unanswered.

@@ -92,7 +92,7 @@ async fn a_mebibyte_comes_back(site: &Site) -> Verdict {
             "the message came in parts",
         )?;
     }
-    ensure(received == expected, "it came back changed")?;
+    ensure(received == expected, "the echo differs")?;
     close(site, &mut session).await?;
     Ok(())
 }
@@ -215,7 +215,7 @@ async fn we_close(site: &Site) -> Verdict {
         echo(&mut session, "before").await?;
         let outcome = session.close(CloseReason::new(code, reason)?).await?;
         ensure(outcome.clean, format!("the end is not clean: {outcome}"))?;
-        ensure(outcome.received.is_some(), "no Close came back")?;
+        ensure(outcome.received.is_some(), "no Close was received")?;
         same("what comes then", session.receive().await?, None)?;
     }
     Ok(())
@@ -283,7 +283,7 @@ async fn a_flood_is_read(site: &Site) -> Verdict {
     Ok(())
 }
 
-/// Sending waits when all buffers are full; closing comes to an end by its limit.
+/// Sending waits when all buffers are full; closing ends by its limit.
 async fn a_peer_that_never_reads_is_left(site: &Site) -> Verdict {
     let client = site.with(WebSockets::new().close_timeout(Duration::from_millis(300)))?;
     let mut session = client.web_socket(site.ws("/never-reads")).connect().await?;
@@ -391,11 +391,11 @@ async fn frames_come_back(site: &Site) -> Verdict {
             let frame = session.receive().await?.ok_or("the session was closed")?;
             back.extend_from_slice(&frame.payload);
         }
-        same("what came back", back, sent)?;
+        same("the echo", back, sent)?;
     }
     let outcome = session.close(CloseReason::normal()).await?;
     let may_lack = crate::faults::leaves_closes_unanswered(site.server().name());
-    ensure(outcome.received.is_some() || may_lack, format!("no Close came back: {outcome}"))
+    ensure(outcome.received.is_some() || may_lack, format!("no Close was received: {outcome}"))
 }
 
 async fn many_pings_are_answered(site: &Site) -> Verdict {

@@ -50,12 +50,12 @@ pub(super) enum How {
 pub(super) struct Broken {
     how: How,
     inner: Native,
-    brought: Option<Mutex<Option<CountedStream>>>,
+    stream: Option<Mutex<Option<CountedStream>>>,
 }
 
 impl Broken {
-    fn new(how: How, brought: Option<CountedStream>) -> Self {
-        Self { how, inner: Native::new(), brought: brought.map(|stream| Mutex::new(Some(stream))) }
+    fn new(how: How, stream: Option<CountedStream>) -> Self {
+        Self { how, inner: Native::new(), stream: stream.map(|stream| Mutex::new(Some(stream))) }
     }
 
     pub(super) fn subject(how: How) -> impl Subject {
@@ -63,8 +63,8 @@ impl Broken {
     }
 
     fn stream(&self, handshake: &Handshake) -> Result<CountedStream> {
-        if let Some(brought) = &self.brought {
-            let stream = brought.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(stream) = &self.stream {
+            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
             return stream.ok_or_else(|| Error::new(ErrorKind::Connect, "the stream is used"));
         }
         let uri = handshake.uri();

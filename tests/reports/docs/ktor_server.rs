@@ -141,7 +141,7 @@ mod several {
         for session in &mut two {
             assert_eq!(super::text(session).await, "You are connected to WebSocket!");
         }
-        // A guest is subscribed once its own message comes back.
+        // A guest is subscribed once its own message is echoed.
         two[0].send("one").await.expect("sent");
         assert_eq!(super::text(&mut two[0]).await, "one");
         two[1].send("two").await.expect("sent");

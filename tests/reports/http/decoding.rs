@@ -44,9 +44,9 @@ fn noise(length: usize) -> Vec<u8> {
     (0..length).map(next).collect()
 }
 
-fn in_pieces(coding: &str, body: &[u8], size: usize) -> Reply {
+fn in_chunks(coding: &str, body: &[u8], size: usize) -> Reply {
     let reply = Reply::new(StatusCode::OK).header("content-encoding", coding);
-    body.chunks(size).fold(reply, |reply, piece| reply.body(Bytes::copy_from_slice(piece)))
+    body.chunks(size).fold(reply, |reply, chunk| reply.body(Bytes::copy_from_slice(chunk)))
 }
 
 /// What is read, and the error that ends it.
@@ -59,9 +59,9 @@ fn read(reply: Reply) -> (Vec<u8>, Option<Error>) {
         let mut seen = Vec::new();
         loop {
             match body.next().await {
-                Some(Ok(piece)) => seen.extend_from_slice(&piece),
+                Some(Ok(chunk)) => seen.extend_from_slice(&chunk),
                 Some(Err(error)) => {
-                    assert!(body.next().await.is_none(), "it goes on after its error");
+                    assert!(body.next().await.is_none(), "it yields more after its error");
                     return (seen, Some(error));
                 }
                 None => return (seen, None),
@@ -81,7 +81,7 @@ fn is_broken(reply: Reply, what: &str) -> Vec<u8> {
 
 #[test]
 fn members_are_read_whole_however_they_are_split() {
-    // Sizes at which a piece of what is decoded is just full, and not.
+    // Sizes at which a chunk of what is decoded is just full, and not.
     for length in [0, 1, 5, 16 << 10, (16 << 10) + 1, 48 << 10] {
         let parts =
             [noise(length), b"second".to_vec(), vec![b'x'; length], Vec::new(), b"end".to_vec()];
@@ -91,9 +91,9 @@ fn members_are_read_whole_however_they_are_split() {
                 if body.len() / size > 5000 {
                     continue;
                 }
-                let (seen, error) = read(in_pieces(coding, &body, size));
-                assert!(error.is_none(), "{coding}, {length} in pieces of {size}: {error:?}");
-                assert!(seen == parts.concat(), "{coding}, {length} in pieces of {size}");
+                let (seen, error) = read(in_chunks(coding, &body, size));
+                assert!(error.is_none(), "{coding}, {length} in chunks of {size}: {error:?}");
+                assert!(seen == parts.concat(), "{coding}, {length} in chunks of {size}");
             }
         }
     }
@@ -105,9 +105,9 @@ fn one_member_is_read_whole_however_it_is_split() {
         for text in [vec![], b"a".to_vec(), noise(40_000), vec![b'x'; 200_000], vec![0; 16 << 10]] {
             let body = encoded(coding, &text);
             for size in [1, 3, 1000, body.len()] {
-                let (seen, error) = read(in_pieces(coding, &body, size));
-                assert!(error.is_none(), "{coding}, {} in pieces of {size}: {error:?}", text.len());
-                assert!(seen == text, "{coding}, {} in pieces of {size}", text.len());
+                let (seen, error) = read(in_chunks(coding, &body, size));
+                assert!(error.is_none(), "{coding}, {} in chunks of {size}: {error:?}", text.len());
+                assert!(seen == text, "{coding}, {} in chunks of {size}", text.len());
             }
         }
     }
@@ -122,7 +122,7 @@ fn a_gzip_header_may_have_names_and_more() {
     body.extend(b"\x03\0abcfile name\0a comment\0");
     body.extend(&plain[10..]);
     for size in [1, 2, body.len()] {
-        let (seen, error) = read(in_pieces("gzip", &[body.clone(), plain.clone()].concat(), size));
+        let (seen, error) = read(in_chunks("gzip", &[body.clone(), plain.clone()].concat(), size));
         assert_eq!((&*seen, error.map(|error| error.kind())), (&b"namednamed"[..], None));
     }
 }
@@ -133,25 +133,25 @@ fn what_is_not_whole_or_not_valid_is_an_error_of_the_protocol() {
         let body = encoded(coding, &noise(1000));
         for size in [1, 100, body.len()] {
             for cut in [1, 5, 11, 500, body.len() - 4, body.len() - 1] {
-                is_broken(in_pieces(coding, &body[..cut], size), &format!("{coding} cut at {cut}"));
+                is_broken(in_chunks(coding, &body[..cut], size), &format!("{coding} cut at {cut}"));
             }
             let mut garbage = body.clone();
             garbage.extend(b"garbage behind it");
             let seen =
-                is_broken(in_pieces(coding, &garbage, size), &format!("{coding} and garbage"));
+                is_broken(in_chunks(coding, &garbage, size), &format!("{coding} and garbage"));
             assert_eq!(seen, noise(1000), "what is before the garbage is given");
-            is_broken(in_pieces(coding, b"this is plain text", size), &format!("no {coding}"));
+            is_broken(in_chunks(coding, b"this is plain text", size), &format!("no {coding}"));
         }
     }
     let mut body = encoded("gzip", &noise(1000));
     let second_cut = [body.clone(), body[..body.len() - 9].to_vec()].concat();
-    is_broken(in_pieces("gzip", &second_cut, 7), "a second member that is cut");
+    is_broken(in_chunks("gzip", &second_cut, 7), "a second member that is cut");
     let checksum = body.len() - 8;
     body[checksum] ^= 1;
-    is_broken(in_pieces("gzip", &body, 7), "a wrong checksum");
+    is_broken(in_chunks("gzip", &body, 7), "a wrong checksum");
     // A frame that asks for a window of 16 MiB (RFC 9659).
     let greedy = b"\x28\xb5\x2f\xfd\x00\x70\x29\0\0hello";
-    is_broken(in_pieces("zstd", greedy, greedy.len()), "a large window");
+    is_broken(in_chunks("zstd", greedy, greedy.len()), "a large window");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn zeros_behind_gzip_are_padding() {
     let mut body = encoded("gzip", b"tape");
     body.extend([0; 300]);
     for size in [1, 50, body.len()] {
-        let (seen, error) = read(in_pieces("gzip", &body, size));
+        let (seen, error) = read(in_chunks("gzip", &body, size));
         assert_eq!((&*seen, error.map(|error| error.kind())), (&b"tape"[..], None));
     }
 }
@@ -168,7 +168,7 @@ fn zeros_behind_gzip_are_padding() {
 #[test]
 fn a_cut_connection_is_still_told() {
     let body = encoded("gzip", &noise(1000));
-    for reply in [in_pieces("gzip", &body[..500], 100).cut(), in_pieces("gzip", &body, 100).cut()] {
+    for reply in [in_chunks("gzip", &body[..500], 100).cut(), in_chunks("gzip", &body, 100).cut()] {
         let (_, error) = read(reply);
         assert_eq!(error.unwrap().kind(), ErrorKind::Io);
     }
@@ -279,11 +279,11 @@ fn an_event_is_not_held_back() {
     let events = ["data: one\n\n", "data: two\n\n", "data: three\n\n"];
     let members: Vec<Vec<u8>> =
         events.iter().map(|event| encoded("gzip", event.as_bytes())).collect();
-    for pieces in [members, flushed(&events.map(str::as_bytes))] {
+    for chunks in [members, flushed(&events.map(str::as_bytes))] {
         for count in 1..=3 {
             let mock = MockEngine::new();
             let reply = Reply::event_stream().header("content-encoding", "gzip");
-            let reply = pieces[..count].iter().cloned().fold(reply, Reply::body);
+            let reply = chunks[..count].iter().cloned().fold(reply, Reply::body);
             mock.on(Method::GET, "/x").respond(reply.stall());
             let client = HttpClient::new(mock.clone());
             mock.clock().block_on(async {
@@ -297,22 +297,22 @@ fn an_event_is_not_held_back() {
     }
 }
 
-/// One gzip member in pieces that end in a flush, the last one in its end.
+/// One gzip member in chunks that end in a flush, the last one in its end.
 fn flushed(texts: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
-    let mut pieces = Vec::new();
+    let mut chunks = Vec::new();
     for text in texts {
         encoder.write_all(text).unwrap();
         if texts.len() > 1 {
             encoder.flush().unwrap();
         }
-        pieces.push(std::mem::take(encoder.get_mut()));
+        chunks.push(std::mem::take(encoder.get_mut()));
     }
-    pieces.push(encoder.finish().unwrap());
-    pieces
+    chunks.push(encoder.finish().unwrap());
+    chunks
 }
 
-/// The same over sockets, where the pieces are what TCP makes of them.
+/// The same over sockets, where the chunks are what TCP makes of them.
 #[tokio::test]
 async fn members_are_read_on_each_engine() {
     let parts: Vec<Vec<u8>> = vec![noise(70_000), b"second".to_vec(), vec![b'x'; 100_000]];
@@ -322,8 +322,8 @@ async fn members_are_read_on_each_engine() {
         while let Some(request) = conn.read_request()? {
             let size = request.parameter_or("size", 1000);
             conn.begin_chunked(200, &[("content-encoding", "gzip")])?;
-            for piece in body.chunks(size) {
-                conn.send_chunk(piece)?;
+            for chunk in body.chunks(size) {
+                conn.send_chunk(chunk)?;
             }
             conn.end_chunked()?;
         }

@@ -45,10 +45,10 @@ impl Reads {
         self.first = frame.fin;
         let mut all = Vec::new();
         loop {
-            let piece = self.transform.incoming(&mut part, 1 << 16).unwrap();
-            all.extend_from_slice(&piece);
+            let chunk = self.transform.incoming(&mut part, 1 << 16).unwrap();
+            all.extend_from_slice(&chunk);
             part.first = false;
-            if part.payload.is_empty() && piece.len() < 1 << 16 {
+            if part.payload.is_empty() && chunk.len() < 1 << 16 {
                 return all;
             }
         }
@@ -109,7 +109,7 @@ fn a_flush_brings_what_was_kept_back_of_earlier_fragments() {
     assert!(reads.read(&mut peer).is_empty() && reads.has_ended);
 }
 
-/// Whoever flushes: what was accepted of a streamed message is no less accepted than a whole one.
+/// Whichever task flushes: what was accepted of a streamed message is no less accepted than a whole one.
 #[test]
 fn the_sessions_flush_is_one_too() {
     let (runtime, session, mut peer) =

@@ -135,7 +135,7 @@ fn a_panic_in_a_payloads_drop_ends_the_session() {
             }),
             "{what}"
         );
-        assert_eq!(counts.woken(), 1, "{what}: whoever waits is told");
+        assert_eq!(counts.woken(), 1, "{what}: the waiter is woken");
         let Poll::Ready(Ok(outcome)) = poll(closed.as_mut(), &waker) else { panic!("{what}") };
         assert!(outcome.error.unwrap().to_string().contains("panic"), "{what}");
         let error = runtime.block_on(session.send("more")).unwrap_err();

@@ -37,7 +37,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Where a transform stops until the test lets it go on.
+/// Where a transform stops until the test releases it.
 struct Gate {
     enters: Mutex<mpsc::Sender<()>>,
     leaves: Mutex<mpsc::Receiver<()>>,
@@ -287,7 +287,7 @@ fn a_transforms_drop_may_use_the_session_however_it_ends() {
     }
 }
 
-/// While it is busy, everything goes on that does not need it, and the rest waits its turn.
+/// While it is busy, everything that does not need it continues, and the rest waits its turn.
 #[test]
 fn a_slow_extension_keeps_nobody_but_its_messages() {
     in_time(|| {
@@ -582,7 +582,7 @@ fn a_session_that_is_dropped_while_its_extension_runs_ends_behind_it() {
     });
 }
 
-/// Without messages that need it, nothing waits; it is dropped when it comes back.
+/// Without messages that need it, nothing waits; it is dropped when it is returned.
 #[test]
 fn a_session_that_has_nothing_to_transform_ends_at_once() {
     in_time(|| {

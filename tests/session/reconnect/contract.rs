@@ -405,7 +405,7 @@ impl Life {
         Self { peer, accepted: Vec::new(), arrived: Vec::new(), partial: Vec::new() }
     }
 
-    /// The peer reads at most so many frames, and answers a ping or not.
+    /// The peer reads at most this many frames, and answers a ping or not.
     fn read(&mut self, most: u64, pongs: bool) {
         for _ in 0..most {
             let Some(frame) = self.peer.receive() else { return };

@@ -92,7 +92,7 @@ fn a_frame_that_must_not_be_sent_is_refused_at_once() {
         let ping = drivetrain::Frame::Ping(vec![0; 126].into());
         let error = server.runtime.block_on(session.send(ping)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        server.runtime.block_on(session.send("goes on")).unwrap();
+        server.runtime.block_on(session.send("still open")).unwrap();
     }
 }
 

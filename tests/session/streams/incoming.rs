@@ -35,7 +35,7 @@ fn each_frame_is_a_chunk_and_control_frames_between_are_served() {
     assert_eq!(session.outcome().discarded, 0);
 }
 
-/// Whatever was there when, and whoever had begun to read it: the session task, or a `receive` that was dropped.
+/// In any order of arrival, and whichever reader had begun: the session task, or a `receive` that was dropped.
 #[test]
 fn it_may_begin_at_any_moment_and_so_may_receive() {
     let parts = 5;

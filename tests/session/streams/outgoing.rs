@@ -260,6 +260,6 @@ fn a_connection_of_whole_messages_refuses_it_by_name() {
     let error = runtime.block_on(session.send_stream(MessageKind::Text)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(error.capability(), Some(drivetrain::Capability::SendFragments));
-    runtime.block_on(session.send("goes on")).unwrap();
+    runtime.block_on(session.send("still open")).unwrap();
     assert_eq!(seen(&mut peer), [(OpCode::Text, 7, true)]);
 }

@@ -1,4 +1,4 @@
-//! Sends a text to an echo server and prints what comes back: with tokio-tungstenite alone.
+//! Sends a text to an echo server and prints the echo: with tokio-tungstenite alone.
 #![allow(clippy::print_stdout, reason = "a program that reports")]
 
 use futures_util::{SinkExt as _, StreamExt as _};

@@ -1,4 +1,4 @@
-//! Sends a text to an echo server and prints what comes back: with drivetrain.
+//! Sends a text to an echo server and prints the echo: with drivetrain.
 #![allow(clippy::print_stdout, reason = "a program that reports")]
 
 use drivetrain::{CloseReason, HttpClient};

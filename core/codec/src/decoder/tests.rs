@@ -71,7 +71,7 @@ fn bytes_may_be_split_anywhere() {
     }
 }
 
-/// Most frames take a shorter way through the code than others: both must come to the same.
+/// Most frames take a shorter way through the code than others: both must give the same result.
 #[test]
 fn the_short_way_finds_what_the_long_way_finds() {
     for first in 0..=u8::MAX {

@@ -4,7 +4,7 @@ use drivetrain_engine::{OpCode, Rsv};
 
 use super::*;
 use crate::{
-    Decoder,
+    decoder::Decoder,
     testing::{payload, wire},
 };
 

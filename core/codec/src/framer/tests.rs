@@ -103,7 +103,7 @@ fn frame(framer: &mut Framer<Scripted>) -> RawFrame {
     receive(framer).expect("receives").expect("a frame")
 }
 
-/// A server's binary frame of so many zeros.
+/// A server's binary frame of this many zeros.
 fn zeros(length: usize) -> Vec<u8> {
     let mut bytes = vec![0x82, 127];
     bytes.extend((length as u64).to_be_bytes());

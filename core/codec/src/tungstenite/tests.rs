@@ -5,7 +5,9 @@ use drivetrain_engine::{ErrorKind, NativeSetting, RawFrame};
 
 use super::*;
 use crate::{
-    Decoder, Encoder, mask,
+    decoder::Decoder,
+    encoder::Encoder,
+    mask,
     testing::{payload, wire},
 };
 

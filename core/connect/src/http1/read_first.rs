@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    /// What comes of an upload to a server that resets, and whether the connection has ended after it.
+    /// The result of an upload to a server that resets, and whether the connection has ended after it.
     fn uploaded<T>(stream: T) -> (hyper::Result<http::StatusCode>, bool)
     where
         T: Read + Write + Unpin + Send + 'static,
@@ -269,7 +269,7 @@ mod tests {
         assert!(Pin::new(&mut stream).poll_flush(cx).is_pending(), "what failed stays so");
         assert_eq!(read(&mut stream), 0);
         let Poll::Ready(Err(error)) = Pin::new(&mut stream).poll_flush(cx) else {
-            panic!("it goes on")
+            panic!("it does not end")
         };
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }

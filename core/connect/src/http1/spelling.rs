@@ -43,7 +43,7 @@ pub async fn spelled<B>(mut request: Request<B>) -> Request<B> {
     let spelling = match SPELLING.get() {
         Some(spelling) => spelling.clone(),
         None => {
-            // Whoever is second uses the first's.
+            // A second caller uses the first one's.
             let read = read().await;
             SPELLING.get_or_init(|| read).clone()
         }

@@ -68,7 +68,7 @@ where
     if !answer.status().is_success() {
         return Err(proxy.refused(answer.map(|_| Bytes::new())));
     }
-    // Whoever is behind the tunnel speaks second, with TLS as with WebSockets.
+    // The server behind the tunnel speaks second, with TLS as with WebSockets.
     parts
         .or_else(|| connection.map(Connection::into_parts))
         .filter(|parts| parts.read_buf.is_empty())

@@ -37,7 +37,7 @@ impl<S> Watched<S> {
         let Some(allows) = allows(&self.first) else { return };
         self.first = Vec::new();
         if let Some(saw) = self.saw.take() {
-            // Whoever waited has given up.
+            // The caller that waited has given up.
             let _ = saw.send(allows);
         }
     }

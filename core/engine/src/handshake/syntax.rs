@@ -1,6 +1,6 @@
 //! Tokens and extension lists in headers.
 
-use crate::NegotiatedExtension;
+use crate::connection::NegotiatedExtension;
 
 pub(crate) const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()

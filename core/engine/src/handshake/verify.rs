@@ -5,7 +5,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, he
 use sha1::{Digest, Sha1};
 
 use super::{Accepted, Handshake, syntax::parse_extensions};
-use crate::{Error, ErrorKind, NegotiatedExtension, Result};
+use crate::{
+    connection::NegotiatedExtension,
+    error::{Error, ErrorKind, Result},
+};
 
 impl Handshake {
     /// Checks the head of a 200 answer over HTTP/2, where no key is to be proven (RFC 8441 section 5).

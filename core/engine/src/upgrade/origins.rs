@@ -4,8 +4,7 @@ use std::{fmt, net::Ipv6Addr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Request, header};
 
-use super::invalid;
-use crate::{Error, Result};
+use crate::error::{Error, Result, invalid};
 
 /// The origins whose pages may open a WebSocket.
 ///

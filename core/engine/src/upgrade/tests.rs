@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, Request, Version, header};
 
 use super::*;
-use crate::{Error, Role, Rsv, Transform};
+use crate::{connection::Role, error::Error, extension::Transform, frame::Rsv};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -59,9 +59,10 @@ fn what_asks_for_a_websocket_is_accepted() {
 
 #[test]
 fn what_the_client_half_sends_is_accepted_and_its_answer_is_verified() {
-    let handshake = crate::Handshake::new("ws://example.com/chat".parse().expect("a URI"))
-        .and_then(|handshake| handshake.subprotocol("chat"))
-        .expect("a handshake");
+    let handshake =
+        crate::handshake::Handshake::new("ws://example.com/chat".parse().expect("a URI"))
+            .and_then(|handshake| handshake.subprotocol("chat"))
+            .expect("a handshake");
     let mut request = handshake.request();
     request.headers_mut().insert(header::HOST, HeaderValue::from_static("example.com"));
     let rules = UpgradeRules::new().subprotocols(["chat"]);

@@ -21,7 +21,7 @@ fn transform(parameters: &str, role: Role) -> Box<dyn Transform> {
     PermessageDeflate::new().min_size(0).accept(&agreed(parameters), role).expect("it can be")
 }
 
-/// The inflated message, given in parts of this size, taken in pieces of this room.
+/// The inflated message, given in parts of this size, taken in chunks of this room.
 fn inflated(
     transform: &mut dyn Transform,
     message: &[u8],
@@ -42,11 +42,11 @@ fn inflated(
             ..MessagePart::new(OpCode::Binary, Bytes::copy_from_slice(bytes))
         };
         loop {
-            let piece = transform.incoming(&mut part, room)?;
-            assert!(piece.len() <= room, "{} bytes, where {room} were asked for", piece.len());
+            let chunk = transform.incoming(&mut part, room)?;
+            assert!(chunk.len() <= room, "{} bytes, where {room} were asked for", chunk.len());
             part.first = false;
-            all.extend_from_slice(&piece);
-            if part.payload.is_empty() && piece.len() < room {
+            all.extend_from_slice(&chunk);
+            if part.payload.is_empty() && chunk.len() < room {
                 break;
             }
         }
@@ -517,9 +517,9 @@ fn what_is_not_compressed_data_is_refused() {
     }
 }
 
-/// A thousand times as large as the input: in pieces of the requested size, without holding more.
+/// A thousand times as large as the input: in chunks of the requested size, without holding more.
 #[test]
-fn a_bomb_comes_in_pieces() {
+fn a_bomb_comes_in_chunks() {
     let mut server = transform("", Role::Server);
     let (_, bomb) = deflated(&mut *server, &vec![0; 64 << 20], 1 << 20);
     assert!(bomb.len() < 80 << 10, "{} bytes", bomb.len());
@@ -527,11 +527,11 @@ fn a_bomb_comes_in_pieces() {
     let mut part = MessagePart { rsv: Rsv::RSV1, ..MessagePart::new(OpCode::Binary, bomb) };
     let mut total = 0;
     loop {
-        let piece = client.incoming(&mut part, ROOM).expect("valid");
+        let chunk = client.incoming(&mut part, ROOM).expect("valid");
         part.first = false;
-        total += piece.len();
-        assert!(piece.len() <= ROOM);
-        if part.payload.is_empty() && piece.len() < ROOM {
+        total += chunk.len();
+        assert!(chunk.len() <= ROOM);
+        if part.payload.is_empty() && chunk.len() < ROOM {
             break;
         }
     }

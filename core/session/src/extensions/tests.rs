@@ -82,7 +82,7 @@ fn taken(extensions: &mut Extensions, frame: RawFrame) -> Result<Vec<RawFrame>> 
     let mut all = Vec::new();
     while extensions.has_more() {
         match extensions.pull() {
-            Some(piece) => all.push(piece),
+            Some(chunk) => all.push(chunk),
             None => run(extensions)?,
         }
     }
@@ -158,22 +158,22 @@ fn fragments_are_one_message_with_control_frames_between() {
 }
 
 #[test]
-fn what_a_frame_comes_to_is_handed_on_in_pieces() {
+fn the_output_of_a_frame_is_handed_on_in_chunks() {
     let many: Vec<(Rsv, Box<dyn Transform>)> = vec![(Rsv::RSV1, Box::new(Thousandfold(0)))];
     let mut ours = Extensions::new(many)
         .expect("some")
         .within(700, Limits { max_frame_size: 700, ..NO_LIMITS });
-    let pieces = output(&mut ours, frame(OpCode::Text, Rsv::RSV1, "ab", false));
-    let seen: Vec<_> = pieces.iter().map(|p| (p.opcode, p.payload.len(), p.fin)).collect();
+    let chunks = output(&mut ours, frame(OpCode::Text, Rsv::RSV1, "ab", false));
+    let seen: Vec<_> = chunks.iter().map(|p| (p.opcode, p.payload.len(), p.fin)).collect();
     let going_on = |bytes| (OpCode::Continuation, bytes, false);
     assert_eq!(seen, [(OpCode::Text, 700, false), going_on(700), going_on(600)]);
-    let pieces = output(&mut ours, frame(OpCode::Continuation, Rsv::NONE, "c", true));
-    let seen: Vec<_> = pieces.iter().map(|p| (p.opcode, p.payload.len(), p.fin)).collect();
+    let chunks = output(&mut ours, frame(OpCode::Continuation, Rsv::NONE, "c", true));
+    let seen: Vec<_> = chunks.iter().map(|p| (p.opcode, p.payload.len(), p.fin)).collect();
     assert_eq!(seen, [going_on(700), (OpCode::Continuation, 300, true)]);
 }
 
 #[test]
-fn one_hands_its_pieces_to_the_next() {
+fn one_hands_its_chunks_to_the_next() {
     let both: Vec<(Rsv, Box<dyn Transform>)> = vec![
         (Rsv::RSV2, Box::new(Letter(b'x', Rsv::RSV2))),
         (Rsv::RSV1, Box::new(Thousandfold(0))),
@@ -182,12 +182,12 @@ fn one_hands_its_pieces_to_the_next() {
     let rsv = Rsv::RSV1 | Rsv::RSV2;
     let payload = "a".repeat(200); // 200,000 bytes, of which the first goes
     let whole = RawFrame { rsv, ..RawFrame::new(OpCode::Binary, payload) };
-    let pieces = output(&mut ours, whole);
-    assert_eq!(pieces.iter().map(|piece| piece.payload.len()).sum::<usize>(), 199_999);
-    assert!(pieces.iter().all(|piece| piece.payload.len() <= PIECE && piece.rsv.is_none()));
-    assert_eq!(pieces[0].opcode, OpCode::Binary);
-    assert!(pieces[1..].iter().all(|piece| piece.opcode == OpCode::Continuation));
-    let fins: Vec<_> = pieces.iter().map(|piece| piece.fin).collect();
+    let chunks = output(&mut ours, whole);
+    assert_eq!(chunks.iter().map(|chunk| chunk.payload.len()).sum::<usize>(), 199_999);
+    assert!(chunks.iter().all(|chunk| chunk.payload.len() <= CHUNK && chunk.rsv.is_none()));
+    assert_eq!(chunks[0].opcode, OpCode::Binary);
+    assert!(chunks[1..].iter().all(|chunk| chunk.opcode == OpCode::Continuation));
+    let fins: Vec<_> = chunks.iter().map(|chunk| chunk.fin).collect();
     assert_eq!(fins.iter().filter(|fin| **fin).count(), 1, "{fins:?}");
     assert_eq!(fins.last(), Some(&true));
 }

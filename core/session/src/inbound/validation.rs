@@ -127,7 +127,7 @@ impl Validator {
         }
         let start = match (frame.opcode, &self.open) {
             (OpCode::Continuation, None) => {
-                return Err(violation("a continuation frame has no message to go on with"));
+                return Err(violation("a continuation frame has no message to continue"));
             }
             (OpCode::Continuation, Some(_)) => None,
             (_, Some(_)) => {

@@ -191,7 +191,8 @@ impl RawClosing {
         self.outcome()
     }
 
-    fn poll_write(
+    /// Sends a Close unless one was sent. Ready when everything accepted is written.
+    pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         transport: &mut dyn Transport,

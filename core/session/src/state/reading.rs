@@ -120,7 +120,7 @@ impl State {
         let mut max_payload = self.inbound.validator.max_payload(held);
         if let Some(extensions) = &mut self.extensions {
             if extensions.has_more() {
-                return self.poll_piece(held);
+                return self.poll_chunk(held);
             }
             max_payload = extensions.max_wire(); // the decompressed size is not known yet
         }
@@ -156,7 +156,7 @@ impl State {
         if let Some(extensions) = &mut self.extensions {
             match extensions.incoming(frame) {
                 Passed::AsItIs(passed) => frame = passed,
-                Passed::Transformed => return self.poll_piece(held),
+                Passed::Transformed => return self.poll_chunk(held),
                 Passed::Discarded(payload) => {
                     self.deferred.drop_payload(payload);
                     self.inbound.counted.apart(OpCode::Continuation);
@@ -184,9 +184,9 @@ impl State {
         self.read_failed(named)
     }
 
-    /// Takes the output of the extensions for the latest frame, piece by piece. They make each piece when the lock is
+    /// Takes the output of the extensions for the latest frame, chunk by chunk. They make each chunk when the lock is
     /// released: pending until then.
-    fn poll_piece(&mut self, held: usize) -> Poll<Option<InboundItem>> {
+    fn poll_chunk(&mut self, held: usize) -> Poll<Option<InboundItem>> {
         let Some(frame) = self.extensions.as_mut().and_then(|extensions| extensions.pull()) else {
             self.run_due();
             return Poll::Pending;

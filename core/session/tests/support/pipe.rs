@@ -27,7 +27,7 @@ struct Pipe {
     ends: Mutex<[End; 2]>,
 }
 
-/// What an end has, and what came to it.
+/// One end: what it holds, and what it received.
 #[derive(Default)]
 struct End {
     incoming: VecDeque<RawFrame>,
@@ -45,7 +45,7 @@ struct End {
 }
 
 impl Pipe {
-    /// Changes the ends, and wakes whoever can go on afterwards.
+    /// Changes the ends, and wakes the tasks that can continue.
     fn with<R>(&self, change: impl FnOnce(&mut [End; 2]) -> R) -> R {
         let (result, woken) = {
             let mut ends: MutexGuard<'_, [End; 2]> = lock(&self.ends);

@@ -72,14 +72,14 @@ impl TestRuntime {
         }
     }
 
-    /// Polls this future once, and then all tasks until none can go on.
+    /// Polls this future once, and then all tasks until none makes progress.
     pub(crate) fn poll_once<T>(&self, future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
         let polled = future.poll(&mut Context::from_waker(Waker::noop()));
         self.settle();
         polled
     }
 
-    /// Runs all tasks until none can go on at this moment.
+    /// Runs all tasks until none makes progress at this moment.
     pub(crate) fn settle(&self) {
         while self.poll_tasks() {}
     }
@@ -128,7 +128,7 @@ impl TestRuntime {
         any
     }
 
-    /// Goes on to the next timer, if it is due by then. Returns whether there is one.
+    /// Advances to the next timer, if it is due by then. Returns whether there is one.
     fn advance(&self, until: Duration) -> bool {
         let waker = {
             let mut clock = lock(&self.clock);

@@ -72,7 +72,7 @@ impl<T: Send + 'static> Server<T> {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// What each connection came to.
+    /// The result of each connection.
     pub(crate) fn finish(self) -> Vec<T> {
         self.thread.join().expect("the server's checks hold")
     }

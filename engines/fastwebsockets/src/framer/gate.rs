@@ -113,7 +113,7 @@ impl Gate {
         let announced = self.scanner.announced();
         progress.announced.store(announced, Relaxed);
         // With none whole the last frame is the one that the library waits for. A later one is checked
-        // against the limit of its own, when the library is about to go on with it.
+        // against the limit of its own, when the library is about to continue with it.
         if whole == 0 && announced > progress.limit.load(Relaxed) as u64 {
             return Some((Stop::TooBig(announced), 0));
         }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::map::{self, Stop};
 
-/// What one poll discards at most after an error, so that a peer that goes on sending does not keep the
+/// What one poll discards at most after an error, so that a peer that keeps sending does not keep the
 /// task to itself.
 const DRAIN_AT_MOST: usize = 256 << 10;
 
@@ -30,7 +30,7 @@ const COPIED: usize = 1 << 10;
 /// Shorter ones are less than a quarter of that buffer, all of which a slice would keep.
 const SMALL: usize = 2 << 10;
 
-/// Copies share a block of at most so many bytes, or of so many times their own.
+/// Copies share a block of at most this many bytes, or this many times their own length.
 const BLOCK: usize = 1 << 10;
 const BLOCK_OF: usize = 8;
 
@@ -44,10 +44,10 @@ pub(super) struct Reader {
     /// The box of every kept read, the running one or a finished one.
     kept: Option<ReusableBoxFuture<'static, Read>>,
     progress: Arc<Progress>,
-    /// A frame that was taken to be lent, and may not be.
+    /// A frame that was taken to be borrowed, and may not be.
     parked: Option<Result<RawFrame, Error>>,
-    /// The text that is lent.
-    lent: BytesMut,
+    /// The text that is borrowed.
+    borrowed: BytesMut,
     copies: Copies,
     /// Frames that the library has handed out, wrapping.
     delivered: usize,
@@ -79,7 +79,7 @@ impl Reader {
             kept: None,
             progress,
             parked: None,
-            lent: BytesMut::new(),
+            borrowed: BytesMut::new(),
             copies: Copies::default(),
             delivered: 0,
             grown: false,
@@ -165,8 +165,8 @@ impl Reader {
                 if text.len() <= limit.min(Utf8Bytes::IN_PLACE) && !self.grown =>
             {
                 self.delivered = self.delivered.wrapping_add(1);
-                self.lent = text;
-                Some(&self.lent)
+                self.borrowed = text;
+                Some(&self.borrowed)
             }
             frame => {
                 self.parked = Some(self.accept(frame, limit, true));
@@ -179,7 +179,7 @@ impl Reader {
     /// copied on its way back.
     #[inline(always)]
     fn read_buffered(&mut self, limit: usize) -> Option<Result<Frame<'static>, Error>> {
-        self.lent = BytesMut::new();
+        self.borrowed = BytesMut::new();
         if self.progress.whole() == self.delivered {
             return None;
         }
@@ -208,7 +208,7 @@ impl Reader {
         }
     }
 
-    /// Takes the frame that a read has brought; a short one as a copy if it came with others, `behind` one or before.
+    /// Takes the frame of a finished read; a short one as a copy if it came with others, `behind` one or before.
     #[inline]
     fn accept(
         &mut self,
@@ -265,7 +265,7 @@ impl Reader {
         }
     }
 
-    /// Ends with the error that a read has brought.
+    /// Ends with the error of a finished read.
     #[cold]
     fn refuse(&mut self, error: WebSocketError, limit: usize) -> Result<Option<RawFrame>, Error> {
         if matches!(error, WebSocketError::UnexpectedEOF) {

@@ -13,7 +13,7 @@ use drivetrain_engine::{Answer, Connection, Engine as _, Handshake, Result};
 use drivetrain_fastwebsockets::FastWebSockets;
 use sha1::{Digest as _, Sha1};
 
-/// Accepts one connection, upgrades it, sends `first` in the same segment, and goes on with `serve`.
+/// Accepts one connection, upgrades it, sends `first` in the same segment, and continues with `serve`.
 pub(crate) fn peer<T: Send + 'static>(
     first: Vec<u8>,
     serve: impl FnOnce(TcpStream) -> T + Send + 'static,

@@ -52,7 +52,7 @@ async fn connections_are_probed_as_is_set_or_documented() -> Result {
     use std::io::Write as _;
 
     for (engine, expected) in [
-        (Reqwest::new(), Some(15)),
+        (Reqwest::new(), Some(15_u64)),
         (Reqwest::new().tcp_keepalive(Duration::from_secs(60)), Some(60)),
         (Reqwest::new().tcp_keepalive(None), None),
     ] {
@@ -78,7 +78,9 @@ async fn connections_are_probed_as_is_set_or_documented() -> Result {
             // The time to the next probe runs from the dialling on, and the machine may be slow.
             let gone = started.elapsed().as_secs() + 1;
             let is_it = match (after, expected) {
-                (Some(after), Some(expected)) => (expected.saturating_sub(gone)..=expected).contains(&after),
+                (Some(after), Some(expected)) => {
+                    (expected.saturating_sub(gone)..=expected).contains(&after)
+                }
                 (after, expected) => after == expected,
             };
             assert!(is_it, "{dialled_for}: {after:?} and not {expected:?}");

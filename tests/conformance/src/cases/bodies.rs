@@ -31,7 +31,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(a_body_at_the_limit_is_read),
         case(the_request_overrides_the_clients_limit),
         case(a_cut_body_ends_its_stream_with_one_error),
-        case(dropping_the_wait_for_a_piece_loses_nothing),
+        case(dropping_the_wait_for_a_chunk_loses_nothing),
         case(dropping_a_body_in_the_middle_frees_its_connection),
         case(the_length_is_known_before_the_body),
         case(text_that_is_not_utf8_is_an_error),
@@ -43,8 +43,8 @@ pub(super) fn cases() -> Vec<Case> {
 async fn a_stream_is_sent_in_chunks_or_with_its_length(cx: Context) -> Verdict {
     let (client, url) = (cx.client(), cx.echo().http_url("/anything"));
     for (body, length, encoding) in [
-        (pieces(&["one", "two"]), Value::Null, json!(["chunked"])),
-        (pieces(&["one", "two"]).with_length(6), json!(["6"]), Value::Null),
+        (chunks(&["one", "two"]), Value::Null, json!(["chunked"])),
+        (chunks(&["one", "two"]).with_length(6), json!(["6"]), Value::Null),
         (Body::from("onetwo").with_length(6), json!(["6"]), Value::Null),
     ] {
         let seen: Value = client.put(&url).body(body).send().await?.json().await?;
@@ -59,7 +59,7 @@ async fn a_stream_is_sent_in_chunks_or_with_its_length(cx: Context) -> Verdict {
 async fn a_stream_of_another_length_fails_the_request(cx: Context) -> Verdict {
     let server = cx.echo();
     for length in [5, 7] {
-        let body = pieces(&["one", "two"]).with_length(length);
+        let body = chunks(&["one", "two"]).with_length(length);
         let request = cx.client().put(server.http_url("/anything")).body(body);
         fails(request.send().await, ErrorKind::InvalidInput)?;
     }
@@ -87,8 +87,8 @@ async fn an_upload_is_observed(cx: Context) -> Verdict {
     let (client, url) = (cx.client(), cx.echo().http_url("/echo"));
     for (body, total, length) in [
         (Body::from(vec![7; 300 << 10]), Some(300 << 10), 300 << 10),
-        (pieces(&["one", "two"]).with_length(6), Some(6), 6),
-        (pieces(&["one", "two"]), None, 6),
+        (chunks(&["one", "two"]).with_length(6), Some(6), 6),
+        (chunks(&["one", "two"]), None, 6),
         (Body::empty(), None, 0),
     ] {
         let progress = Progress::default();
@@ -203,7 +203,7 @@ async fn a_cut_body_ends_its_stream_with_one_error(cx: Context) -> Verdict {
         let mut seen = Vec::new();
         let error = loop {
             match body.next().await {
-                Some(Ok(piece)) => seen.extend_from_slice(&piece),
+                Some(Ok(chunk)) => seen.extend_from_slice(&chunk),
                 Some(Err(error)) => break error,
                 None => return Err(Failure::new(format_args!("a quiet end with {framing:?}"))),
             }
@@ -215,14 +215,14 @@ async fn a_cut_body_ends_its_stream_with_one_error(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Giving up waiting for a piece and asking again later gives that piece.
-async fn dropping_the_wait_for_a_piece_loses_nothing(cx: Context) -> Verdict {
+/// Giving up waiting for a chunk and asking again later gives that chunk.
+async fn dropping_the_wait_for_a_chunk_loses_nothing(cx: Context) -> Verdict {
     let server = cx.server(|conn| {
         conn.read_request()?;
         conn.begin_chunked(200, &[])?;
         conn.hold()?;
-        for piece in ["a", "b", "c"] {
-            conn.send_chunk(piece.as_bytes())?;
+        for chunk in ["a", "b", "c"] {
+            conn.send_chunk(chunk.as_bytes())?;
         }
         conn.end_chunked()
     });
@@ -233,8 +233,8 @@ async fn dropping_the_wait_for_a_piece_loses_nothing(cx: Context) -> Verdict {
     }
     server.release();
     let mut seen = Vec::new();
-    while let Some(piece) = cx.within(PATIENCE, "the rest comes", body.next()).await? {
-        seen.extend_from_slice(&piece?);
+    while let Some(chunk) = cx.within(PATIENCE, "the rest comes", body.next()).await? {
+        seen.extend_from_slice(&chunk?);
     }
     assert_eq!(seen, b"abc");
     Ok(())
@@ -292,8 +292,8 @@ async fn text_that_is_not_utf8_is_an_error(cx: Context) -> Verdict {
 }
 
 /// A stream of these.
-pub(super) fn pieces(pieces: &[&'static str]) -> Body {
-    Body::from_stream(stream::iter(pieces.to_vec()).map(Ok::<_, io::Error>))
+pub(super) fn chunks(chunks: &[&'static str]) -> Body {
+    Body::from_stream(stream::iter(chunks.to_vec()).map(Ok::<_, io::Error>))
 }
 
 type Reading = Pin<Box<dyn Future<Output = drivetrain::Result<()>> + Send>>;
@@ -306,8 +306,8 @@ const READERS: [fn(Response) -> Reading; 4] = [
     |response| {
         Box::pin(async {
             let mut body = response.bytes_stream();
-            while let Some(piece) = body.next().await {
-                piece?;
+            while let Some(chunk) = body.next().await {
+                chunk?;
             }
             Ok(())
         })

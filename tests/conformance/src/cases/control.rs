@@ -121,7 +121,7 @@ async fn a_ping_is_answered_behind_what_a_slow_application_has_not_taken(cx: Con
     Ok(())
 }
 
-/// The payload comes back, an empty one and the largest too.
+/// The pong carries the payload, an empty one and the largest too.
 async fn a_pong_has_the_payload_of_its_ping(cx: Context) -> Verdict {
     let payloads = [Vec::new(), vec![0], vec![255; 125]];
     let pings = payloads.clone();

@@ -1,4 +1,4 @@
-//! What may not get past the extensions: streams, short texts, bursts, and connections after the first.
+//! What may not get past the extensions: streams, short texts, batches, and connections after the first.
 
 use std::{
     io,
@@ -252,7 +252,7 @@ async fn the_limit_for_streams_is_one_for_what_they_come_to(cx: Context) -> Verd
     Ok(())
 }
 
-/// The server takes compressed messages only. One by one, and in bursts.
+/// The server takes compressed messages only. One by one, and in batches.
 async fn no_short_text_leaves_as_it_is(cx: Context) -> Verdict {
     let server = deflating(&cx, NAME, true, true);
     let mut session = connect(&cx, &server, deflate()).await?;
@@ -279,7 +279,7 @@ async fn no_short_text_leaves_as_it_is(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// In bursts, from a server that compresses every other one; and through an extension that uses no bit, so
+/// In batches, from a server that compresses every other one; and through an extension that uses no bit, so
 /// that nothing on the wire tells its messages from others.
 async fn no_short_text_arrives_as_it_is(cx: Context) -> Verdict {
     let mut compress = DeflatePeer::new(true, true);

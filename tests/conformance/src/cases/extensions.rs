@@ -164,15 +164,15 @@ async fn fragments_and_control_frames_go_together(cx: Context) -> Verdict {
         let mut deflate = DeflatePeer::new(true, true);
         for text in ["one text, in fragments, in fragments", "and another in fragments"] {
             let whole = deflate.compress(opcode::TEXT, text.as_bytes());
-            let mut pieces = whole.payload.chunks(5).peekable();
-            let first = pieces.next().unwrap_or_default();
+            let mut chunks = whole.payload.chunks(5).peekable();
+            let first = chunks.next().unwrap_or_default();
             conn.feed(&WireFrame {
                 fin: false,
                 ..WireFrame { payload: first.into(), ..whole.clone() }
             });
-            while let Some(piece) = pieces.next() {
+            while let Some(chunk) = chunks.next() {
                 conn.feed(&WireFrame::ping("between"));
-                conn.feed(&WireFrame::continuation(piece, pieces.peek().is_none()));
+                conn.feed(&WireFrame::continuation(chunk, chunks.peek().is_none()));
             }
         }
         conn.flush()?;

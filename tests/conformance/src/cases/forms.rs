@@ -10,7 +10,7 @@ use drivetrain_engine::Capability;
 use futures_util::stream;
 use serde_json::Value;
 
-use super::bodies::pieces;
+use super::bodies::chunks;
 use crate::{
     case::{Case, case},
     context::Context,
@@ -52,8 +52,8 @@ async fn another_library_reads_a_multipart_form(cx: Context) -> Verdict {
             "photo",
             Part::new(photo.clone()).file_name("p \u{e9}.jpg").content_type("image/jpeg"),
         )
-        .part("raw", Part::new(pieces(&["in ", "pieces"]).with_length(9)).file_name("a\\b\".bin"))
-        .part("raw", Part::new(pieces(&["again"])).header("x-mark", "yes"))
+        .part("raw", Part::new(chunks(&["in ", "chunks"]).with_length(9)).file_name("a\\b\".bin"))
+        .part("raw", Part::new(chunks(&["again"])).header("x-mark", "yes"))
         .text("od\"d\r\nname", "last");
     let request = cx.client().post(cx.echo().http_url("/echo")).multipart(form);
     let parts = read_form(request.send().await?).await?;
@@ -65,7 +65,7 @@ async fn another_library_reads_a_multipart_form(cx: Context) -> Verdict {
             ("title", None, None, "Zoë\r\n--drivetrain-".as_bytes()),
             ("empty", None, None, b""),
             ("photo", Some("p \u{e9}.jpg"), Some("image/jpeg"), &photo[..]),
-            ("raw", Some("a\\b%22.bin"), binary, b"in pieces"),
+            ("raw", Some("a\\b%22.bin"), binary, b"in chunks"),
             ("raw", None, None, b"again"),
             ("od%22d%0D%0Aname", None, None, b"last"),
         ]
@@ -80,8 +80,8 @@ async fn a_multipart_form_has_a_length_if_its_parts_have(cx: Context) -> Verdict
     let mut boundaries = Vec::new();
     for (part, known) in [
         (Part::new("bytes"), true),
-        (Part::new(pieces(&["stream"]).with_length(6)), true),
-        (Part::new(pieces(&["stream"])), false),
+        (Part::new(chunks(&["stream"]).with_length(6)), true),
+        (Part::new(chunks(&["stream"])), false),
     ] {
         let form = Form::new().text("first", "1").part("second", part);
         let request = client.post(&url).header("content-type", "text/plain").multipart(form);

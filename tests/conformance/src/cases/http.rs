@@ -101,7 +101,7 @@ async fn every_method_arrives(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// A value goes out as JSON and comes back as the same value.
+/// A value is sent as JSON and echoed as the same value.
 async fn json_goes_both_ways(cx: Context) -> Verdict {
     let value = json!({ "name": "Zoë", "list": [1, 2.5, null, true], "nested": { "a": "b" } });
     let response = cx.client().post(cx.echo().http_url("/echo")).json(&value).send().await?;
@@ -146,7 +146,7 @@ async fn userinfo_becomes_basic_auth(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Five MiB go out and come back unchanged.
+/// Five MiB are sent and echoed unchanged.
 async fn large_bodies_go_both_ways(cx: Context) -> Verdict {
     let body: Bytes = (0..5 << 20).map(|i: u32| (i % 251) as u8).collect();
     let request = cx.client().post(cx.echo().http_url("/echo")).body(body.clone());
@@ -154,7 +154,7 @@ async fn large_bodies_go_both_ways(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The first piece of a body is there before the last one is sent.
+/// The first chunk of a body is there before the last one is sent.
 async fn a_download_streams(cx: Context) -> Verdict {
     let server = cx.server(|conn| {
         conn.read_request()?;
@@ -165,7 +165,7 @@ async fn a_download_streams(cx: Context) -> Verdict {
         conn.end_chunked()
     });
     let mut body = cx.client().get(server.http_url("/")).send().await?.bytes_stream();
-    let first = cx.within(PATIENCE, "the first piece comes", body.next()).await?;
+    let first = cx.within(PATIENCE, "the first chunk comes", body.next()).await?;
     assert_eq!(first.transpose()?.as_deref(), Some(&b"first"[..]));
     server.release();
     let rest: Vec<Bytes> = body.map(Result::unwrap_or_default).collect().await;
@@ -173,7 +173,7 @@ async fn a_download_streams(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// The first piece of a body arrives before the last one exists.
+/// The first chunk of a body arrives before the last one exists.
 async fn an_upload_streams(cx: Context) -> Verdict {
     let (saw, mut seen) = unbounded();
     let server = cx.server(move |conn| {
@@ -182,13 +182,13 @@ async fn an_upload_streams(cx: Context) -> Verdict {
         read_until(conn, b"last")?;
         conn.respond(200, &[("connection", "close")], "both")
     });
-    let (pieces, body) = unbounded();
-    pieces.unbounded_send("first".into())?;
-    let request = cx.client().post(server.http_url("/")).body(Body::streaming(Pieces(body)));
+    let (chunks, body) = unbounded();
+    chunks.unbounded_send("first".into())?;
+    let request = cx.client().post(server.http_url("/")).body(Body::streaming(Chunks(body)));
     let feed = async {
-        cx.within(PATIENCE, "the first piece arrives", seen.next()).await?;
-        pieces.unbounded_send("last".into())?;
-        drop(pieces);
+        cx.within(PATIENCE, "the first chunk arrives", seen.next()).await?;
+        chunks.unbounded_send("last".into())?;
+        drop(chunks);
         Verdict::Ok(())
     };
     let answer = async { Verdict::Ok(request.send().await?.text().await?) };
@@ -368,10 +368,10 @@ fn read_until(conn: &mut Conn, pattern: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A body whose pieces come from elsewhere.
-struct Pieces(UnboundedReceiver<Bytes>);
+/// A body whose chunks come from elsewhere.
+struct Chunks(UnboundedReceiver<Bytes>);
 
-impl http_body::Body for Pieces {
+impl http_body::Body for Chunks {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -380,6 +380,6 @@ impl http_body::Body for Pieces {
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         let next = Pin::new(&mut self.0).poll_next(cx);
-        next.map(|piece| piece.map(|piece| Ok(http_body::Frame::data(piece))))
+        next.map(|chunk| chunk.map(|chunk| Ok(http_body::Frame::data(chunk))))
     }
 }

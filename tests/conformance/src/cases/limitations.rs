@@ -219,7 +219,7 @@ async fn works(cx: Context, capability: Capability) -> Verdict {
         Capability::BatchedWrites if !cx.offers(Capability::CallerStream) => {
             refused(&cx, Capability::CallerStream).await
         }
-        Capability::BatchedWrites => outbox::a_burst_costs_few_writes(cx).await,
+        Capability::BatchedWrites => outbox::many_messages_cost_few_writes(cx).await,
         unknown => Err(Failure::new(format_args!("the suite does not know `{unknown}` yet"))),
     }
 }
@@ -273,9 +273,9 @@ async fn is_absent(cx: Context, capability: Capability) -> Verdict {
         }
         Capability::BatchedWrites => {
             let (_server, session, writes) = outbox::counted(&cx).await?;
-            let cost = outbox::cost_of_a_burst(&session, &writes).await?;
-            if cost < outbox::BURST {
-                let what = format!("{} messages cost {cost} writes", outbox::BURST);
+            let cost = outbox::writes_of_many_messages(&session, &writes).await?;
+            if cost < outbox::MESSAGES {
+                let what = format!("{} messages cost {cost} writes", outbox::MESSAGES);
                 return Err(hidden(capability, &what));
             }
             Ok(())
@@ -397,7 +397,7 @@ async fn ping_is_refused(session: &Session) -> Verdict {
     let error = unsupported(session.send(ping).await)?;
     assert_eq!(error.capability(), Some(Capability::SendPing), "{error:?}");
     unsupported(session.ping().await)?;
-    Ok(session.send("the session goes on").await?)
+    Ok(session.send("the session is still open").await?)
 }
 
 #[track_caller]

@@ -73,7 +73,7 @@ async fn every_length_form_works(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// Twenty MiB go out and come back, in one frame if the limit allows it.
+/// Twenty MiB are sent and echoed, in one frame if the limit allows it.
 async fn twenty_mib_come_back(cx: Context) -> Verdict {
     let client = cx.client_with(WebSockets::new().max_frame_size(32 * MIB))?;
     let mut session = client.web_socket(cx.echo().ws_url("/echo")).connect().await?;
@@ -322,7 +322,7 @@ async fn halves_are_a_sink_and_a_stream(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// A value goes out as JSON and comes back as the same value.
+/// A value is sent as JSON and echoed as the same value.
 async fn values_are_converted(cx: Context) -> Verdict {
     let client = cx.client_with(WebSockets::new().converter(Json))?;
     let mut session = client.web_socket(cx.echo().ws_url("/json")).connect().await?;

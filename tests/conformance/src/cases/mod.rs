@@ -1,7 +1,7 @@
 //! The cases, by topic. In each file the list comes first.
 
+mod batches;
 mod bodies;
-mod bursts;
 mod cancel;
 mod closing;
 mod control;
@@ -84,7 +84,7 @@ pub(crate) fn all() -> Vec<Case> {
         settings::cases(),
         stats::cases(),
         messages::cases(),
-        bursts::cases(),
+        batches::cases(),
         stream_out::cases(),
         stream_in::cases(),
         control::cases(),

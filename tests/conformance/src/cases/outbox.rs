@@ -34,7 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
     let cases = [
         case(a_message_is_written_without_further_ado),
         case(a_fed_message_is_written_soon),
-        case(a_burst_costs_few_writes).needs(&[CallerStream, BatchedWrites]),
+        case(many_messages_cost_few_writes).needs(&[CallerStream, BatchedWrites]),
         case(a_message_after_waiting_costs_one_write).needs(&[CallerStream, BatchedWrites]),
         case(a_send_dropped_while_it_waits_has_sent_nothing),
         case(a_message_larger_than_the_capacity_is_sent),
@@ -64,12 +64,12 @@ async fn a_fed_message_is_written_soon(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// A thousand messages that are sent one after the other are a few writes.
-pub(super) async fn a_burst_costs_few_writes(cx: Context) -> Verdict {
+/// A thousand messages, sent one after the other, leave in a few writes.
+pub(super) async fn many_messages_cost_few_writes(cx: Context) -> Verdict {
     let (_server, session, writes) = counted(&cx).await?;
-    let cost = cost_of_a_burst(&session, &writes).await?;
+    let cost = writes_of_many_messages(&session, &writes).await?;
     // The session task may write pending frames at any time, from another thread.
-    assert!(cost <= BURST / 4, "{cost} writes for {BURST} messages");
+    assert!(cost <= MESSAGES / 4, "{cost} writes for {MESSAGES} messages");
     Ok(())
 }
 
@@ -152,7 +152,7 @@ async fn the_peer_waits_for_an_application_that_does_not_receive(cx: Context) ->
     Ok(())
 }
 
-pub(super) const BURST: usize = 1000;
+pub(super) const MESSAGES: usize = 1000;
 
 /// A session with the echo server over a stream that counts its writes.
 pub(super) async fn counted(cx: &Context) -> Verdict<(Arc<Server>, Session, Writes)> {
@@ -167,9 +167,9 @@ pub(super) async fn counted(cx: &Context) -> Verdict<(Arc<Server>, Session, Writ
 }
 
 /// How many writes a thousand small messages take.
-pub(super) async fn cost_of_a_burst(session: &Session, writes: &Writes) -> Verdict<usize> {
+pub(super) async fn writes_of_many_messages(session: &Session, writes: &Writes) -> Verdict<usize> {
     let before = writes.count();
-    for i in 0..BURST {
+    for i in 0..MESSAGES {
         session.send(i.to_string()).await?;
     }
     session.flush().await?;

@@ -170,7 +170,7 @@ async fn it_is_a_stream_and_a_sink(cx: Context) -> Verdict {
         Verdict::Ok(())
     });
     for i in 0..100 {
-        let frame = cx.within(PATIENCE, "it comes back", stream.next()).await?;
+        let frame = cx.within(PATIENCE, "it is echoed", stream.next()).await?;
         assert_eq!(frame.transpose()?, Some(RawFrame::new(OpCode::Text, i.to_string())));
     }
     sending.await?;

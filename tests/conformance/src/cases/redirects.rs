@@ -276,11 +276,11 @@ async fn a_body_that_streams_is_not_repeated(cx: Context) -> Verdict {
         conn.read_request()?;
         conn.respond(307, &[("location", "/again")], "")
     });
-    let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>(http_body::Frame::data(
+    let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>(http_body::Frame::data(
         drivetrain::Bytes::from_static(b"once"),
     ))]);
     let request =
-        cx.client().post(server.http_url("/")).body(Body::streaming(StreamBody::new(pieces)));
+        cx.client().post(server.http_url("/")).body(Body::streaming(StreamBody::new(chunks)));
     let response = request.send().await?;
     assert_eq!((response.status().as_u16(), server.requests()), (307, 1));
     Ok(())

@@ -93,7 +93,7 @@ async fn the_request_wins_over_the_engine(cx: Context) -> Verdict {
     has(session.settings(), "ping_interval", "30s", SetBy::Engine)
 }
 
-/// Whoever set it.
+/// Wherever it was set.
 async fn of_limits_the_smallest_wins(cx: Context) -> Verdict {
     let client = cx.client_with(WebSockets::new().max_frame_size(100).max_message_size(200))?;
     let request = client.web_socket(cx.echo().ws_url("/echo"));

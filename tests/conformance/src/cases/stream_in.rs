@@ -340,7 +340,7 @@ async fn its_own_limit_holds(cx: Context) -> Verdict {
     Ok(())
 }
 
-/// What still comes of it can be read, however little is read ahead.
+/// The rest of it can be read, however little is read ahead.
 async fn closing_does_not_cut_what_is_being_read(cx: Context) -> Verdict {
     let peer = cx.peer(Silent, |conn| {
         conn.send(&WireFrame { fin: false, ..WireFrame::binary(pattern(251)) })?;

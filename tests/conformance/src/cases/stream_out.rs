@@ -139,7 +139,7 @@ async fn a_writer_that_is_held_keeps_no_ping_waiting(cx: Context) -> Verdict {
     writer.flush().await?;
     cx.within(3 * SECOND, "the pong comes", peer.frame_of(opcode::PONG)).await??;
     if cx.offers(SendPing) {
-        cx.within(PATIENCE, "the ping comes back", session.ping()).await??;
+        cx.within(PATIENCE, "the ping is answered", session.ping()).await??;
     }
     writer.finish().await?;
     let last = peer.frame_of(opcode::CONTINUATION).await?;
@@ -294,7 +294,7 @@ async fn a_writer_that_sent_nothing_may_be_dropped(cx: Context) -> Verdict {
     writer.write_chunk("kept").await?;
     drop(writer);
     drop(session.send_stream(MessageKind::Binary).await?);
-    echoes(&mut session, "goes on").await?;
+    echoes(&mut session, "still open").await?;
     assert_eq!(server.messages(), 1);
     Ok(())
 }
@@ -316,7 +316,7 @@ async fn the_peers_close_cuts_the_message(cx: Context) -> Verdict {
         conn.send_close(1000, "")?;
         // The echo, and no end of the message before it.
         let echo = conn.receive()?.map(|frame| frame.opcode);
-        assert_eq!(echo, Some(opcode::CLOSE), "the message went on");
+        assert_eq!(echo, Some(opcode::CLOSE), "the message continued");
         Ok(())
     });
     let session = peer.connect().await?;

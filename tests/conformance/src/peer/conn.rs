@@ -1,4 +1,4 @@
-//! One connection: buffered bytes in, corked bytes out, and the ways to end it.
+//! One connection: buffered input, buffered output, and the ways to end it.
 
 use std::fmt;
 use std::io::{self, Read, Write};

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::conn::Conn;
 use super::http::Request;
-use super::message::{CORK, Message};
+use super::message::{FLUSH_THRESHOLD, Message};
 use super::resources;
 use super::server::Server;
 use super::tls::TestCa;
@@ -175,7 +175,7 @@ fn source(conn: &mut Conn, request: &Request) -> io::Result<()> {
     };
     for _ in 0..count {
         conn.feed(&frame);
-        if conn.output.len() >= CORK {
+        if conn.output.len() >= FLUSH_THRESHOLD {
             conn.flush()?;
         }
     }

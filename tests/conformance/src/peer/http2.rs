@@ -246,8 +246,8 @@ fn echo(
         }
         let is_close = frame.opcode == opcode::CLOSE;
         // Within the client's window, as a test's messages are.
-        for piece in (WireFrame { masked: false, ..frame }).encode(None).chunks(LONGEST) {
-            send(conn, DATA, 0, stream, piece)?;
+        for chunk in (WireFrame { masked: false, ..frame }).encode(None).chunks(LONGEST) {
+            send(conn, DATA, 0, stream, chunk)?;
         }
         if is_close {
             send(conn, DATA, END_STREAM, stream, &[])?;

@@ -157,8 +157,8 @@ impl State {
                 if length == 0 {
                     break;
                 }
-                let piece: Vec<u8> = socket.output.drain(..length).collect();
-                send(conn, DATA, 0, stream, &piece)?;
+                let chunk: Vec<u8> = socket.output.drain(..length).collect();
+                send(conn, DATA, 0, stream, &chunk)?;
                 socket.window -= length as i64;
                 self.window -= length as i64;
             }

@@ -5,8 +5,8 @@ use std::io;
 use super::conn::Conn;
 use super::wire::{self, Head, LengthEncoding, WireFrame, invalid, opcode};
 
-/// What is fed at once before the echo server writes it.
-pub(super) const CORK: usize = 64 * 1024;
+/// The echo server writes its output once it holds this many bytes.
+pub(super) const FLUSH_THRESHOLD: usize = 64 * 1024;
 
 /// What [`Conn::receive_message`] yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Conn {
                 self.count(&head);
                 fast(self, &head)?;
                 self.consume(head.total());
-                if self.output.len() >= CORK {
+                if self.output.len() >= FLUSH_THRESHOLD {
                     self.flush()?;
                 }
                 continue;

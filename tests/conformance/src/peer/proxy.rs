@@ -35,7 +35,7 @@ pub struct FaultProxy {
 pub enum Fault {
     /// A pause of at most 5 ms.
     Delay,
-    /// A stretch written in pieces of at most 16 bytes.
+    /// A stretch written in chunks of at most 16 bytes.
     Split,
     /// A pause of 50 to 800 ms.
     Stall,
@@ -147,7 +147,7 @@ struct Shared {
 }
 
 fn accept(listener: &TcpListener, upstream: SocketAddr, seed: u64, shared: &Arc<Shared>) {
-    // Accepted sockets inherit it. Where it is not to be had, stalls are only softer.
+    // Accepted sockets inherit it. Where it is not available, stalls are only softer.
     let _ = socket2::SockRef::from(listener).set_recv_buffer_size(SOCKET_BUFFER);
     let mut connections: Vec<Weak<Link>> = Vec::new();
     thread::scope(|scope| {
@@ -233,8 +233,8 @@ impl Link {
                     Fault::Stall => self.pause(Duration::from_millis(script.rng.range(50, 800))),
                     Fault::Split => {
                         let stretch = bytes.len().min(script.rng.range(1, 300) as usize);
-                        for piece in bytes[..stretch].chunks(script.rng.range(1, 17) as usize) {
-                            self.write(to, piece)?;
+                        for chunk in bytes[..stretch].chunks(script.rng.range(1, 17) as usize) {
+                            self.write(to, chunk)?;
                         }
                         (bytes, at) = (&bytes[stretch..], at + stretch as u64);
                     }

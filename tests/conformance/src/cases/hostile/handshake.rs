@@ -100,7 +100,7 @@ pub(super) fn rows() -> Vec<Row> {
     rows
 }
 
-/// Answers in pieces, whole or not.
+/// Answers in chunks, whole or not.
 fn cut() -> Vec<Row> {
     vec![
         own("hostile::an_answer_of_one_byte_a_segment_is_good", End::Open, one_byte_a_segment),

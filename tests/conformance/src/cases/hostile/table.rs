@@ -97,7 +97,7 @@ impl End {
     pub(super) async fn of(self, session: &mut Session) -> Verdict<Outcome> {
         let over = match self {
             Self::Open => {
-                session.feed("it goes on").await?;
+                session.feed("still open").await?;
                 let outcome = session.outcome();
                 self.is_so_far(&outcome)?;
                 return Ok(outcome);

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(super) fn rows() -> Vec<Row> {
-    let mut rows = pieces();
+    let mut rows = chunks();
     rows.extend(cuts());
     rows.extend([
         own("ending::an_end_without_a_close_is_an_error", End::LOST, an_end_without_a_close),
@@ -38,7 +38,7 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 /// A session whose bytes come one by one, and in two segments, cut at every place.
-fn pieces() -> Vec<Row> {
+fn chunks() -> Vec<Row> {
     let part = |text: &str, fin| WireFrame::continuation(text, fin).encode(None);
     let session = [
         WireFrame::text("one").encode(None),

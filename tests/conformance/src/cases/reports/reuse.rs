@@ -326,11 +326,11 @@ fn endless(pends: bool) -> (Body, Arc<AtomicBool>) {
     let first = stream::iter([()]);
     let rest =
         if pends { stream::pending().left_stream() } else { stream::repeat(()).right_stream() };
-    let pieces = first.chain(rest).map(move |()| {
+    let chunks = first.chain(rest).map(move |()| {
         let _ = &held;
         io::Result::Ok(Bytes::from_static(&[7; 1000]))
     });
-    (Body::from_stream(pieces), is_dropped)
+    (Body::from_stream(chunks), is_dropped)
 }
 
 /// A server that answers at once, and then takes whatever comes.

@@ -208,9 +208,9 @@ async fn a_flush_brings_what_was_written_of_a_message(cx: Context) -> Verdict {
             // The tail of a flush is what the helper puts behind a message itself.
             let tail: &[u8] = &[0, 0, 0xFF, 0xFF];
             let payload = frame.payload.strip_suffix(tail).unwrap_or(&frame.payload).to_vec();
-            let piece = deflate.inflate(&WireFrame { rsv: frame.rsv | rsv, payload, ..frame })?;
+            let chunk = deflate.inflate(&WireFrame { rsv: frame.rsv | rsv, payload, ..frame })?;
             rsv = 4;
-            conn.send_text(&String::from_utf8_lossy(&piece))?;
+            conn.send_text(&String::from_utf8_lossy(&chunk))?;
         }
         Ok(())
     });

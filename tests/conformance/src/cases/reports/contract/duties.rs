@@ -88,7 +88,7 @@ async fn a_close_is_echoed_below_or_not(cx: Context) -> Verdict {
     let frame = line.receive(NO_LIMIT).await??;
     if frame.as_ref().is_none_or(|frame| frame.opcode != OpCode::Close) {
         return Err(Failure::new(format_args!(
-            "the peer's Close has to be yielded, with its reason, whoever echoes it: {frame:?}"
+            "the peer's Close has to be yielded, with its reason, even if the engine echoes it: {frame:?}"
         )));
     }
     let claimed = line.duties.echoes_close;

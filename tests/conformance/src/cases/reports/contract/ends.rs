@@ -10,7 +10,7 @@ use crate::{
     case::{Case, case},
     context::{Context, blocking},
     failure::{Failure, Verdict},
-    line::{Bell, Line, NO_LIMIT},
+    line::{Line, NO_LIMIT, WakeCounter},
     peer::{Conn, Server, WireFrame},
 };
 
@@ -95,7 +95,7 @@ async fn a_dropped_transport_frees_its_socket_at_once(cx: Context) -> Verdict {
     });
     for _ in 0..TRIES {
         let mut line = Line::open(&cx, &server.ws_url("/")).await?;
-        line.awaits_input(&Bell::default())?;
+        line.awaits_input(&WakeCounter::default())?;
         drop(line);
         if is_freed(&server).await? {
             return Ok(());

@@ -8,7 +8,7 @@ use crate::{
     case::{Case, case},
     context::{Context, PATIENCE},
     failure::{Failure, Verdict},
-    line::{Bell, Line, NO_LIMIT},
+    line::{Line, NO_LIMIT, WakeCounter},
     peer::{Server, WireFrame, opcode},
 };
 
@@ -33,11 +33,11 @@ async fn the_latest_waker_of_a_receive_is_woken(cx: Context) -> Verdict {
     let server = cx.echo();
     let mut line = Line::open(&cx, &server.ws_url("/echo")).await?;
     for round in 0..4 {
-        let bells: Vec<Bell> = (0..3).map(|_| Bell::default()).collect();
-        for bell in &bells {
-            line.awaits_input(bell)?;
+        let counters: Vec<WakeCounter> = (0..3).map(|_| WakeCounter::default()).collect();
+        for counter in &counters {
+            line.awaits_input(counter)?;
         }
-        let latest = &bells[2];
+        let latest = &counters[2];
         let before = latest.count();
         line.send(RawFrame::new(OpCode::Text, format!("round {round}"))).await?;
         woken(
@@ -48,7 +48,7 @@ async fn the_latest_waker_of_a_receive_is_woken(cx: Context) -> Verdict {
              not woken: poll_receive has to register the waker of each call",
         )
         .await?;
-        // What woke it may be but a part.
+        // The wake-up may come before the whole frame is there.
         line.receive(NO_LIMIT).await??;
     }
     Ok(())
@@ -67,15 +67,15 @@ fn stalled(cx: &Context) -> Arc<Server> {
 async fn the_latest_waker_of_a_send_is_woken(cx: Context) -> Verdict {
     let server = stalled(&cx);
     let mut line = Line::open(&cx, &server.ws_url("/")).await?;
-    let bells: Vec<Bell> = (0..3).map(|_| Bell::default()).collect();
-    for bell in &bells {
-        line.fill(bell).await?;
+    let counters: Vec<WakeCounter> = (0..3).map(|_| WakeCounter::default()).collect();
+    for counter in &counters {
+        line.fill(counter).await?;
     }
-    let before = bells[2].count();
+    let before = counters[2].count();
     server.release();
     woken(
         &cx,
-        &bells[2],
+        &counters[2],
         before,
         "sending was pending with one waker and then with another; the peer reads, and the latest one was not \
          woken: poll_ready has to register the waker of each call",
@@ -89,7 +89,7 @@ async fn sending_and_receiving_have_a_waker_each(cx: Context) -> Verdict {
     for receives_first in [true, false] {
         let server = stalled(&cx);
         let mut line = Line::open(&cx, &server.ws_url("/")).await?;
-        let (receiver, sender) = (Bell::default(), Bell::default());
+        let (receiver, sender) = (WakeCounter::default(), WakeCounter::default());
         if receives_first {
             line.awaits_input(&receiver)?;
         }
@@ -123,21 +123,21 @@ async fn sending_and_receiving_have_a_waker_each(cx: Context) -> Verdict {
 async fn a_pending_receive_is_no_busy_loop(cx: Context) -> Verdict {
     let server = cx.echo();
     let mut line = Line::open(&cx, &server.ws_url("/echo")).await?;
-    let bell = Bell::default();
-    let wakes = idle(&cx, &bell, || line.awaits_input(&bell)).await?;
+    let counter = WakeCounter::default();
+    let wakes = idle(&cx, &counter, || line.awaits_input(&counter)).await?;
     quiet(wakes, "a receive that is pending", "Pending is for when the stream below has said so")
 }
 
 async fn a_pending_send_is_no_busy_loop(cx: Context) -> Verdict {
     let server = stalled(&cx);
     let mut line = Line::open(&cx, &server.ws_url("/")).await?;
-    let bell = Bell::default();
-    line.fill(&bell).await?;
-    let wakes = idle(&cx, &bell, || match line.poll_ready(&bell) {
+    let counter = WakeCounter::default();
+    line.fill(&counter).await?;
+    let wakes = idle(&cx, &counter, || match line.poll_ready(&counter) {
         std::task::Poll::Pending => Ok(()),
-        std::task::Poll::Ready(ready) => {
-            Err(Failure::new(format_args!("a peer reads nothing, and sending goes on: {ready:?}")))
-        }
+        std::task::Poll::Ready(ready) => Err(Failure::new(format_args!(
+            "a peer reads nothing, and sending is never pending: {ready:?}"
+        ))),
     })
     .await?;
     quiet(wakes, "a send that is pending", "Pending is for when the stream below has said so")?;
@@ -146,14 +146,18 @@ async fn a_pending_send_is_no_busy_loop(cx: Context) -> Verdict {
 }
 
 /// How often the waker is woken while nothing happens; each time it is polled again, as a task does.
-async fn idle(cx: &Context, bell: &Bell, mut poll: impl FnMut() -> Verdict) -> Verdict<usize> {
-    let begin = bell.count();
+async fn idle(
+    cx: &Context,
+    counter: &WakeCounter,
+    mut poll: impl FnMut() -> Verdict,
+) -> Verdict<usize> {
+    let begin = counter.count();
     let busy = async {
-        while bell.count() - begin < 10 * FEW {
+        while counter.count() - begin < 10 * FEW {
             // A waker may be woken within the poll that it is given to.
-            let before = bell.count();
+            let before = counter.count();
             poll()?;
-            bell.rings_after(before).await;
+            counter.woken_after(before).await;
             crate::context::yield_now().await;
         }
         Verdict::Ok(())
@@ -162,7 +166,7 @@ async fn idle(cx: &Context, bell: &Bell, mut poll: impl FnMut() -> Verdict) -> V
     if let Ok(over) = cx.within(IDLE, "it is idle", busy).await {
         over?;
     }
-    Ok(bell.count() - begin)
+    Ok(counter.count() - begin)
 }
 
 fn quiet(wakes: usize, what: &str, hint: &str) -> Verdict {
@@ -174,7 +178,7 @@ fn quiet(wakes: usize, what: &str, hint: &str) -> Verdict {
     )))
 }
 
-async fn woken(cx: &Context, bell: &Bell, before: usize, otherwise: &str) -> Verdict {
-    let rings = cx.within(PATIENCE / 2, "the waker is woken", bell.rings_after(before)).await;
-    rings.map_err(|_| Failure::new(otherwise))
+async fn woken(cx: &Context, counter: &WakeCounter, before: usize, otherwise: &str) -> Verdict {
+    let wakes = cx.within(PATIENCE / 2, "the waker is woken", counter.woken_after(before)).await;
+    wakes.map_err(|_| Failure::new(otherwise))
 }

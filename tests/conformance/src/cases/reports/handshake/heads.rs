@@ -292,12 +292,12 @@ fn answer_in_http2(conn: &mut Conn, count: usize, size: usize) -> io::Result<()>
                     literal(&mut block, value.as_bytes());
                 }
                 let end = if flags & END != 0 { END } else { 0 };
-                let mut pieces = block.chunks(1 << 14).peekable();
+                let mut chunks = block.chunks(1 << 14).peekable();
                 let mut kind = HEADERS;
-                while let Some(piece) = pieces.next() {
-                    let last = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+                while let Some(chunk) = chunks.next() {
+                    let last = if chunks.peek().is_none() { END_HEADERS } else { 0 };
                     let flags = last | if kind == HEADERS { end } else { 0 };
-                    send(conn, kind, flags, 3, piece)?;
+                    send(conn, kind, flags, 3, chunk)?;
                     kind = CONTINUATION;
                 }
                 if end != 0 {

@@ -366,7 +366,7 @@ async fn a_limit_for_messages_is_one_for_frames(cx: Context) -> Verdict {
     names(outcome.error.as_ref(), "max_message_size", "max_frame_size")
 }
 
-/// Whoever finds it: as it is announced, as it comes in fragments, as it is sent.
+/// Wherever the limit is found: in an announced length, in fragments, in what is sent.
 async fn what_is_too_big_names_its_option(cx: Context) -> Verdict {
     let (frame, message) = ("max_frame_size", "max_message_size");
     let plugin = drivetrain::WebSockets::new;

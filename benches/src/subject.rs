@@ -1,4 +1,4 @@
-//! The contenders: an engine through the facade, or a raw library.
+//! The subjects: an engine through the facade, or a raw library.
 
 use std::{any::Any, net::SocketAddr, time::Duration};
 
@@ -58,7 +58,7 @@ pub(crate) trait Library {
 }
 
 /// A library, whatever its types are.
-pub(crate) trait Contender {
+pub(crate) trait Subject {
     fn name(&self) -> &str;
     fn engine(&self) -> &'static str;
     fn is_ours(&self) -> bool;
@@ -93,18 +93,18 @@ pub(crate) trait Contender {
     fn idle(&self, server: SocketAddr, idle: Idle) -> Result<many::Rest>;
 }
 
-/// Makes a contender of a library.
-pub(crate) fn contender<L: Library + 'static>(library: L) -> Box<dyn Contender> {
+/// Makes a subject of a library.
+pub(crate) fn subject<L: Library + 'static>(library: L) -> Box<dyn Subject> {
     only(library, |_| true)
 }
 
 /// The same for a part of the work.
-pub(crate) fn only<L: Library + 'static>(library: L, does: fn(Work) -> bool) -> Box<dyn Contender> {
+pub(crate) fn only<L: Library + 'static>(library: L, does: fn(Work) -> bool) -> Box<dyn Subject> {
     keeping(library, does, true)
 }
 
 /// The same for the ping-pong of one session.
-pub(crate) fn alone<L: Library + 'static>(library: L) -> Box<dyn Contender> {
+pub(crate) fn alone<L: Library + 'static>(library: L) -> Box<dyn Subject> {
     keeping(library, |work| work == Work::PING_PONG, false)
 }
 
@@ -112,7 +112,7 @@ fn keeping<L: Library + 'static>(
     library: L,
     does: fn(Work) -> bool,
     opens_many: bool,
-) -> Box<dyn Contender> {
+) -> Box<dyn Subject> {
     Box::new(Keeping { library, does, opens_many, sockets: Vec::new(), halves: None })
 }
 
@@ -162,7 +162,7 @@ impl<L: Library> Keeping<L> {
     }
 }
 
-impl<L: Library> Contender for Keeping<L> {
+impl<L: Library> Subject for Keeping<L> {
     fn name(&self) -> &str {
         self.library.name()
     }

@@ -11,12 +11,12 @@ use crate::Result;
 
 /// A child process of this program, which ends with this value.
 #[derive(Debug)]
-pub(crate) struct Partner {
+pub(crate) struct WorkerProcess {
     child: Child,
     answers: BufReader<ChildStdout>,
 }
 
-impl Partner {
+impl WorkerProcess {
     /// Starts this program with these arguments.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
         Self::start_with(arguments, [])
@@ -55,7 +55,7 @@ impl Partner {
     }
 }
 
-impl Drop for Partner {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         // It ends with its input; it is waited for so that it is not left as a zombie.
         drop(self.child.stdin.take());

@@ -1,4 +1,4 @@
-//! Messages that come together: many in one read.
+//! Batches: many messages that arrive in one read.
 
 use std::{
     future::poll_fn,
@@ -18,22 +18,22 @@ use crate::{
     script::PeerBehaviour::Polite,
 };
 
-/// Of texts in a burst.
+/// Number of texts in a batch.
 const TEXTS: usize = 500;
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = [
-        case(a_burst_is_received_in_order_whatever_is_between),
-        case(a_burst_survives_futures_that_are_dropped),
-        case(a_reader_takes_over_in_the_middle_of_a_burst),
-        case(what_is_left_of_a_burst_is_counted_when_its_half_is_dropped),
-        case(a_burst_is_delivered_before_the_violation_behind_it),
+        case(a_batch_is_received_in_order_with_control_frames_between),
+        case(a_batch_survives_futures_that_are_dropped),
+        case(a_reader_takes_over_in_the_middle_of_a_batch),
+        case(the_rest_of_a_batch_is_counted_when_its_half_is_dropped),
+        case(a_batch_is_delivered_before_the_violation_behind_it),
     ];
     cases.into_iter().map(|case| case.needs(&[Capability::WebSockets])).collect()
 }
 
-/// Writes texts that are numbers in one go, with a ping and a message in fragments among them.
-fn burst(conn: &mut Conn) -> io::Result<()> {
+/// Writes numbered texts at once, with a ping and a message in fragments among them.
+fn batch(conn: &mut Conn) -> io::Result<()> {
     for i in 0..TEXTS {
         conn.feed(&WireFrame::text(i.to_string()));
         match i {
@@ -56,8 +56,8 @@ fn expected() -> impl Iterator<Item = String> {
 }
 
 /// Order, Pings and fragments are as if each had come by itself, and all of it is counted.
-async fn a_burst_is_received_in_order_whatever_is_between(cx: Context) -> Verdict {
-    let mut peer = cx.peer(Polite, burst);
+async fn a_batch_is_received_in_order_with_control_frames_between(cx: Context) -> Verdict {
+    let mut peer = cx.peer(Polite, batch);
     let mut session = peer.connect().await?;
     for expected in expected() {
         assert_eq!(text(&mut session).await?, expected);
@@ -71,9 +71,9 @@ async fn a_burst_is_received_in_order_whatever_is_between(cx: Context) -> Verdic
     Ok(())
 }
 
-/// Futures that are polled once and dropped lose nothing, wherever in a burst that is.
-async fn a_burst_survives_futures_that_are_dropped(cx: Context) -> Verdict {
-    let peer = cx.peer(Polite, burst);
+/// Futures that are polled once and dropped lose nothing, wherever in a batch that is.
+async fn a_batch_survives_futures_that_are_dropped(cx: Context) -> Verdict {
+    let peer = cx.peer(Polite, batch);
     let mut session = peer.connect().await?;
     let mut received = Vec::new();
     while received.len() < TEXTS + 1 {
@@ -98,8 +98,8 @@ async fn received_at_once(session: &mut Session) -> Verdict<Option<Frame>> {
 }
 
 /// `receive_stream` gives the message behind the one that `receive` gave, and the other way round.
-async fn a_reader_takes_over_in_the_middle_of_a_burst(cx: Context) -> Verdict {
-    let peer = cx.peer(Polite, burst);
+async fn a_reader_takes_over_in_the_middle_of_a_batch(cx: Context) -> Verdict {
+    let peer = cx.peer(Polite, batch);
     let mut session = peer.connect().await?;
     for (turn, expected) in expected().enumerate() {
         if turn % 7 < 5 {
@@ -119,8 +119,8 @@ async fn a_reader_takes_over_in_the_middle_of_a_burst(cx: Context) -> Verdict {
 }
 
 /// The outcome counts all undelivered messages, including those in memory.
-async fn what_is_left_of_a_burst_is_counted_when_its_half_is_dropped(cx: Context) -> Verdict {
-    let peer = cx.peer(Polite, burst);
+async fn the_rest_of_a_batch_is_counted_when_its_half_is_dropped(cx: Context) -> Verdict {
+    let peer = cx.peer(Polite, batch);
     let (outgoing, mut incoming) = peer.connect().await?.split();
     for i in 0..10 {
         let frame = incoming.receive().await?;
@@ -135,9 +135,9 @@ async fn what_is_left_of_a_burst_is_counted_when_its_half_is_dropped(cx: Context
 }
 
 /// Valid messages are received before the error of an invalid one, and also after a Close.
-async fn a_burst_is_delivered_before_the_violation_behind_it(cx: Context) -> Verdict {
+async fn a_batch_is_delivered_before_the_violation_behind_it(cx: Context) -> Verdict {
     let peer = cx.peer(Polite, |conn| {
-        burst(conn)?;
+        batch(conn)?;
         conn.send_close(4000, "")
     });
     let mut session = peer.connect().await?;
@@ -147,7 +147,7 @@ async fn a_burst_is_delivered_before_the_violation_behind_it(cx: Context) -> Ver
     ends_cleanly(&mut session).await?;
 
     let peer = cx.peer(Polite, |conn| {
-        burst(conn)?;
+        batch(conn)?;
         conn.send(&WireFrame::continuation("of nothing", true))
     });
     let mut session = peer.connect().await?;
