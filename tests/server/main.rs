@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 #[macro_use]
 #[path = "../support/engines.rs"]
 mod list;
+mod loopback;
 
 /// The engines that have WebSockets.
 fn engines(ca: &TestCa) -> Vec<Box<dyn Engine>> {
