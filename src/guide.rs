@@ -32,7 +32,7 @@ pages! {
     ktor_server_sessions: "how-to/ktor-server-sessions.md",
     #[cfg(any(not(doctest), feature = "full"))]
     reach_a_server: "how-to/reach-a-server.md",
-    #[cfg(any(not(doctest), feature = "testing"))]
+    #[cfg(any(not(doctest), all(feature = "server", feature = "testing")))]
     test_a_program: "how-to/test-a-program.md",
     observe_a_program: "how-to/observe-a-program.md",
     #[cfg(any(not(doctest), feature = "axum"))]

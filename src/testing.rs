@@ -3,6 +3,7 @@
 //! | to test | start from |
 //! |---|---|
 //! | a program that uses this crate | [`MockEngine`]: an engine with scripted responses, peers and faults, on a [`Clock`] that the test moves |
+//! | a server | `loopback` (feature `server`): a client whose engine is the service, on a [`Clock`] too; `handshake` for a service that is called by hand |
 //! | code on top of sessions or engines | [`pipe`], or [`pipe_of`] a role, and [`TestRuntime`]: one connection in memory; the test is the other end |
 //!
 //! [`MockEngine`] has its own example. A pipe in a few lines:
@@ -26,6 +27,8 @@
 //! ```
 
 mod clock;
+#[cfg(feature = "server")]
+mod loopback;
 mod mock;
 mod pipe;
 mod pipe_engine;
@@ -34,6 +37,11 @@ mod wire;
 mod worker;
 
 pub use clock::TestRuntime;
+/// The request of a handshake for a service that is called by hand.
+#[cfg(feature = "server")]
+pub use drivetrain_server::testing::handshake;
+#[cfg(feature = "server")]
+pub use loopback::{Loopback, loopback};
 pub use mock::{MockEngine, MockPeer, MockRequest, MockRoute, MockWebSocket, Reply, Script};
 pub use pipe::{PipePeer, pipe, pipe_of};
 pub use virtual_time::Clock;

@@ -10,15 +10,14 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use drivetrain_connect::Tokio;
-use drivetrain_engine::{Instant, Runtime, Timer, UpgradeRefusal};
+use drivetrain_engine::{Instant, Runtime, Timer};
 use futures_core::Stream;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
 
 use crate::{
     sessions::{Ends, Sessions, Slot},
-    upgrader::Peer,
+    upgrader::{Peer, runtime_of},
 };
 
 /// How often a stream that says nothing says so, if nothing else is set: proxies end connections that are silent longer.
@@ -137,12 +136,10 @@ impl Events {
     /// [`shutdown`](Sessions::shutdown); 503 if there is no room, 500 outside a tokio runtime.
     pub fn answer<B>(self, request: &Request<B>, sessions: &Sessions) -> Response<EventBody> {
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-        let opened = Tokio::current("server")
-            .map_err(|error| UpgradeRefusal::wiring(error.to_string()))
-            .and_then(|runtime| {
-                let slot = sessions.reserve(&runtime, request.uri().path(), peer, Ends::AtOnce)?;
-                Ok((runtime, slot))
-            });
+        let opened = runtime_of(request).and_then(|runtime| {
+            let slot = sessions.reserve(&runtime, request.uri().path(), peer, Ends::AtOnce)?;
+            Ok((runtime, slot))
+        });
         let (runtime, slot) = match opened {
             Ok(opened) => opened,
             Err(refusal) => {

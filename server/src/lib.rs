@@ -17,6 +17,7 @@
 //! | | |
 //! |---|---|
 //! | `axum` | [`web_socket`], and [`WebSocketUpgrade`] as an extractor |
+//! | `testing` | [`testing`]: a service in memory, and handshakes for `Router::oneshot` |
 //! | `http2` | handshakes over HTTP/2 (RFC 8441), in [`serve`](serve()) and in other servers on hyper |
 
 #[cfg(feature = "axum")]
@@ -31,6 +32,8 @@ mod refusal;
 mod serve;
 mod sessions;
 mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod upgrade;
 mod upgrader;
 

@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
 };
@@ -98,10 +98,9 @@ impl WebSocketUpgrade {
         F: FnOnce(Session) -> Fut + Send + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
-        let (response, pending) = self.accept();
-        let PendingSession(upgrade) = pending;
+        let (response, PendingSession(upgrade)) = self.accept();
         let (runtime, span) = (Arc::clone(&upgrade.runtime), upgrade.span.clone());
-        runtime.spawn(Box::pin(serve(upgrade, handler).instrument(span)));
+        runtime.spawn(Box::pin(serve(Box::pin(upgrade.open()), handler).instrument(span)));
         response
     }
 
@@ -117,7 +116,7 @@ impl WebSocketUpgrade {
         self.upgrade.response.headers_mut().remove(http::header::SEC_WEBSOCKET_EXTENSIONS);
         let (response, PendingSession(upgrade)) = self.accept();
         let (runtime, span) = (Arc::clone(&upgrade.runtime), upgrade.span.clone());
-        runtime.spawn(Box::pin(serve_raw(upgrade, handler).instrument(span)));
+        runtime.spawn(Box::pin(serve_raw(Box::pin(upgrade.open_raw()), handler).instrument(span)));
         response
     }
 
@@ -136,7 +135,7 @@ impl WebSocketUpgrade {
         let mut timer = self.runtime.timer(deadline);
         let Self { on_upgrade, runtime, slot, .. } = self;
         let upgraded = poll_fn(|cx| {
-            if let Poll::Ready(upgraded) = std::pin::Pin::new(&mut *on_upgrade).poll(cx) {
+            if let Poll::Ready(upgraded) = Pin::new(&mut *on_upgrade).poll(cx) {
                 return Poll::Ready(upgraded.map_err(|error| {
                     Error::new(ErrorKind::Io, "the connection ended before its upgrade")
                         .with_source(error)
@@ -181,6 +180,33 @@ impl WebSocketUpgrade {
         self.slot.open(session.handle());
         Ok(session)
     }
+
+    /// The session and its place in the registry. Nothing else of the handshake is left.
+    async fn open(mut self) -> Result<(Session, Slot)> {
+        let session = self.session().await?;
+        Ok((session, self.slot))
+    }
+
+    async fn open_raw(mut self) -> Result<(RawSession, Slot)> {
+        let connection = self.connection().await?;
+        let session = RawSession::new(connection, self.runtime, &self.config);
+        Ok((session, self.slot))
+    }
+}
+
+/// The future of a session that is being opened. Boxed, so that its memory is freed before the handler runs: `benches server`
+/// prints the memory of an idle session.
+type Opening<S> = Pin<Box<dyn Future<Output = Result<(S, Slot)>> + Send>>;
+
+/// The future of a handler; `None` if the handler panicked.
+type Handled<Fut> = Option<Pin<Box<Fut>>>;
+
+/// Calls the handler. Its future is boxed: a future that holds another one and hands it on has room for it several times.
+fn begin<S, F, Fut>(handler: F, session: S) -> Handled<Fut>
+where
+    F: FnOnce(S) -> Fut,
+{
+    catch_unwind(AssertUnwindSafe(|| Box::pin(handler(session)))).ok()
 }
 
 impl PendingSession {
@@ -207,18 +233,16 @@ impl PendingSession {
 }
 
 /// A handler from the upgrade to the end of its session. The slot is dropped last.
-async fn serve<F, Fut>(mut upgrade: WebSocketUpgrade, handler: F)
+async fn serve<F, Fut>(opening: Opening<Session>, handler: F)
 where
     F: FnOnce(Session) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    let session = match upgrade.session().await {
-        Ok(session) => session,
+    let (slot, outgoing, handled) = match opening.await {
+        Ok((session, slot)) => (slot, session.outgoing(), begin(handler, session)),
         Err(error) => return tell_failed(&error),
     };
-    let WebSocketUpgrade { slot, .. } = upgrade;
-    let outgoing = session.outgoing();
-    let reason = match ended(&slot, handler, session).await {
+    let reason = match ended(&slot, handled).await {
         Some(reason) => reason,
         None => return drop(outgoing), // cut off
     };
@@ -231,20 +255,20 @@ async fn close(slot: &Slot, outgoing: &Outgoing, reason: CloseReason) {
     let _ = slot.unless_ended(outgoing.close(reason)).await;
 }
 
-async fn serve_raw<F, Fut>(mut upgrade: WebSocketUpgrade, handler: F)
+async fn serve_raw<F, Fut>(opening: Opening<RawSession>, handler: F)
 where
     F: FnOnce(RawSession) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    let connection = match upgrade.connection().await {
-        Ok(connection) => connection,
+    let (slot, farewell, handled) = match opening.await {
+        Ok((session, slot)) => {
+            let farewell = session.farewell();
+            slot.open(session.handle());
+            (slot, farewell, begin(handler, session))
+        }
         Err(error) => return tell_failed(&error),
     };
-    let session = RawSession::new(connection, Arc::clone(&upgrade.runtime), &upgrade.config);
-    let slot = &upgrade.slot;
-    let farewell = session.farewell();
-    slot.open(session.handle());
-    ended(slot, handler, session).await;
+    ended(&slot, handled).await;
     // A Close that was asked for and not sent. Polled once even if the server does not wait any more.
     let mut farewell = pin!(farewell.finish());
     poll_fn(|cx| match farewell.as_mut().poll(cx) {
@@ -255,9 +279,8 @@ where
 }
 
 /// Runs a handler to its end: how its session is to be closed, or `None` if it was cut off by a shutdown.
-async fn ended<S, F, Fut>(slot: &Slot, handler: F, session: S) -> Option<CloseReason>
+async fn ended<Fut>(slot: &Slot, handled: Handled<Fut>) -> Option<CloseReason>
 where
-    F: FnOnce(S) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
     let internal = || CloseReason::truncated(CloseCode::INTERNAL_ERROR, "");
@@ -266,8 +289,7 @@ where
         tracing::error!(target: "drivetrain::server", "a session's handler panicked");
         Some(internal())
     };
-    let Ok(future) = catch_unwind(AssertUnwindSafe(|| handler(session))) else { return panicked() };
-    let mut future = pin!(future);
+    let Some(mut future) = handled else { return panicked() };
     let guarded = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(result)) => Poll::Ready(Some(result)),

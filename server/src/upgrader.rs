@@ -232,9 +232,7 @@ impl Upgrader {
         }
         let runtime = match &self.0.runtime {
             Some(runtime) => Arc::clone(runtime),
-            None => {
-                Tokio::current(NAME).map_err(|error| UpgradeRefusal::wiring(error.to_string()))?
-            }
+            None => runtime_of(request)?,
         };
         // First, so that a server that is full or shutting down says so whatever is asked.
         let slot = self.0.sessions.reserve(&runtime, request.uri().path(), peer, Ends::ByClose)?;
@@ -338,6 +336,24 @@ impl<F> fmt::Debug for WebSocketService<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketService").field("upgrader", &self.upgrader).finish_non_exhaustive()
     }
+}
+
+/// The runtime of the connection of a request, in its extensions: without it, the current one of tokio.
+#[cfg(feature = "testing")]
+#[derive(Clone)]
+pub(crate) struct OnRuntime(pub(crate) Arc<dyn Runtime>);
+
+/// The runtime of what a request begins.
+///
+/// # Errors
+/// 500 outside a tokio runtime.
+pub(crate) fn runtime_of<B>(request: &Request<B>) -> Result<Arc<dyn Runtime>, UpgradeRefusal> {
+    #[cfg(feature = "testing")]
+    if let Some(OnRuntime(runtime)) = request.extensions().get() {
+        return Ok(Arc::clone(runtime));
+    }
+    let _ = request;
+    Tokio::current(NAME).map_err(|error| UpgradeRefusal::wiring(error.to_string()))
 }
 
 /// The `:protocol` of an extended CONNECT (RFC 8441).

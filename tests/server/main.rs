@@ -20,6 +20,7 @@ mod servers;
 #[macro_use]
 #[path = "../support/engines.rs"]
 mod list;
+mod loopback;
 
 /// The engines that have WebSockets.
 fn engines(ca: &TestCa) -> Vec<Box<dyn Engine>> {
