@@ -1,9 +1,6 @@
 //! Which proxy serves which URL.
 
-use std::{
-    env,
-    fmt::{self, Write as _},
-};
+use std::fmt::{self, Write as _};
 
 use drivetrain_engine::{Engine, Error, Proxy, Result};
 use drivetrain_session::{AppliedBy, SetBy, Setting};
@@ -66,23 +63,6 @@ impl Proxies {
     /// No proxy.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// The proxies of the environment, read now: `HTTP_PROXY` for `http` and `ws`, `HTTPS_PROXY` for `https` and `wss`,
-    /// `ALL_PROXY` for schemes without a variable, and `NO_PROXY` for [`no_proxy`](Self::no_proxy). A name in lower case
-    /// is read second; an empty variable counts as not set. In a CGI program (`REQUEST_METHOD` is set) upper-case
-    /// `HTTP_PROXY` is a header of the request and is ignored.
-    ///
-    /// A value is read as curl reads it: `http://`, `https://`, `socks5://`, `socks5h://` and `socks://` (the last three
-    /// mean the same here), or no scheme, which is `http`; a path is ignored.
-    ///
-    /// A value that is invalid or not supported (SOCKS4, or a proxy that the engine has no capability for) does not
-    /// fail [`build`](crate::HttpClientBuilder::build). It is a warning of `tracing` and a row of
-    /// [`settings`](crate::HttpClient::settings), both without the value. Each request for which that proxy is chosen
-    /// fails with [`InvalidInput`](crate::ErrorKind::InvalidInput) or [`Unsupported`](crate::ErrorKind::Unsupported);
-    /// none bypasses it. An invalid entry of `NO_PROXY` is ignored.
-    pub fn from_env() -> Self {
-        environment::read(|name| env::var_os(name))
     }
 
     /// The proxy for every URL whose scheme has none: a [`Proxy`], or a URL as [`Proxy::parse`] reads it. An invalid one

@@ -17,8 +17,8 @@ use sse_core::{MessageEvent, SseDecoder, SseEvent};
 
 use super::{
     Reconnect, ServerSentEvent,
+    attempt::{after, attempt},
     reconnect::Tries,
-    request::{after, attempt},
 };
 use crate::{request::RequestBuilder, response_body::ResponseBody};
 

@@ -3,10 +3,12 @@
 mod describe;
 mod engine;
 mod log;
+mod offers;
 mod peer;
 mod reply;
 mod request;
 mod route;
+mod route_builder;
 mod script;
 
 use std::{
@@ -21,16 +23,16 @@ use std::{
 
 use drivetrain_engine::{Capability, Error, ErrorKind, Requirement, Result, Support};
 use drivetrain_session::wake_all;
-use http::Method;
 
 pub use peer::MockPeer;
 pub use reply::Reply;
 pub use request::MockRequest;
-pub use route::{MockRoute, MockWebSocket};
+pub use route_builder::{MockRoute, MockWebSocket};
 pub use script::Script;
 
 use super::{Clock, worker::lock};
 use log::Log;
+use offers::offers;
 use route::{Answer, Place, Route};
 
 /// An engine in memory, for tests of programs that use this crate. It plays the test's responses, with any
@@ -162,7 +164,7 @@ impl MockEngine {
     /// ```
     #[must_use]
     pub fn missing(self, capability: Capability, reason: impl Into<Cow<'static, str>>) -> Self {
-        let is_offered = engine::offers(capability).is_offered();
+        let is_offered = offers(capability).is_offered();
         let is_behaviour = capability.requirement() == Requirement::Behaviour;
         self.state(|state| {
             if is_offered && is_behaviour && capability != Capability::HandshakeResponse {
@@ -172,21 +174,6 @@ impl MockEngine {
             state.missing.push((capability, reason.into()));
         });
         self
-    }
-
-    /// Starts a route for requests with this method at this place.
-    ///
-    /// The place is a path (`/users`, with any query), a path with a query (`/users?page=2`), or either with
-    /// scheme and host (`https://example.com/users`). A `*` at the end matches anything, and `*`
-    /// alone matches every place. `build()` refuses a place that can match no URL.
-    pub fn on(&self, method: Method, place: &str) -> MockRoute<'_> {
-        MockRoute::new(self, method, place)
-    }
-
-    /// Starts a route for handshakes at this place. Places are written as for [`on`](Self::on); `ws` and `wss` mean
-    /// `http` and `https`.
-    pub fn web_socket(&self, place: &str) -> MockWebSocket<'_> {
-        MockWebSocket::new(self, place)
     }
 
     /// The clock of the client and its sessions.
@@ -269,7 +256,7 @@ impl MockEngine {
             let mut missing = state.missing.iter();
             missing.find(|(which, _)| *which == capability).map(|(_, reason)| reason.clone())
         });
-        missing.map_or_else(|| engine::offers(capability), Support::Missing)
+        missing.map_or_else(|| offers(capability), Support::Missing)
     }
 
     fn state<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {

@@ -10,20 +10,21 @@ use std::{
 };
 
 use drivetrain_engine::{
-    ConnectTimeout, Error, ErrorKind, HandshakePhases, Instant, Result, Runtime, Timer,
+    Capability, ConnectTimeout, Error, ErrorKind, HandshakePhases, Instant, Result, Runtime, Timer,
 };
-use http::{Uri, uri::Scheme};
+use http::Uri;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 use crate::tls::Failed;
 use crate::{
+    destination::Destination,
     executor::Executor,
-    http_connector::Shared,
     http1::bound_unsent,
     map::{self, Stage},
     options::ConnectOptions,
     route::{self, Route},
+    shared::Shared,
     stream::ConnectedStream,
     tls::TlsConnector,
 };
@@ -34,56 +35,26 @@ pub(crate) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// After this much silence the system probes a connection, and again this often.
 pub(crate) const PROBES: Duration = Duration::from_secs(15);
 
-/// What is dialled, and what may share a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Destination {
-    pub(crate) is_secure: bool,
-    /// Without brackets around an IPv6 address.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    /// Whether the URL says the port.
-    has_port: bool,
-    pub(crate) route: Route,
-}
+pub(crate) const NO_UNIX_SOCKETS: &str = "this platform has none that it can use";
 
-impl Destination {
-    pub(crate) fn of(uri: &Uri) -> Result<Self> {
-        let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-        let is_secure = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(other) => {
-                return invalid(format!("scheme `{other}` is not one for HTTP: use http or https"));
-            }
-            None => return invalid("the URL has no scheme: use http:// or https://".into()),
-        };
-        let host = match uri.host().unwrap_or_default() {
-            "" => return invalid("the URL has no host".into()),
-            host => host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase(),
-        };
-        let has_port = uri.port_u16().is_some();
-        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-        Ok(Self { is_secure, host, port, has_port, route: Route::Direct })
+/// Where a request goes, by the route that is made once it is known whether the host is secure. Refuses what cannot be
+/// reached before anything is dialled.
+pub(crate) fn destination<R: Executor>(
+    uri: &Uri,
+    route: impl FnOnce(bool) -> Route,
+) -> Result<Destination> {
+    let mut destination = Destination::of(uri)?;
+    if destination.is_secure && !R::HAS_TLS {
+        return Err(Error::not_offered(Capability::Tls, R::NO_TLS));
     }
-
-    /// What is connected to, for a message: the host, or the proxy on the route to it.
-    fn dialled(&self) -> String {
-        match &self.route {
-            Route::Direct => self.authority(),
-            Route::Forwarded(proxy) | Route::Tunnel(proxy) => {
-                format!("the proxy {}", proxy.authority())
-            }
-            Route::Socket(socket) => socket.to_string(),
-        }
+    destination.route = route(destination.is_secure);
+    if cfg!(not(unix)) && matches!(destination.route, Route::Socket(_)) {
+        return Err(Error::not_offered(Capability::UnixSockets, NO_UNIX_SOCKETS));
     }
-
-    /// What the `Host` header says: the port only where it is not the scheme's own.
-    pub(crate) fn authority(&self) -> String {
-        let Self { is_secure, host, port, .. } = self;
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let default = if *is_secure { 443 } else { 80 };
-        if *port == default { host } else { format!("{host}:{port}") }
+    if destination.route.https_proxy().is_some() && !R::HAS_TLS {
+        return Err(Error::not_offered(Capability::HttpsProxies, R::NO_TLS));
     }
+    Ok(destination)
 }
 
 /// Opens a stream to a destination, within the limit if there is one. `tls` makes the TLS of a secure one.
@@ -113,7 +84,8 @@ pub(crate) async fn dial<R: Executor>(
             stream = secure(stream, shared.tls()?, proxy.host(), &destination.dialled()).await?;
         }
         if let Route::Tunnel(proxy) = &destination.route {
-            stream = route::tunnel(stream, proxy, destination, shared.options.limits()).await?;
+            let Destination { host, port, .. } = destination;
+            stream = route::tunnel(stream, proxy, host, *port, shared.options.limits()).await?;
         }
         if destination.route.proxy().is_some() {
             phases.proxy = clock.lap();
@@ -378,31 +350,6 @@ mod tests {
             (&[], &[]),
         ] {
             assert_eq!(interleaved(of(resolved)), of(tried));
-        }
-    }
-
-    #[test]
-    fn destinations_are_read_from_uris() {
-        for (uri, secure, host, port, authority) in [
-            ("http://Example.com", false, "example.com", 80, "example.com"),
-            ("https://u:p@example.com:80/x", true, "example.com", 80, "example.com:80"),
-            ("http://[::1]:443", false, "::1", 443, "[::1]:443"),
-            ("https://[::1]", true, "::1", 443, "[::1]"),
-        ] {
-            let destination = Destination::of(&uri.parse().expect("a URI")).expect("a destination");
-            assert_eq!(
-                (
-                    destination.is_secure,
-                    &*destination.host,
-                    destination.port,
-                    &*destination.authority()
-                ),
-                (secure, host, port, authority)
-            );
-        }
-        for uri in ["ftp://example.com", "/path", "example.com:80"] {
-            let error = Destination::of(&uri.parse().expect("a URI")).expect_err(uri);
-            assert_eq!(error.kind(), ErrorKind::InvalidInput);
         }
     }
 }

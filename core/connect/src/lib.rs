@@ -44,10 +44,12 @@ mod async_io;
 #[cfg(feature = "async-std")]
 mod async_std;
 mod combination;
+mod destination;
 mod dial;
 mod exchange;
 mod executor;
 pub mod http1;
+mod http1_connection;
 mod http_connector;
 mod map;
 mod options;
@@ -56,6 +58,7 @@ mod over_http2;
 mod pool;
 mod route;
 mod send;
+mod shared;
 #[cfg(feature = "smol")]
 mod smol;
 mod stream;
@@ -64,6 +67,8 @@ mod timer_queue;
 mod tls;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[cfg(feature = "tokio")]
+mod tokio_executor;
 #[cfg(feature = "tokio")]
 mod tokio_io;
 
@@ -80,7 +85,8 @@ pub use crate::{
 };
 #[cfg(feature = "tokio")]
 pub use crate::{
-    tokio::{Tokio, TokioExecutor, Within},
+    tokio::{Tokio, Within},
+    tokio_executor::TokioExecutor,
     tokio_io::{FromTokio, IntoTokio},
 };
 #[doc(hidden)]

@@ -8,7 +8,7 @@ use std::{
 
 use drivetrain_engine::Instant;
 
-use crate::{dial::Destination, exchange::Http1Connection};
+use crate::{destination::Destination, http1_connection::Http1Connection};
 
 /// For all hosts together; the one idle for the longest goes first.
 pub(crate) const MOST: usize = 1024;
@@ -117,7 +117,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::{http_connector::Shared, options::ConnectOptions, stream::ConnectedStream};
+    use crate::{options::ConnectOptions, shared::Shared, stream::ConnectedStream};
 
     /// A socket that nothing comes from; the handle lives as long as it.
     struct Silent {

@@ -1,11 +1,9 @@
-//! All that is tokio's: sockets, tasks and time.
+//! tokio's tasks and time.
 
 use std::{
     any::Any,
     fmt,
     future::Future,
-    io,
-    net::SocketAddr,
     panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -14,72 +12,7 @@ use std::{
 };
 
 use drivetrain_engine::{Error, ErrorKind, Instant, Result, Runtime, Timer};
-#[cfg(feature = "http2")]
-use drivetrain_engine::{Handshake, UpgradeResult};
-use socket2::Socket;
-use tokio::{
-    net::{TcpSocket, lookup_host},
-    runtime::Handle,
-    time,
-};
-
-#[cfg(feature = "http2")]
-use crate::http_connector::HttpConnector;
-use crate::{
-    executor::{Executor, sealed},
-    stream::ConnectedStream,
-    tokio_io::FromTokio,
-};
-
-/// tokio, as the parameter of [`HttpConnector`](crate::HttpConnector).
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct TokioExecutor;
-
-impl Executor for TokioExecutor {}
-
-impl sealed::Operations for TokioExecutor {
-    const NAME: &'static str = "tokio";
-    const HAS_TLS: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
-    const NO_TLS: &'static str =
-        "it was built without TLS: switch on cargo feature `rustls` or `native-tls`";
-    const KEEPS_CONNECTIONS: bool = false;
-
-    fn runtime(engine: &'static str) -> Result<Arc<dyn Runtime>> {
-        Tokio::current(engine)
-    }
-
-    async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        Ok(lookup_host((host, port)).await?.collect())
-    }
-
-    async fn connect(socket: Socket, address: SocketAddr) -> io::Result<ConnectedStream> {
-        let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
-        let ends = (stream.local_addr()?, stream.peer_addr()?);
-        Ok(ConnectedStream::socket(FromTokio(stream), Some(ends)))
-    }
-
-    #[cfg(unix)]
-    async fn connect_unix(path: &std::path::Path) -> io::Result<ConnectedStream> {
-        let stream = tokio::net::UnixStream::connect(path).await?;
-        Ok(ConnectedStream::socket(FromTokio(stream), None))
-    }
-
-    async fn within<T: Send>(
-        engine: &'static str,
-        future: impl Future<Output = Result<T>> + Send,
-    ) -> Result<T> {
-        Within::new(engine, Tokio::handle(engine)?, future).await
-    }
-
-    #[cfg(feature = "http2")]
-    async fn upgrade_over_http2(
-        connector: &HttpConnector<Self>,
-        handshake: &Handshake,
-    ) -> Result<Option<UpgradeResult>> {
-        crate::over_http2::upgrade(connector, handshake).await
-    }
-}
+use tokio::{runtime::Handle, time};
 
 /// The [`Runtime`] of engines on tokio: the one that was current when the value was made.
 ///

@@ -10,8 +10,6 @@ mod reading;
 mod transforming;
 mod writing;
 
-pub(super) use reading::FAIR_SHARE;
-
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},

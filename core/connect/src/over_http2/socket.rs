@@ -14,7 +14,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::{runtime::Handle, time::timeout};
 
-use super::Http2Connection;
+use super::connections::Http2Connection;
 
 /// How long the peer may take to end a stream that was ended here, and to take what is queued.
 const LINGER: Duration = Duration::from_secs(2);

@@ -15,7 +15,7 @@ use drivetrain_engine::Role;
 use futures_io::AsyncRead as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{LARGEST_CONTROL, Stream};
+use super::{limits::LARGEST_CONTROL, shared_stream::SharedStream};
 use crate::map::{LONG_CONTROL, Stop};
 
 /// The bounds of what is offered to one read. The space is zero-filled for each read, and the library offers all that it
@@ -36,7 +36,7 @@ pub(super) const KEEP_READ_BUFFER: usize = 64 << 10;
 /// an error: the engine writes frames by itself.
 pub struct Gate {
     early: Bytes,
-    stream: Stream,
+    stream: SharedStream,
     /// Bytes that the next read is offered.
     offer: usize,
     scanner: Scanner,
@@ -90,7 +90,12 @@ impl Progress {
 }
 
 impl Gate {
-    pub(super) fn new(stream: Stream, early: Bytes, role: Role, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(
+        stream: SharedStream,
+        early: Bytes,
+        role: Role,
+        progress: Arc<Progress>,
+    ) -> Self {
         let (offer, scanner) = (READ_AT_LEAST, Scanner::new(role));
         // A slice, even an empty one, would keep the buffer that the answer was read into.
         let early = Bytes::copy_from_slice(&early);
@@ -98,7 +103,7 @@ impl Gate {
     }
 
     /// The stream itself, to be drained.
-    pub(super) fn into_stream(self) -> Stream {
+    pub(super) fn into_stream(self) -> SharedStream {
         self.stream
     }
 

@@ -14,8 +14,10 @@ use futures_io::AsyncRead as _;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
-    LARGEST_FRAME, Options, Stream,
     gate::{Gate, KEEP_READ_BUFFER, Progress},
+    limits::LARGEST_FRAME,
+    options::Options,
+    shared_stream::SharedStream,
 };
 use crate::map::{self, Stop};
 
@@ -65,13 +67,13 @@ enum State {
     Reading,
     /// An error was told, a Close may follow from this end: input is discarded until the peer has ended,
     /// because a socket that is closed with unread input resets the connection.
-    Draining(Stream),
+    Draining(SharedStream),
     /// For good: at the end of the stream, or because it failed.
     Ended(Option<Error>),
 }
 
 impl Reader {
-    pub(super) fn new(stream: Stream, early: Bytes, role: Role, options: Options) -> Self {
+    pub(super) fn new(stream: SharedStream, early: Bytes, role: Role, options: Options) -> Self {
         let progress = Arc::new(Progress::default());
         let gate = Gate::new(stream, early, role, progress.clone());
         Self {
@@ -292,7 +294,7 @@ impl Reader {
     fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
-        stream: Stream,
+        stream: SharedStream,
     ) -> Poll<Result<Option<RawFrame>, Error>> {
         let mut scratch = [0; 8 << 10];
         let mut discarded = 0;
