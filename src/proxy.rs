@@ -35,9 +35,9 @@ use exceptions::Exceptions;
 /// ```
 #[derive(Clone, Default)]
 pub struct Proxies {
-    all: Option<Choice>,
-    http: Option<Choice>,
-    https: Option<Choice>,
+    all: Option<ProxyChoice>,
+    http: Option<ProxyChoice>,
+    https: Option<ProxyChoice>,
     except: Exceptions,
     /// The first invalid argument, for `build()`.
     fault: Option<Error>,
@@ -47,13 +47,13 @@ pub struct Proxies {
 
 /// The proxy for some URLs, or the error of every request for them.
 #[derive(Clone)]
-struct Choice {
+struct ProxyChoice {
     proxy: Result<Proxy>,
     /// The variable of the environment that it comes from, if any.
     variable: Option<&'static str>,
 }
 
-impl From<Proxy> for Choice {
+impl From<Proxy> for ProxyChoice {
     fn from(proxy: Proxy) -> Self {
         Self { proxy: Ok(proxy), variable: None }
     }
@@ -132,7 +132,7 @@ impl Proxies {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let slots: [fn(&mut Self) -> &mut Option<Choice>; 3] =
+        let slots: [fn(&mut Self) -> &mut Option<ProxyChoice>; 3] =
             [|it| &mut it.all, |it| &mut it.http, |it| &mut it.https];
         for slot in slots {
             let Some(mut choice) = slot(self).take() else { continue };
@@ -163,7 +163,7 @@ impl Proxies {
     }
 
     /// Reports a variable whose proxy cannot be used, and names it in the error.
-    fn reported(&mut self, mut choice: Choice) -> Choice {
+    fn reported(&mut self, mut choice: ProxyChoice) -> ProxyChoice {
         if let (Err(error), Some(variable)) = (&choice.proxy, choice.variable) {
             self.report(variable, &error.to_string());
             let message = format!("the environment's {variable} cannot be used: {error}");
@@ -215,7 +215,7 @@ impl From<String> for Proxies {
     }
 }
 
-impl fmt::Display for Choice {
+impl fmt::Display for ProxyChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.proxy, self.variable) {
             (Ok(proxy), _) => write!(f, "{proxy:?}"),

@@ -5,7 +5,7 @@ use std::{env, ffi::OsString};
 use drivetrain_engine::{Error, ErrorKind, Proxy, Result};
 use percent_encoding::percent_decode_str;
 
-use super::{Choice, Proxies};
+use super::{Proxies, ProxyChoice};
 
 impl Proxies {
     /// The proxies of the environment, read now: `HTTP_PROXY` for `http` and `ws`, `HTTPS_PROXY` for `https` and `wss`,
@@ -40,7 +40,7 @@ pub(super) fn read(variable: impl Fn(&str) -> Option<OsString>) -> Proxies {
     let mut proxies = Proxies::new();
     for name in VARIABLES {
         let Some(value) = get(name) else { continue };
-        let choice = Choice { proxy: proxy(value), variable: Some(name) };
+        let choice = ProxyChoice { proxy: proxy(value), variable: Some(name) };
         let choice = proxies.reported(choice);
         match name {
             "ALL_PROXY" => proxies.all = Some(choice),

@@ -28,7 +28,7 @@ pub struct TestRuntime(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     now: Mutex<Duration>,
-    ready: Mutex<VecDeque<Arc<Task>>>,
+    ready: Mutex<VecDeque<Arc<TestTask>>>,
     timers: Mutex<Vec<Arc<TimerState>>>,
     tasks: AtomicUsize,
     turn: Turn,
@@ -42,7 +42,7 @@ struct Inner {
 
 type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-struct Task {
+struct TestTask {
     future: Mutex<Option<TaskFuture>>,
     runtime: Weak<Inner>,
     queued: AtomicBool,
@@ -238,7 +238,7 @@ impl Runtime for TestRuntime {
             });
         }
         let future = Mutex::new(Some(future));
-        Arc::new(Task { future, runtime, queued: AtomicBool::new(false) }).wake();
+        Arc::new(TestTask { future, runtime, queued: AtomicBool::new(false) }).wake();
     }
 
     fn now(&self) -> Instant {
@@ -323,7 +323,7 @@ impl TestTimer {
     }
 }
 
-impl Wake for Task {
+impl Wake for TestTask {
     fn wake(self: Arc<Self>) {
         let Some(runtime) = self.runtime.upgrade() else { return };
         if self.queued.swap(true, Ordering::AcqRel) {

@@ -33,7 +33,7 @@ pub use script::Script;
 use super::{Clock, worker::lock};
 use log::Log;
 use offers::offers;
-use route::{Answer, Place, Route};
+use route::{Route, RouteAnswer, RoutePattern};
 
 /// An engine in memory, for tests of programs that use this crate. It plays the test's responses, with any
 /// network fault, on a clock that the test moves.
@@ -82,19 +82,19 @@ use route::{Answer, Place, Route};
 /// **In memory** there is no TLS and no proxy: `https` and `wss` work like `http` and `ws`. Options that need
 /// a socket are [refused by name](crate::Capability), as on every engine. Responses are HTTP/1.1.
 pub struct MockEngine {
-    shared: Arc<Shared>,
+    shared: Arc<MockShared>,
     /// Counts the handles of the mock.
     handle: Option<Arc<()>>,
 }
 
-struct Shared {
+struct MockShared {
     clock: Clock,
     log: Log,
-    state: Mutex<State>,
+    state: Mutex<MockState>,
 }
 
 #[derive(Default)]
-struct State {
+struct MockState {
     routes: Vec<Route>,
     requests: Vec<MockRequest>,
     /// Open WebSockets that the test has not accepted yet.
@@ -113,7 +113,7 @@ impl MockEngine {
 
     /// A mock on this clock, which several mocks may share.
     pub fn with_clock(clock: Clock) -> Self {
-        let shared = Shared { clock, log: Log::default(), state: Mutex::default() };
+        let shared = MockShared { clock, log: Log::default(), state: Mutex::default() };
         Self { shared: Arc::new(shared), handle: Some(Arc::new(())) }
     }
 
@@ -137,7 +137,7 @@ impl MockEngine {
         Fut: Future<Output: Into<Reply>> + Send + 'static,
     {
         let mock = Self::new();
-        mock.add(Place::everything(), Answer::Respond(route::erased(handler)));
+        mock.add(RoutePattern::everything(), RouteAnswer::Respond(route::erased(handler)));
         mock
     }
 
@@ -242,7 +242,7 @@ impl MockEngine {
         })
     }
 
-    fn add(&self, place: Place, answer: Answer) {
+    fn add(&self, place: RoutePattern, answer: RouteAnswer) {
         self.state(|state| {
             if let Err(error) = place.check() {
                 state.problem = Some(error);
@@ -259,7 +259,7 @@ impl MockEngine {
         missing.map_or_else(|| offers(capability), Support::Missing)
     }
 
-    fn state<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+    fn state<T>(&self, f: impl FnOnce(&mut MockState) -> T) -> T {
         f(&mut lock(&self.shared.state))
     }
 }

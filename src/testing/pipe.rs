@@ -14,7 +14,7 @@ use drivetrain_engine::{
 use drivetrain_session::wake_all;
 
 use super::{
-    wire::{Wire, encode},
+    wire::{FrameReader, encode},
     worker::lock,
 };
 
@@ -35,7 +35,7 @@ pub(super) fn ends() -> (impl Transport + 'static, PipePeer) {
 #[derive(Default)]
 struct Pipe {
     to_session: VecDeque<Item>,
-    wire: Wire,
+    wire: FrameReader,
     receive_waker: Option<Waker>,
     /// The peer answers Pings and Closes automatically.
     automatic: bool,

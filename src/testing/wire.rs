@@ -6,13 +6,13 @@ use drivetrain_engine::{Error, ErrorKind, OpCode, RawFrame, Result, Rsv};
 
 /// Bytes in, frames out.
 #[derive(Default)]
-pub(super) struct Wire {
+pub(super) struct FrameReader {
     buffer: BytesMut,
     /// A violation occurred; further input is discarded.
     is_broken: bool,
 }
 
-struct Head {
+struct FrameHead {
     fin: bool,
     rsv: Rsv,
     opcode: OpCode,
@@ -20,7 +20,7 @@ struct Head {
     size: usize,
 }
 
-impl Wire {
+impl FrameReader {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if !self.is_broken {
             self.buffer.extend_from_slice(bytes);
@@ -52,7 +52,7 @@ impl Wire {
     }
 
     fn read(&mut self, max_payload: usize) -> Result<Option<RawFrame>> {
-        let Some(Head { fin, rsv, opcode, length, size }) = head(&self.buffer)? else {
+        let Some(FrameHead { fin, rsv, opcode, length, size }) = head(&self.buffer)? else {
             return Ok(None);
         };
         if !opcode.is_control() && length > max_payload {
@@ -68,7 +68,7 @@ impl Wire {
     }
 }
 
-fn head(bytes: &[u8]) -> Result<Option<Head>> {
+fn head(bytes: &[u8]) -> Result<Option<FrameHead>> {
     let &[first, ref rest @ ..] = bytes else { return Ok(None) };
     let opcode = match first & 0x0f {
         0 => OpCode::Continuation,
@@ -100,7 +100,7 @@ fn head(bytes: &[u8]) -> Result<Option<Head>> {
     }
     let rsv = Rsv::new(first & 0x40 != 0, first & 0x20 != 0, first & 0x10 != 0);
     let length = usize::try_from(length).unwrap_or(usize::MAX);
-    Ok(Some(Head { fin: first & 0x80 != 0, rsv, opcode, length, size: 2 + width }))
+    Ok(Some(FrameHead { fin: first & 0x80 != 0, rsv, opcode, length, size: 2 + width }))
 }
 
 /// A frame as a server writes it.
@@ -152,7 +152,7 @@ mod tests {
                 RawFrame { rsv: Rsv::RSV2, ..RawFrame::new(OpCode::Binary, vec![7; length]) };
             let bytes = encode(&frame);
             for cut in [1, 2, 3, bytes.len()] {
-                let mut wire = Wire::default();
+                let mut wire = FrameReader::default();
                 let mut chunks = bytes.chunks(bytes.len().div_ceil(cut)).peekable();
                 while let Some(chunk) = chunks.next() {
                     wire.push(chunk);
@@ -178,7 +178,7 @@ mod tests {
             (&[0x82, 101], ErrorKind::TooBig),
         ];
         for (bytes, kind) in cases {
-            let mut wire = Wire::default();
+            let mut wire = FrameReader::default();
             wire.push(bytes);
             let error = wire.next(100).map(|frame| frame.expect_err("broken"));
             assert_eq!(error.map(|error| error.kind()), Some(kind), "{bytes:x?}");

@@ -18,13 +18,13 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 use crate::tls::Failed;
 use crate::{
+    connector_state::ConnectorState,
     destination::Destination,
     executor::Executor,
     http1::bound_unsent,
-    map::{self, Stage},
+    map::{self, DialStage},
     options::ConnectOptions,
     route::{self, Route},
-    shared::Shared,
     stream::ConnectedStream,
     tls::TlsConnector,
 };
@@ -60,7 +60,7 @@ pub(crate) fn destination<R: Executor>(
 /// Opens a stream to a destination, within the limit if there is one. `tls` makes the TLS of a secure one.
 pub(crate) async fn dial<R: Executor>(
     runtime: &dyn Runtime,
-    shared: &Shared,
+    shared: &ConnectorState,
     destination: &Destination,
     limit: Option<ConnectTimeout>,
     tls: impl FnOnce() -> Result<TlsConnector> + Send,
@@ -70,9 +70,9 @@ pub(crate) async fn dial<R: Executor>(
         let mut clock = Stopwatch::new(runtime);
         let mut stream = match &destination.route {
             #[cfg(unix)]
-            Route::Socket(socket) => R::connect_unix(socket.path())
-                .await
-                .map_err(|error| map::dialling(&destination.dialled(), Stage::Connect, error))?,
+            Route::Socket(socket) => R::connect_unix(socket.path()).await.map_err(|error| {
+                map::dialling(&destination.dialled(), DialStage::Connect, error)
+            })?,
             _ => {
                 let (addresses, is_resolved) = resolve::<R>(&shared.options, destination).await?;
                 phases.dns = clock.lap().filter(|_| is_resolved);
@@ -143,9 +143,9 @@ async fn secure(
         #[cfg(feature = "rustls")]
         Failed::Name(error) => error,
         #[cfg(feature = "rustls")]
-        Failed::Io(error) => map::dialling(peer, Stage::Tls, error),
+        Failed::Io(error) => map::dialling(peer, DialStage::Tls, error),
         #[cfg(feature = "native-tls")]
-        Failed::Native(error) => map::dialling(peer, Stage::Tls, error),
+        Failed::Native(error) => map::dialling(peer, DialStage::Tls, error),
     })
 }
 
@@ -173,8 +173,8 @@ async fn resolve<R: Executor>(
         (Err(_), None, Some(resolver)) => (resolver.resolve(host).await, true),
         (Err(_), None, None) => (R::resolve(host, port).await, true),
     };
-    let mut addresses =
-        resolved.map_err(|error| map::dialling(&destination.dialled(), Stage::Resolve, error))?;
+    let mut addresses = resolved
+        .map_err(|error| map::dialling(&destination.dialled(), DialStage::Resolve, error))?;
     for address in addresses.iter_mut().filter(|it| has_port || it.port() == 0) {
         address.set_port(port);
     }
@@ -194,7 +194,7 @@ async fn connect<R: Executor>(
     let attempt = |address| async move { R::connect(socket(options, address)?, address).await };
     race(runtime, interleaved(addresses), attempt)
         .await
-        .map_err(|error| map::dialling(&destination.dialled(), Stage::Connect, error))
+        .map_err(|error| map::dialling(&destination.dialled(), DialStage::Connect, error))
 }
 
 /// A socket for this address with the options that were set, before it is connected.

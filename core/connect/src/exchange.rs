@@ -14,13 +14,14 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    destination::Destination, http1::During, http1_connection::Http1Connection, map, shared::Shared,
+    connector_state::ConnectorState, destination::Destination, http1::During,
+    http1_connection::Http1Connection, map,
 };
 
 /// Where a connection goes when its exchange is over.
 pub(crate) struct PoolReturn {
     pub(crate) destination: Destination,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ConnectorState>,
     pub(crate) runtime: Arc<dyn Runtime>,
 }
 
@@ -51,7 +52,7 @@ const DRAINED: usize = 64 << 10;
 
 /// The body of an answer: it drives the connection it comes from. Dropped before its end it closes the
 /// socket, unless the rest is short.
-struct Answered {
+struct PooledBody {
     engine: &'static str,
     limits: HeadLimits,
     /// Until it is left to a task.
@@ -74,7 +75,7 @@ pub(crate) fn answered(
     Ok(answer.map(|incoming| {
         let (incoming, connection) = (Some(incoming), Some(connection));
         let body =
-            Answered { engine, limits, incoming, connection, pool_return, is_dropped: false };
+            PooledBody { engine, limits, incoming, connection, pool_return, is_dropped: false };
         match http_body::Body::is_end_stream(&body) {
             true => Body::empty(),
             false => Body::streaming(body),
@@ -82,7 +83,7 @@ pub(crate) fn answered(
     }))
 }
 
-impl http_body::Body for Answered {
+impl http_body::Body for PooledBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -121,7 +122,7 @@ impl http_body::Body for Answered {
     }
 }
 
-impl Answered {
+impl PooledBody {
     /// Reads the rest, as far as it has come and is short; `true` at the end, or at what ends it.
     fn poll_drain(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
         loop {
@@ -176,7 +177,7 @@ impl Answered {
     }
 }
 
-impl Drop for Answered {
+impl Drop for PooledBody {
     fn drop(&mut self) {
         // A reader that knows the length does not poll for the end.
         if http_body::Body::is_end_stream(self) {

@@ -5,7 +5,7 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc};
 use drivetrain_engine::{Handshake, Result, Runtime, UpgradeResult};
 use socket2::Socket;
 
-use crate::{shared::Shared, stream::ConnectedStream};
+use crate::{connector_state::ConnectorState, stream::ConnectedStream};
 
 /// A runtime to dial on: `TokioExecutor`, `AsyncStdExecutor` or `SmolExecutor`.
 ///
@@ -14,8 +14,8 @@ pub trait Executor: sealed::Operations {}
 
 pub(crate) mod sealed {
     use super::{
-        Arc, ConnectedStream, Future, Handshake, Result, Runtime, Shared, Socket, SocketAddr,
-        UpgradeResult, io,
+        Arc, ConnectedStream, ConnectorState, Future, Handshake, Result, Runtime, Socket,
+        SocketAddr, UpgradeResult, io,
     };
 
     pub trait Operations: Sized + Send + Sync + 'static {
@@ -65,7 +65,7 @@ pub(crate) mod sealed {
         /// Opens a WebSocket over HTTP/2, if that is wanted and the server allows it.
         fn upgrade_over_http2(
             engine: &'static str,
-            shared: &Shared,
+            shared: &ConnectorState,
             handshake: &Handshake,
         ) -> impl Future<Output = Result<Option<UpgradeResult>>> + Send {
             let _ = (engine, shared, handshake);

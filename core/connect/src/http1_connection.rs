@@ -25,12 +25,12 @@ use crate::{
 /// One connection and the work that is to be done on it.
 pub(crate) struct Http1Connection {
     sender: SendRequest<Body>,
-    wire: Wire,
+    wire: ConnectionWork,
     seen: Arc<Seen>,
 }
 
 /// The connection's own work, until it is over.
-enum Wire {
+enum ConnectionWork {
     Running(Box<Connection<ForHyper, Body>>),
     /// What is left of it, for a WebSocket.
     Over {
@@ -39,7 +39,7 @@ enum Wire {
     },
 }
 
-impl Wire {
+impl ConnectionWork {
     fn drive(&mut self, cx: &mut Context<'_>) {
         let Self::Running(connection) = self else { return };
         // Not its `poll`, which would end the writing direction of a stream that is to be a WebSocket.
@@ -84,7 +84,7 @@ impl Http1Connection {
         let stream = ForHyper::new(stream);
         let seen = stream.seen();
         let (sender, connection) = http1::builder(limits).handshake(stream).await?;
-        Ok(Self { sender, wire: Wire::Running(Box::new(connection)), seen })
+        Ok(Self { sender, wire: ConnectionWork::Running(Box::new(connection)), seen })
     }
 
     /// Sends a request and waits for the head of its answer; the request's body is sent on while the
@@ -129,9 +129,9 @@ impl Http1Connection {
         })
         .await;
         match self.wire {
-            Wire::Over { failure: Some(failure), .. } => Err(failure),
-            Wire::Over { rest, .. } => Ok(rest),
-            Wire::Running(_) => Ok(None),
+            ConnectionWork::Over { failure: Some(failure), .. } => Err(failure),
+            ConnectionWork::Over { rest, .. } => Ok(rest),
+            ConnectionWork::Running(_) => Ok(None),
         }
     }
 

@@ -7,8 +7,8 @@ use drivetrain_engine::{
 };
 
 use crate::{
-    dial::NO_UNIX_SOCKETS, executor::Executor, options::ConnectOptions, shared::Shared,
-    stream::Once,
+    connector_state::ConnectorState, dial::NO_UNIX_SOCKETS, executor::Executor,
+    options::ConnectOptions, stream::Once,
 };
 
 /// The connector of drivetrain's engines: it dials, speaks HTTP/1.1 and sends handshakes on the runtime `R`.
@@ -35,7 +35,7 @@ use crate::{
 /// ```
 pub struct HttpConnector<R> {
     pub(crate) engine: &'static str,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ConnectorState>,
     pub(crate) caller: Option<Once>,
     runtime: PhantomData<fn() -> R>,
 }
@@ -48,7 +48,7 @@ const OWN_TLS: &str =
 impl<R: Executor> HttpConnector<R> {
     /// The connector with the defaults of each option, for the engine of this name. Does no I/O and does not fail.
     pub fn new(engine: &'static str) -> Self {
-        let shared = Shared::new(ConnectOptions::new());
+        let shared = ConnectorState::new(ConnectOptions::new());
         Self { engine, shared, caller: None, runtime: PhantomData }
     }
 
@@ -67,7 +67,7 @@ impl<R: Executor> HttpConnector<R> {
     /// The same connector with these options.
     #[must_use]
     pub fn with_options(self, options: ConnectOptions) -> Self {
-        Self { shared: Shared::new(options), ..self }
+        Self { shared: ConnectorState::new(options), ..self }
     }
 
     /// The same connector with changed options.

@@ -44,6 +44,7 @@ mod async_io;
 #[cfg(feature = "async-std")]
 mod async_std;
 mod combination;
+mod connector_state;
 mod destination;
 mod dial;
 mod exchange;
@@ -58,7 +59,6 @@ mod over_http2;
 mod pool;
 mod route;
 mod send;
-mod shared;
 #[cfg(feature = "smol")]
 mod smol;
 mod stream;

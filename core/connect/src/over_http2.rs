@@ -29,6 +29,7 @@ use tokio::{
 };
 
 use crate::{
+    connector_state::ConnectorState,
     destination::Destination,
     dial::{Stopwatch, destination, dial},
     executor::Executor,
@@ -36,7 +37,6 @@ use crate::{
     map,
     options::ConnectOptions,
     route::Route,
-    shared::Shared,
     stream::ConnectedStream,
     tokio::Tokio,
     tokio_io::IntoTokio,
@@ -61,7 +61,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Opens a socket; `None` if it is not wanted, or if the host has to be asked over HTTP/1.1.
 pub(crate) async fn upgrade<R: Executor>(
     engine: &'static str,
-    shared: &Shared,
+    shared: &ConnectorState,
     handshake: &Handshake,
 ) -> Result<Option<UpgradeResult>> {
     let (options, uri) = (&shared.options, handshake.uri());
@@ -101,7 +101,13 @@ pub(crate) async fn upgrade<R: Executor>(
             if recv.is_end_stream() {
                 return Body::empty();
             }
-            Body::streaming(Refusal { engine, limits, recv, _send: send, _connection: connection })
+            Body::streaming(RefusalBody {
+                engine,
+                limits,
+                recv,
+                _send: send,
+                _connection: connection,
+            })
         });
         return Ok(Some(UpgradeResult::Refused(response)));
     }
@@ -129,7 +135,7 @@ fn is_not_processed(error: &h2::Error) -> bool {
 /// once one dials.
 async fn connection<R: Executor>(
     engine: &'static str,
-    shared: &Shared,
+    shared: &ConnectorState,
     uri: &Uri,
     limit: Option<ConnectTimeout>,
     handle: &Handle,
@@ -170,7 +176,7 @@ async fn connection<R: Executor>(
 /// A new connection; `None` if it cannot carry WebSockets.
 async fn open<R: Executor>(
     engine: &'static str,
-    shared: &Shared,
+    shared: &ConnectorState,
     limit: Option<ConnectTimeout>,
     destination: &Destination,
 ) -> Result<Option<Http2Connection>> {
@@ -287,7 +293,7 @@ impl Asked {
 }
 
 /// The body of a refusal, with its stream.
-struct Refusal {
+struct RefusalBody {
     engine: &'static str,
     limits: HeadLimits,
     recv: RecvStream,
@@ -295,7 +301,7 @@ struct Refusal {
     _connection: Arc<Http2Connection>,
 }
 
-impl http_body::Body for Refusal {
+impl http_body::Body for RefusalBody {
     type Data = Bytes;
     type Error = Error;
 

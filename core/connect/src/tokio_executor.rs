@@ -8,14 +8,14 @@ use drivetrain_engine::{Result, Runtime};
 use socket2::Socket;
 use tokio::net::{TcpSocket, lookup_host};
 
+#[cfg(feature = "http2")]
+use crate::{connector_state::ConnectorState, over_http2};
 use crate::{
     executor::{Executor, sealed},
     stream::ConnectedStream,
     tokio::{Tokio, Within},
     tokio_io::FromTokio,
 };
-#[cfg(feature = "http2")]
-use crate::{over_http2, shared::Shared};
 
 /// tokio, as the parameter of [`HttpConnector`](crate::HttpConnector).
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl sealed::Operations for TokioExecutor {
     #[cfg(feature = "http2")]
     async fn upgrade_over_http2(
         engine: &'static str,
-        shared: &Shared,
+        shared: &ConnectorState,
         handshake: &Handshake,
     ) -> Result<Option<UpgradeResult>> {
         over_http2::upgrade::<Self>(engine, shared, handshake).await

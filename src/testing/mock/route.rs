@@ -9,7 +9,7 @@ use super::{MockPeer, MockRequest, Reply, Script};
 
 /// The matching requests, and their number.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct RoutePattern {
     kind: Kind,
     pattern: String,
     pub(super) times: Option<usize>,
@@ -33,20 +33,20 @@ pub(super) struct Opening {
 }
 
 pub(super) struct Route {
-    pub(super) place: Place,
+    pub(super) place: RoutePattern,
     pub(super) hits: usize,
-    pub(super) answer: Answer,
+    pub(super) answer: RouteAnswer,
 }
 
 #[derive(Clone)]
-pub(super) enum Answer {
+pub(super) enum RouteAnswer {
     Respond(Handler),
-    Open(Opening, End),
+    Open(Opening, RoutePeer),
 }
 
 /// The peer of a route.
 #[derive(Clone)]
-pub(super) enum End {
+pub(super) enum RoutePeer {
     Script(Script),
     Test,
     Handler(PeerHandler),
@@ -56,7 +56,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) type Handler = Arc<dyn Fn(MockRequest) -> BoxFuture<Reply> + Send + Sync>;
 pub(super) type PeerHandler = Arc<dyn Fn(MockPeer) -> BoxFuture<Result<()>> + Send + Sync>;
 
-impl Place {
+impl RoutePattern {
     pub(super) fn new(kind: Kind, pattern: &str) -> Self {
         let pattern = match pattern.split_once("://") {
             Some(("ws", rest)) => format!("http://{rest}"),
@@ -158,7 +158,7 @@ impl Route {
 
     /// The missing calls.
     pub(super) fn missing(&self) -> Option<String> {
-        let Place { times, is_optional, .. } = self.place;
+        let RoutePattern { times, is_optional, .. } = self.place;
         let expected = times.unwrap_or(1);
         if is_optional || self.hits >= expected {
             return None;
@@ -169,7 +169,7 @@ impl Route {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { kind, pattern, .. } = &self.place;
+        let RoutePattern { kind, pattern, .. } = &self.place;
         match kind {
             Kind::Request(method) => write!(f, "{method} {pattern}"),
             Kind::AnyRequest => f.write_str("any request"),

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{
     MockEngine, MockPeer, MockRequest, Reply, Script,
-    route::{Answer, End, Kind, Opening, Place, always, erased},
+    route::{Kind, Opening, RouteAnswer, RoutePattern, RoutePeer, always, erased},
 };
 use crate::target;
 
@@ -33,7 +33,7 @@ impl MockEngine {
 #[must_use = "say what is answered: respond(..) or respond_with(..)"]
 pub struct MockRoute<'a> {
     mock: &'a MockEngine,
-    place: Place,
+    place: RoutePattern,
 }
 
 /// A route for handshakes. Complete it with [`script`](Self::script), [`open`](Self::open),
@@ -41,13 +41,13 @@ pub struct MockRoute<'a> {
 #[must_use = "say what happens: script(..), open(), serve(..) or respond(..)"]
 pub struct MockWebSocket<'a> {
     mock: &'a MockEngine,
-    place: Place,
+    place: RoutePattern,
     opening: Opening,
 }
 
 impl<'a> MockRoute<'a> {
     fn new(mock: &'a MockEngine, method: Method, pattern: &str) -> Self {
-        Self { mock, place: Place::new(Kind::Request(method), pattern) }
+        Self { mock, place: RoutePattern::new(Kind::Request(method), pattern) }
     }
 
     /// The expected number of requests. Later requests go to the next route. Default: any number,
@@ -65,7 +65,7 @@ impl<'a> MockRoute<'a> {
 
     /// Answers each request with this reply.
     pub fn respond(self, reply: impl Into<Reply>) {
-        self.mock.add(self.place, Answer::Respond(always(reply.into())));
+        self.mock.add(self.place, RouteAnswer::Respond(always(reply.into())));
     }
 
     /// Answers each request with the closure's reply. A panic in the closure belongs to the request.
@@ -74,7 +74,7 @@ impl<'a> MockRoute<'a> {
         F: Fn(MockRequest) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Into<Reply>> + Send + 'static,
     {
-        self.mock.add(self.place, Answer::Respond(erased(handler)));
+        self.mock.add(self.place, RouteAnswer::Respond(erased(handler)));
     }
 }
 
@@ -82,7 +82,7 @@ impl<'a> MockWebSocket<'a> {
     fn new(mock: &'a MockEngine, pattern: &str) -> Self {
         let headers = HeaderMap::new();
         let opening = Opening { headers, after: Duration::ZERO, automatic: true, problem: None };
-        Self { mock, place: Place::new(Kind::Handshake, pattern), opening }
+        Self { mock, place: RoutePattern::new(Kind::Handshake, pattern), opening }
     }
 
     /// The expected number of handshakes. Later handshakes go to the next route. Default: any number,
@@ -140,12 +140,12 @@ impl<'a> MockWebSocket<'a> {
 
     /// Opens each WebSocket with a scripted peer.
     pub fn script(self, script: Script) {
-        self.opens(End::Script(script));
+        self.opens(RoutePeer::Script(script));
     }
 
     /// Opens each WebSocket. [`MockEngine::accept`] returns the peer.
     pub fn open(self) {
-        self.opens(End::Test);
+        self.opens(RoutePeer::Test);
     }
 
     /// Opens each WebSocket with a handler as its peer. The handler's error or panic fails the client's session and
@@ -155,17 +155,17 @@ impl<'a> MockWebSocket<'a> {
         F: Fn(MockPeer) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
-        self.opens(End::Handler(Arc::new(move |peer| Box::pin(handler(peer)))));
+        self.opens(RoutePeer::Handler(Arc::new(move |peer| Box::pin(handler(peer)))));
     }
 
     /// Refuses each handshake with this reply: a 401, a redirect, a 503, or a failure. A reply with status 101 opens
     /// nothing and fails with [`ErrorKind::InvalidInput`](drivetrain_engine::ErrorKind::InvalidInput).
     pub fn respond(self, reply: impl Into<Reply>) {
-        self.mock.add(self.place, Answer::Respond(always(reply.into())));
+        self.mock.add(self.place, RouteAnswer::Respond(always(reply.into())));
     }
 
-    fn opens(self, end: End) {
-        self.mock.add(self.place, Answer::Open(self.opening, end));
+    fn opens(self, end: RoutePeer) {
+        self.mock.add(self.place, RouteAnswer::Open(self.opening, end));
     }
 }
 

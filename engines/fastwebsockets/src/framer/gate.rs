@@ -42,13 +42,13 @@ pub struct Gate {
     scanner: Scanner,
     /// Found behind bytes that had to be passed on first.
     stopped: Option<Stop>,
-    progress: Arc<Progress>,
+    progress: Arc<ReadProgress>,
 }
 
 /// What the reader and a gate that the library has taken in must know of each other. Relaxed throughout:
 /// both sides run under the one `&mut Framer`.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct ReadProgress {
     whole: AtomicUsize,
     inside: AtomicBool,
     announced: AtomicU64,
@@ -57,7 +57,7 @@ pub(super) struct Progress {
     give_back: AtomicBool,
 }
 
-impl Progress {
+impl ReadProgress {
     /// Frames that went into the library's buffer with their last byte, wrapping.
     pub(super) fn whole(&self) -> usize {
         self.whole.load(Relaxed)
@@ -94,7 +94,7 @@ impl Gate {
         stream: SharedStream,
         early: Bytes,
         role: Role,
-        progress: Arc<Progress>,
+        progress: Arc<ReadProgress>,
     ) -> Self {
         let (offer, scanner) = (READ_AT_LEAST, Scanner::new(role));
         // A slice, even an empty one, would keep the buffer that the answer was read into.

@@ -14,7 +14,7 @@ use futures_io::AsyncRead as _;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
-    gate::{Gate, KEEP_READ_BUFFER, Progress},
+    gate::{Gate, KEEP_READ_BUFFER, ReadProgress},
     limits::LARGEST_FRAME,
     options::Options,
     shared_stream::SharedStream,
@@ -42,10 +42,10 @@ type Library = WebSocket<Gate>;
 type Read = (Box<Library>, Result<Frame<'static>, WebSocketError>);
 
 pub(super) struct Reader {
-    state: State,
+    state: ReadState,
     /// The box of every kept read, the running one or a finished one.
     kept: Option<ReusableBoxFuture<'static, Read>>,
-    progress: Arc<Progress>,
+    progress: Arc<ReadProgress>,
     /// A frame that was taken to be borrowed, and may not be.
     parked: Option<Result<RawFrame, Error>>,
     /// The text that is borrowed.
@@ -60,7 +60,7 @@ pub(super) struct Reader {
     options: Options,
 }
 
-enum State {
+enum ReadState {
     /// Between frames.
     Idle(Box<Library>),
     /// `kept` has the socket.
@@ -74,10 +74,10 @@ enum State {
 
 impl Reader {
     pub(super) fn new(stream: SharedStream, early: Bytes, role: Role, options: Options) -> Self {
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(ReadProgress::default());
         let gate = Gate::new(stream, early, role, progress.clone());
         Self {
-            state: State::Idle(Box::new(library(gate, role, &options))),
+            state: ReadState::Idle(Box::new(library(gate, role, &options))),
             kept: None,
             progress,
             parked: None,
@@ -101,20 +101,20 @@ impl Reader {
         let limit = self.options.limit(max_payload);
         self.progress.set_limit(limit);
         loop {
-            match mem::replace(&mut self.state, State::Reading) {
-                State::Idle(library) => {
+            match mem::replace(&mut self.state, ReadState::Reading) {
+                ReadState::Idle(library) => {
                     let announced = self.progress.announced();
                     if announced > limit as u64 {
-                        self.state = State::Idle(library);
+                        self.state = ReadState::Idle(library);
                         self.drain();
                         return Poll::Ready(Err(map::too_big(announced, limit)));
                     }
                     self.keep(library);
                 }
-                State::Reading => {}
-                State::Draining(stream) => return self.poll_drain(cx, stream),
-                State::Ended(end) => {
-                    self.state = State::Ended(end.clone());
+                ReadState::Reading => {}
+                ReadState::Draining(stream) => return self.poll_drain(cx, stream),
+                ReadState::Ended(end) => {
+                    self.state = ReadState::Ended(end.clone());
                     return Poll::Ready(end.map_or(Ok(None), Err));
                 }
             }
@@ -122,7 +122,7 @@ impl Reader {
                 return Poll::Ready(self.end(Err(map::lost()))); // `Reading` implies `kept`
             };
             let (library, result) = ready!(kept.poll(cx));
-            self.state = State::Idle(library);
+            self.state = ReadState::Idle(library);
             match result {
                 Ok(frame) => return Poll::Ready(self.accept(frame, limit, false).map(Some)),
                 Err(error) => match Stop::of(&error) {
@@ -186,7 +186,7 @@ impl Reader {
             return None;
         }
         // No whole frame is there while one is read, and none is counted after the end.
-        let State::Idle(library) = &mut self.state else { return None };
+        let ReadState::Idle(library) = &mut self.state else { return None };
         let mut cx = Context::from_waker(Waker::noop());
         let polled = pin!(library.read_frame()).poll(&mut cx);
         Some(match polled {
@@ -259,11 +259,11 @@ impl Reader {
         if !self.is_empty() {
             return;
         }
-        if let State::Idle(socket) = mem::replace(&mut self.state, State::Reading) {
+        if let ReadState::Idle(socket) = mem::replace(&mut self.state, ReadState::Reading) {
             self.grown = false;
             self.progress.set_give_back(false);
             self.state =
-                State::Idle(Box::new(library(socket.into_inner(), self.role, &self.options)));
+                ReadState::Idle(Box::new(library(socket.into_inner(), self.role, &self.options)));
         }
     }
 
@@ -286,8 +286,8 @@ impl Reader {
         self.kept = None;
         self.copies = Copies::default();
         self.delivered = self.progress.whole();
-        if let State::Idle(library) = mem::replace(&mut self.state, State::Reading) {
-            self.state = State::Draining(library.into_inner().into_stream());
+        if let ReadState::Idle(library) = mem::replace(&mut self.state, ReadState::Reading) {
+            self.state = ReadState::Draining(library.into_inner().into_stream());
         }
     }
 
@@ -304,12 +304,12 @@ impl Reader {
                 Poll::Ready(Ok(count)) => discarded += count,
                 Poll::Ready(Err(error)) => return Poll::Ready(self.end(Err(map::io(error)))),
                 Poll::Pending => {
-                    self.state = State::Draining(stream);
+                    self.state = ReadState::Draining(stream);
                     return Poll::Pending;
                 }
             }
         }
-        self.state = State::Draining(stream);
+        self.state = ReadState::Draining(stream);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -319,7 +319,7 @@ impl Reader {
         self.kept = None;
         self.copies = Copies::default();
         self.delivered = self.progress.whole();
-        self.state = State::Ended(end.clone().err());
+        self.state = ReadState::Ended(end.clone().err());
         end.map(|()| None)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The options, and what is made of them when it is first needed.
-pub struct Shared {
+pub struct ConnectorState {
     pub(crate) options: ConnectOptions,
     tls: Made,
     pub(crate) pool: Pool,
@@ -21,7 +21,7 @@ pub struct Shared {
     pub(crate) http2: Http2Connections,
 }
 
-impl Shared {
+impl ConnectorState {
     pub(crate) fn new(options: ConnectOptions) -> Arc<Self> {
         Arc::new(Self {
             pool: Pool::new(options.pool),
@@ -38,8 +38,8 @@ impl Shared {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for ConnectorState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("ConnectorState").field("options", &self.options).finish_non_exhaustive()
     }
 }
