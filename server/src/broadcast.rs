@@ -1,9 +1,9 @@
 //! One message to many sessions.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::RandomState},
     fmt,
-    hash::Hash,
+    hash::{BuildHasher, Hash},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -292,14 +292,31 @@ impl fmt::Debug for Subscription {
 /// # }
 /// ```
 ///
-/// `Hash`, `Eq` and `Clone` of a topic run while the map is locked: they must not use the same `Topics`.
-pub struct Topics<K>(Arc<Mutex<HashMap<K, Broadcast>>>);
+/// `Hash` and `Eq` of a topic run without a lock: they may use the same `Topics`, and a panic in one of them reaches the
+/// caller and changes nothing.
+pub struct Topics<K>(Arc<Map<K>>);
+
+/// The map, by the topics' hashes, whose user code has run before it is locked.
+struct Map<K> {
+    hashes: RandomState,
+    rooms: Mutex<HashMap<u64, Bucket<K>>>,
+}
+
+/// The topics of one hash. A change replaces the bucket, so that a snapshot tells whether there was one.
+type Bucket<K> = Arc<Vec<Arc<Room<K>>>>;
+
+/// A topic with subscribers.
+struct Room<K> {
+    topic: K,
+    hash: u64,
+    broadcast: Broadcast,
+}
 
 /// A session's place in a topic: it ends when this is dropped, or the session ends.
 #[must_use = "the subscription ends when it is dropped"]
-pub struct TopicSubscription<K: Eq + Hash> {
+pub struct TopicSubscription<K> {
     topics: Topics<K>,
-    topic: K,
+    room: Arc<Room<K>>,
     /// `None` while it is dropped.
     subscription: Option<Subscription>,
 }
@@ -307,17 +324,31 @@ pub struct TopicSubscription<K: Eq + Hash> {
 impl<K: Eq + Hash> Topics<K> {
     /// No topic.
     pub fn new() -> Self {
-        Self(Arc::default())
+        Self(Arc::new(Map { hashes: RandomState::new(), rooms: Mutex::default() }))
     }
 
     /// Sends what is published in the topic from now on to this session, until the subscription is dropped.
-    pub fn subscribe(&self, topic: K, session: &Session, lag: Lag) -> TopicSubscription<K>
-    where
-        K: Clone,
-    {
-        // Under the lock, so that the topic does not vanish meanwhile.
-        let subscription = self.lock().entry(topic.clone()).or_default().subscribe(session, lag);
-        TopicSubscription { topics: self.clone(), topic, subscription: Some(subscription) }
+    pub fn subscribe(&self, topic: K, session: &Session, lag: Lag) -> TopicSubscription<K> {
+        let hash = self.0.hashes.hash_one(&topic);
+        let new = Arc::new(Room { topic, hash, broadcast: Broadcast::new() });
+        loop {
+            let seen = self.bucket(hash);
+            let mut known = seen.iter().flat_map(|bucket| bucket.iter());
+            let found = known.find(|room| room.topic == new.topic);
+            let room = Arc::clone(found.unwrap_or(&new));
+            let mut rooms = self.lock();
+            // What was compared may have changed meanwhile.
+            if rooms.get(&hash).map(Arc::as_ptr) != seen.as_ref().map(Arc::as_ptr) {
+                continue;
+            }
+            if found.is_none() {
+                Arc::make_mut(rooms.entry(hash).or_default()).push(Arc::clone(&room));
+            }
+            // Under the lock, so that the topic does not vanish meanwhile.
+            let subscription = Some(room.broadcast.subscribe(session, lag));
+            drop(rooms);
+            return TopicSubscription { topics: self.clone(), room, subscription };
+        }
     }
 
     /// The topic's broadcast, if it has subscribers.
@@ -326,7 +357,9 @@ impl<K: Eq + Hash> Topics<K> {
         K: std::borrow::Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.lock().get(topic).cloned()
+        let bucket = self.bucket(self.0.hashes.hash_one(topic))?;
+        let room = bucket.iter().find(|room| room.topic.borrow() == topic)?;
+        Some(room.broadcast.clone())
     }
 
     /// Sends a message to the subscribers of the topic: see [`Broadcast::publish`].
@@ -337,10 +370,12 @@ impl<K: Eq + Hash> Topics<K> {
     {
         self.get(topic).map(|topic| topic.publish(message)).unwrap_or_default()
     }
+}
 
+impl<K> Topics<K> {
     /// How many topics have subscribers.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().values().map(|bucket| bucket.len()).sum()
     }
 
     /// Whether none has.
@@ -348,30 +383,42 @@ impl<K: Eq + Hash> Topics<K> {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Broadcast>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn bucket(&self, hash: u64) -> Option<Bucket<K>> {
+        self.lock().get(&hash).cloned()
+    }
+
+    /// Removes the topic if it has no subscribers.
+    fn tidy(&self, room: &Arc<Room<K>>) {
+        let before = {
+            let mut rooms = self.lock();
+            let bucket = rooms.get(&room.hash).filter(|_| room.broadcast.is_empty());
+            let Some(bucket) = bucket else { return };
+            let others = bucket.iter().filter(|other| !Arc::ptr_eq(other, room)).cloned();
+            match others.collect::<Vec<_>>() {
+                others if others.is_empty() => rooms.remove(&room.hash),
+                others => rooms.insert(room.hash, Arc::new(others)),
+            }
+        };
+        drop(before);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Bucket<K>>> {
+        self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Eq + Hash> TopicSubscription<K> {
+impl<K> TopicSubscription<K> {
     /// The bytes that wait in the session: see [`Lag`].
     pub fn waiting(&self) -> usize {
         self.subscription.as_ref().map_or(0, Subscription::waiting)
     }
 }
 
-impl<K: Eq + Hash> Drop for TopicSubscription<K> {
+impl<K> Drop for TopicSubscription<K> {
     fn drop(&mut self) {
         // Before the lock: payloads that wait may run user code when they are dropped.
         drop(self.subscription.take());
-        let removed = {
-            let mut topics = self.topics.lock();
-            match topics.get(&self.topic).is_some_and(Broadcast::is_empty) {
-                true => topics.remove_entry(&self.topic),
-                false => None,
-            }
-        };
-        drop(removed);
+        self.topics.tidy(&self.room);
     }
 }
 
@@ -389,12 +436,11 @@ impl<K: Eq + Hash> Default for Topics<K> {
 
 impl<K> fmt::Debug for Topics<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let topics = self.0.lock().unwrap_or_else(PoisonError::into_inner).len();
-        f.debug_struct("Topics").field("len", &topics).finish()
+        f.debug_struct("Topics").field("len", &self.len()).finish()
     }
 }
 
-impl<K: Eq + Hash> fmt::Debug for TopicSubscription<K> {
+impl<K> fmt::Debug for TopicSubscription<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TopicSubscription")
             .field("subscription", &self.subscription)

@@ -3,11 +3,13 @@
 mod peer;
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     future::{self, Future},
+    hash::{Hash, Hasher},
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -27,7 +29,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
 use tower::service_fn;
@@ -956,6 +958,185 @@ async fn topics_are_there_as_long_as_they_have_subscribers() {
     peers.truncate(2);
     eventually("the room is gone", || rooms.get("b").is_none()).await;
     assert_eq!(rooms.len(), 1);
+}
+
+/// A session that the test owns; the peer keeps its connection.
+async fn session() -> (Session, Peer, Server) {
+    let (give, mut take) = mpsc::channel(1);
+    let server = Server::start(&sockets(), move |session: Session| {
+        let give = give.clone();
+        async move {
+            let _ = give.send(session).await;
+            future::pending().await
+        }
+    })
+    .await;
+    let peer = Peer::open(server.address, "/").await;
+    (within(take.recv()).await.expect("it is open"), peer, server)
+}
+
+/// What a topic's code does when it runs next.
+type Trap = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// A topic of a user's: all have one hash, and its code runs what is in the trap.
+#[derive(Clone)]
+struct Room {
+    name: &'static str,
+    of_hash: Trap,
+    of_eq: Trap,
+}
+
+impl Room {
+    fn new(name: &'static str) -> Self {
+        Self { name, of_hash: Trap::default(), of_eq: Trap::default() }
+    }
+
+    fn spring(trap: &Trap) {
+        let run = trap.lock().expect("no panic under it").take();
+        if let Some(run) = run {
+            run();
+        }
+    }
+}
+
+impl PartialEq for Room {
+    fn eq(&self, other: &Self) -> bool {
+        Self::spring(&self.of_eq);
+        Self::spring(&other.of_eq);
+        self.name == other.name
+    }
+}
+
+impl Eq for Room {}
+
+impl Hash for Room {
+    fn hash<H: Hasher>(&self, _: &mut H) {
+        Self::spring(&self.of_hash);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        DROPPED.with_borrow(|visit| visit.as_ref().map(|visit| visit()));
+    }
+}
+
+thread_local! {
+    /// What a topic does on this thread when it is dropped.
+    static DROPPED: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
+}
+
+/// Runs this on a thread of its own: a deadlock is a failure.
+fn ends<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> std::thread::Result<T> {
+    let thread = std::thread::spawn(run);
+    let start = std::time::Instant::now();
+    while !thread.is_finished() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it hangs");
+        std::thread::yield_now();
+    }
+    thread.join()
+}
+
+#[tokio::test]
+async fn a_topic_may_use_the_topics_from_its_own_code() {
+    let (session, mut peer, _server) = session().await;
+    let session = Arc::new(session);
+    let topics: Topics<Room> = Topics::new();
+    let lag = || Lag::disconnect(1 << 20);
+    let first = topics.subscribe(Room::new("a"), &session, lag());
+    for which in ["hash", "eq"] {
+        let topic = Room::new("a");
+        let (all, member, trapped) = (topics.clone(), Arc::clone(&session), topic.clone());
+        let used = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&used);
+        let trap = if which == "hash" { &topic.of_hash } else { &topic.of_eq };
+        *trap.lock().expect("it is free") = Some(Box::new(move || {
+            assert_eq!((all.len(), all.is_empty()), (1, false));
+            let (there, other) = (Room::new("a"), Room::new("b"));
+            assert_eq!(all.get(&there).map(|room| room.len()), Some(1));
+            drop(all.subscribe(other.clone(), &member, lag()));
+            // The topic that is subscribed to, in the same bucket.
+            drop(all.subscribe(there, &member, lag()));
+            assert!(all.get(&other).is_none());
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        let (all, member) = (topics.clone(), Arc::clone(&session));
+        let second = ends(move || {
+            let second = all.subscribe(trapped, &member, lag());
+            let visited = all.clone();
+            DROPPED.set(Some(Box::new(move || assert!(!visited.is_empty()))));
+            drop(all.subscribe(Room::new("c"), &member, lag()));
+            DROPPED.set(None);
+            second
+        });
+        let second = second.expect("no panic");
+        assert_eq!(used.load(Ordering::Relaxed), 1, "{which}");
+        assert_eq!((topics.len(), topics.publish(&topic, "to both").queued), (1, 2), "{which}");
+        for _ in 0..2 {
+            assert_eq!(peer.text().await, "to both", "{which}");
+        }
+        drop(second);
+    }
+    drop(first);
+    assert!(topics.is_empty());
+}
+
+#[tokio::test]
+async fn a_topic_whose_code_panics_changes_nothing() {
+    let (session, mut peer, _server) = session().await;
+    let session = Arc::new(session);
+    let topics: Topics<Room> = Topics::new();
+    let lag = || Lag::disconnect(1 << 20);
+    let first = topics.subscribe(Room::new("a"), &session, lag());
+    type Use = fn(&Topics<Room>, Room, &Session);
+    let uses: [Use; 3] = [
+        |topics, topic, session| drop(topics.subscribe(topic, session, Lag::disconnect(1 << 20))),
+        |topics, topic, _| assert_eq!(topics.publish(&topic, "to nobody").queued, 0),
+        |topics, topic, _| drop(topics.get(&topic)),
+    ];
+    for (i, run) in uses.into_iter().enumerate() {
+        for is_hash in [true, false] {
+            let topic = Room::new("a");
+            let trap = if is_hash { &topic.of_hash } else { &topic.of_eq };
+            *trap.lock().expect("it is free") = Some(Box::new(|| panic!("a topic's own")));
+            let (all, member) = (topics.clone(), Arc::clone(&session));
+            ends(move || run(&all, topic, &member)).expect_err("it reaches the caller");
+            let text = format!("{i} {is_hash}");
+            assert_eq!(topics.publish(&Room::new("a"), &*text).queued, 1, "{text}");
+            assert_eq!((peer.text().await, topics.len()), (text, 1));
+        }
+    }
+    drop(first);
+    assert!(topics.is_empty());
+}
+
+/// A topic ends and begins meanwhile, beside another one with the same hash.
+#[tokio::test]
+async fn subscriptions_at_once_are_all_reached() {
+    let (session, _peer, _server) = session().await;
+    let session = Arc::new(session);
+    let topics: Topics<Room> = Topics::new();
+    let threads: Vec<_> = (0..8)
+        .map(|i| {
+            let (all, member) = (topics.clone(), Arc::clone(&session));
+            std::thread::spawn(move || {
+                for _ in 0..500 {
+                    let topic = Room::new(["a", "b"][i % 2]);
+                    let seat = all.subscribe(topic.clone(), &member, Lag::drop_newest(1));
+                    let room = all.get(&topic).expect("it has a subscriber");
+                    assert!((1..=4).contains(&room.len()), "{}", room.len());
+                    drop(seat);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        within(tokio::task::spawn_blocking(|| thread.join()))
+            .await
+            .expect("it ran")
+            .expect("no panic");
+    }
+    assert!(topics.is_empty());
 }
 
 #[tokio::test]

@@ -13,10 +13,10 @@ use std::{
 use futures_io::{AsyncRead, AsyncWrite};
 use hyper::rt::ReadBufCursor;
 
-use crate::{http1::Writing, stream::ConnectedStream};
-
-/// hyper's first read buffer has this size too; a larger one only pays off for large bodies.
-const CHUNK: usize = 16 * 1024;
+use crate::{
+    http1::{Chunk, Writing},
+    stream::ConnectedStream,
+};
 
 /// A stream for hyper.
 ///
@@ -28,7 +28,7 @@ const CHUNK: usize = 16 * 1024;
 /// caller's need not end for reading, so that its writes fail at once.
 pub(crate) struct ForHyper {
     stream: ConnectedStream,
-    chunk: Box<[u8]>,
+    chunk: Chunk,
     writing: Writing,
     seen: Arc<Seen>,
 }
@@ -58,8 +58,8 @@ impl Seen {
 
 impl ForHyper {
     pub(crate) fn new(stream: ConnectedStream) -> Self {
-        let chunk = vec![0; CHUNK].into_boxed_slice();
-        Self { stream, chunk, writing: Writing::default(), seen: Arc::default() }
+        let (chunk, writing) = (Chunk::default(), Writing::default());
+        Self { stream, chunk, writing, seen: Arc::default() }
     }
 
     pub(crate) fn seen(&self) -> Arc<Seen> {
@@ -94,14 +94,13 @@ impl hyper::rt::Read for ForHyper {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let Self { stream, chunk, writing, seen } = &mut *self;
-        let room = buf.remaining().min(chunk.len());
-        let read = ready!(Pin::new(stream).poll_read(cx, &mut chunk[..room]));
+        let read = ready!(Pin::new(stream).poll_read(cx, chunk.room(buf.remaining())));
         match read {
             Ok(1..) => seen.received.store(true, Ordering::Relaxed),
-            Ok(0) if room == 0 => {}
+            Ok(0) if buf.remaining() == 0 => {}
             _ => writing.read_all(),
         }
-        buf.put_slice(&chunk[..read?]);
+        chunk.take(read?, |bytes| buf.put_slice(bytes));
         Poll::Ready(Ok(()))
     }
 }

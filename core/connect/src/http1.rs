@@ -11,6 +11,7 @@
 //! | [`bound_unsent`] | a socket that holds little back of what was written |
 
 mod builder;
+mod chunk;
 mod failure;
 mod read_first;
 mod socket;
@@ -18,6 +19,7 @@ mod spelling;
 mod tunnel;
 
 pub use builder::builder;
+pub(crate) use chunk::Chunk;
 pub use failure::{During, chain, failed, is_abandoned};
 pub use read_first::ReadFirst;
 pub(crate) use read_first::Writing;

@@ -47,7 +47,7 @@ mod settings;
 mod socket;
 
 use self::{
-    connections::{CONNECTION_WINDOW, Found, Http2Connection, STREAM_WINDOW},
+    connections::{CONNECTION_WINDOW, Found, Http2Connection, STREAM_WINDOW, named},
     settings::Watched,
     socket::Socket,
 };
@@ -71,6 +71,7 @@ pub(crate) async fn upgrade<R: Executor>(
     if !options.http2.is_on || !is_possible || !is_direct {
         return Ok(None);
     }
+    let Some(request) = named(handshake.http2_request()) else { return Ok(None) };
     let handle = Tokio::handle(engine)?;
     let limit = extensions.get().copied();
     let mut is_again = false;
@@ -79,7 +80,7 @@ pub(crate) async fn upgrade<R: Executor>(
         let connection = connection::<R>(engine, shared, uri, limit, &handle).await?;
         let Some((connection, mut phases)) = connection else { return Ok(None) };
         let mut clock = Stopwatch::new(&*runtime);
-        match connection.ask(handshake).await {
+        match connection.ask(request.clone()).await {
             Ok((mut response, send)) => {
                 phases.upgrade = clock.lap();
                 response.extensions_mut().insert(phases);

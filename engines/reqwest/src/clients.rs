@@ -5,15 +5,19 @@ use std::{
     time::Duration,
 };
 
+use drivetrain_connect::TlsConnector;
 use drivetrain_engine::{Proxy, Result, UnixSocket};
 use reqwest::{Client, redirect};
 use tokio::runtime::Id;
 
-use crate::{map, options::Options, proxied, replay::Answered, tls, tunnelled};
+use crate::{host::Host, map, options::Options, proxied, replay::Answered, tls, tunnelled};
 
 /// How many clients are kept; the one used the longest ago goes first. More than one set is only needed
 /// where connect timeouts, proxies or runtimes differ, as reqwest has them a client.
 const KEPT: usize = 8;
+
+/// How many clients are kept for a `Host` of the request's own, of which each origin has one.
+const KEPT_ORIGINS: usize = 64;
 
 /// What a client is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +27,7 @@ pub(crate) struct Purpose {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) unix_socket: Option<UnixSocket>,
-    /// For a `Host` of the request's own, which reqwest cannot make the `:authority` of HTTP/2.
-    pub(crate) host: bool,
+    pub(crate) host: Host,
     /// Nothing reused, for a request that failed on a connection that was.
     pub(crate) is_new: bool,
     /// The runtime that drives the connections.
@@ -34,8 +37,12 @@ pub(crate) struct Purpose {
 /// The clients made so far.
 #[derive(Default)]
 pub(crate) struct Clients {
-    direct: Kept<Client>,
-    tunnelled: Kept<tunnelled::Client>,
+    direct: Kept<Client, KEPT>,
+    tunnelled: Kept<tunnelled::Client, KEPT>,
+    /// For a `Host` of the request's own: many origins take nothing from the others.
+    named: Kept<tunnelled::Client, KEPT_ORIGINS>,
+    /// What these have in common.
+    named_tls: Mutex<Option<TlsConnector>>,
     pub(crate) answered: Answered,
 }
 
@@ -57,20 +64,38 @@ impl Clients {
         options: &Options,
         purpose: Purpose,
     ) -> Result<tunnelled::Client> {
-        self.tunnelled.get(purpose, |purpose| tunnelled::build(options, purpose))
+        if !matches!(purpose.host, Host::InUri(_)) {
+            let tls = |purpose: &Purpose| tunnelled::tls(options, purpose);
+            return self.tunnelled.get(purpose, |purpose| tunnelled::build(options, purpose, tls));
+        }
+        let tls = |purpose: &Purpose| self.named_tls(options, purpose);
+        self.named.get(purpose, |purpose| tunnelled::build(options, purpose, tls))
+    }
+
+    /// The TLS of all that negotiate HTTP/2 for a `Host` of the request's own.
+    fn named_tls(&self, options: &Options, purpose: &Purpose) -> Result<TlsConnector> {
+        let lock = || self.named_tls.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = lock().clone();
+        match made {
+            Some(tls) => Ok(tls),
+            None => {
+                let tls = tunnelled::tls(options, purpose)?;
+                Ok(lock().get_or_insert(tls).clone())
+            }
+        }
     }
 }
 
 /// Clients of one kind, the one used last at the end.
-struct Kept<C>(Mutex<Vec<(Purpose, C)>>);
+struct Kept<C, const MOST: usize>(Mutex<Vec<(Purpose, C)>>);
 
-impl<C> Default for Kept<C> {
+impl<C, const MOST: usize> Default for Kept<C, MOST> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<C: Clone> Kept<C> {
+impl<C: Clone, const MOST: usize> Kept<C, MOST> {
     fn get(&self, purpose: Purpose, make: impl FnOnce(&Purpose) -> Result<C>) -> Result<C> {
         if let Some(client) = self.kept(&purpose) {
             return Ok(client);
@@ -81,7 +106,7 @@ impl<C: Clone> Kept<C> {
         if let Some((_, client)) = clients.iter().find(|(other, _)| *other == purpose) {
             return Ok(client.clone());
         }
-        if clients.len() >= KEPT {
+        if clients.len() >= MOST {
             clients.remove(0);
         }
         clients.push((purpose, made.clone()));
@@ -131,7 +156,7 @@ fn build(engine: &'static str, options: &Options, purpose: &Purpose) -> Result<C
     if let Some(limit) = purpose.connect_timeout {
         builder = builder.connect_timeout(limit);
     }
-    if options.http2_prior_knowledge && !purpose.secure {
+    if options.speaks_http2_alone(purpose) {
         builder = builder.http2_prior_knowledge();
     }
     if options.speaks_http1_alone(purpose) {

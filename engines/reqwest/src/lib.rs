@@ -17,6 +17,7 @@ mod clients;
 mod combination;
 mod connector;
 mod cut;
+mod host;
 mod map;
 mod options;
 mod proxied;
@@ -60,13 +61,16 @@ use options::{Options, Set};
 /// runtimes: make one for each.
 ///
 /// Some requests are sent with hyper's client over connections of the engine's own, with the same options: through a
-/// SOCKS5 proxy, and for `https` through any, so that an error has what the proxy answered; and those whose body
-/// streams, which the client has each body do that is longer than 64 KiB. On its own connections the engine reads an
-/// early answer before a write fails, and ends those whose upload lasts a second longer than its answer. Beside a
+/// SOCKS5 proxy, and for `https` through any, so that an error has what the proxy answered; those whose body
+/// streams, which the client has each body do that is longer than 64 KiB; and those with a `Host` of their own where
+/// HTTP/2 is possible. That `Host` is the `:authority` (RFC 9113 section 8.3.1); the URL's host is dialled and verified.
+/// These requests have connections of their own for each origin, 64 origins at most. On its own connections the engine
+/// reads an early answer before a write fails, and ends those whose upload lasts a second longer than its answer. Beside a
 /// [`configure`](Self::configure) hook, by a preconfigured client, over a Unix socket, and to an HTTP proxy for `http`,
 /// reqwest sends them, which can do neither: up to 4 early answers of 100 are lost to the reset behind them, and a
 /// server that has answered, and neither reads nor closes, is waited for until reqwest's `tcp_user_timeout` ends the
-/// connection.
+/// connection. There a `Host` of the request's own is sent over HTTP/1.1, by a preconfigured client as that client does
+/// it. A `Host` that is no authority, or over `https` has the port 443, is sent over HTTP/1.1 as well.
 ///
 /// A request that no connection has taken after 30 s and its connect timeout, because none opens or none has a stream
 /// to spare, fails as one that was not processed: the client sends it again, at last over a new connection without

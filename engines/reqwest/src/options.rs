@@ -6,7 +6,7 @@ use drivetrain_connect::{ConnectOptions, HttpConnector, TokioExecutor};
 use drivetrain_engine::{Error, ErrorKind, HeadLimits, NativeSetting, Resolver, Result, Support};
 use reqwest::{Client, ClientBuilder};
 
-use crate::{Reqwest, clients::Purpose, replay::Answered, tunnelled};
+use crate::{Reqwest, clients::Purpose, host::Host, replay::Answered, tunnelled};
 
 type Hook = Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
 
@@ -60,7 +60,12 @@ impl Options {
     }
 
     pub(crate) fn speaks_http1_alone(&self, purpose: &Purpose) -> bool {
-        purpose.host || self.http1_only
+        purpose.host == Host::Header || self.http1_only
+    }
+
+    /// In clear text, where nothing is negotiated.
+    pub(crate) fn speaks_http2_alone(&self, purpose: &Purpose) -> bool {
+        self.http2_prior_knowledge && !purpose.secure && !self.speaks_http1_alone(purpose)
     }
 
     /// What is offered to a server with TLS.

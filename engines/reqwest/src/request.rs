@@ -10,12 +10,13 @@ use drivetrain_engine::{
     Body, Capability, ConnectTimeout, Engine as _, Error, ErrorKind, NewConnection, Proxy, Replay,
     Result, Support, UnixSocket,
 };
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{Request, Response, Uri};
 use tokio::time;
 
 use crate::{
     Reqwest,
     clients::Purpose,
+    host::Host,
     map,
     replay::Sent,
     tunnelled,
@@ -26,7 +27,7 @@ use crate::{
 pub(crate) async fn execute(
     engine: &'static str,
     http: &Reqwest,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Result<Response<Body>> {
     let handle = Tokio::handle(engine)?;
     let exchange = async {
@@ -49,27 +50,33 @@ pub(crate) async fn execute(
                 return Err(Error::unsupported(engine, capability, &reason));
             }
         }
-        let client = match http.preconfigured_client() {
-            Some(client) => client.clone(),
+        let (client, is_http2) = match http.preconfigured_client() {
+            Some(client) => (client.clone(), false),
             None => {
-                let purpose = Purpose {
+                let mut purpose = Purpose {
                     secure,
                     connect_timeout,
                     proxy: proxy.clone(),
                     unix_socket: unix_socket.clone(),
-                    host: has_host(&request),
+                    host: Host::of(&request),
                     is_new,
                     runtime: handle.id(),
                 };
-                if http.tunnels(&purpose, request.body()) {
-                    return through_tunnel(engine, http, request, purpose, &handle).await;
+                if purpose.host == Host::Header && http.may_speak_http2_itself(&purpose) {
+                    if let Some(host) = Host::into_uri(&mut request, !secure) {
+                        purpose.host = host;
+                    }
                 }
-                http.client(engine, purpose)?
+                if http.tunnels(&purpose, request.body()) {
+                    return through_tunnel(engine, http, request, &uri, purpose, &handle).await;
+                }
+                let is_http2 = http.options().speaks_http2_alone(&purpose);
+                (http.client(engine, purpose)?, is_http2)
             }
         };
         let (by, socket) = (proxy.as_ref(), unix_socket.as_ref());
         let limits = http.options().limits();
-        let sent = sent(http, secure, request.body());
+        let sent = sent(request.body(), is_http2);
         let failed = |error: reqwest::Error| {
             let replay = http.answered().replay(sent, &error);
             let error = map::failed(engine, During::Request, Some(&uri), by, socket, limits, error);
@@ -98,12 +105,12 @@ async fn through_tunnel(
     engine: &'static str,
     http: &Reqwest,
     request: Request<Body>,
+    uri: &Uri,
     purpose: Purpose,
     handle: &tokio::runtime::Handle,
 ) -> Result<Response<Body>> {
     let limits = http.options().limits();
-    let uri = request.uri().clone();
-    let sent = sent(http, purpose.secure, request.body());
+    let sent = sent(request.body(), http.options().speaks_http2_alone(&purpose));
     let Purpose { is_new, connect_timeout, .. } = purpose;
     let client = http.tunnelled(purpose).map_err(|error| error.with_engine(engine))?;
     let (head, body) = request.into_parts();
@@ -115,7 +122,7 @@ async fn through_tunnel(
         // Another connection changes nothing where the way there has failed.
         let is_own = chain(&error).any(|cause| cause.is::<Error>());
         let replay = if is_own { None } else { http.answered().replay(sent, &error) };
-        with_replay(map::failed_in_tunnel(engine, &uri, limits, error), replay)
+        with_replay(map::failed_in_tunnel(engine, uri, limits, error), replay)
     })?;
     http.answered().note(response.extensions());
     map::reusable(engine, handle, limits, tunnelled::ending(sending, response, handle))
@@ -156,17 +163,8 @@ async fn taken<T>(
     }
 }
 
-fn sent(http: &Reqwest, is_secure: bool, body: &Body) -> Sent {
-    let is_http2 = http.options().http2_prior_knowledge && !is_secure;
+fn sent(body: &Body, is_http2: bool) -> Sent {
     Sent { has_body: !http_body::Body::is_end_stream(body), is_http2 }
-}
-
-/// Whether the request names another host than its URI does. Over HTTP/2 that would be `:authority`
-/// (RFC 9113 section 8.3.1), which reqwest makes of the URI alone: such a request goes over HTTP/1.1.
-fn has_host(request: &Request<Body>) -> bool {
-    let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
-    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    host.is_some() && host != authority
 }
 
 /// Whether the URI is one for TLS; refuses what cannot be reached before anything is dialled.

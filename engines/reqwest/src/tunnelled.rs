@@ -1,5 +1,6 @@
 //! Requests with hyper's client over connections of the engine's own: through a tunnel, since reqwest hides what a
-//! proxy answers, and those with a body that streams, since reqwest lets nobody end a connection that is in use.
+//! proxy answers, those with a body that streams, since reqwest lets nobody end a connection that is in use, and those
+//! with a `Host` of their own that may go over HTTP/2, since reqwest dials what it names.
 
 use std::{
     future::Future,
@@ -33,6 +34,7 @@ use crate::{
     Reqwest,
     clients::Purpose,
     cut::Cut,
+    host::Host,
     options::{Options, READ_OVER_HTTP2},
     upload::Underway,
 };
@@ -40,15 +42,30 @@ use crate::{
 pub(crate) type Client = legacy::Client<TunnelConnector, reqwest::Body>;
 
 impl Reqwest {
-    /// Whether a request with this body goes over a connection of the engine's own: not where a hook may have set what
-    /// reqwest alone knows, unless reqwest does not take such a proxy.
+    /// Whether a request with this body goes over a connection of the engine's own.
     pub(crate) fn tunnels(&self, purpose: &Purpose, body: &Body) -> bool {
+        let is_needed = purpose.proxy.is_some()
+            || body.as_bytes().is_none()
+            || matches!(purpose.host, Host::InUri(_));
+        is_needed && self.may_tunnel(purpose)
+    }
+
+    /// Whether a request may do so: not where a hook may have set what reqwest alone knows, unless reqwest does not take
+    /// such a proxy.
+    pub(crate) fn may_tunnel(&self, purpose: &Purpose) -> bool {
         const TLS: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
         let has_hooks = !self.options().hooks.is_empty();
         match &purpose.proxy {
             Some(proxy) => (!has_hooks || !TLS) && (purpose.secure || !proxy.is_http()),
-            None => !has_hooks && purpose.unix_socket.is_none() && body.as_bytes().is_none(),
+            None => !has_hooks && purpose.unix_socket.is_none(),
         }
+    }
+
+    /// Whether such a connection may be one of HTTP/2.
+    pub(crate) fn may_speak_http2_itself(&self, purpose: &Purpose) -> bool {
+        let options = self.options();
+        let is_possible = purpose.secure || options.http2_prior_knowledge;
+        self.may_tunnel(purpose) && is_possible && !options.http1_only
     }
 }
 
@@ -144,13 +161,22 @@ impl Drop for AnswerBody {
     }
 }
 
-pub(crate) fn build(options: &Options, purpose: &Purpose) -> Result<Client> {
+/// TLS with what is offered to a server.
+pub(crate) fn tls(options: &Options, purpose: &Purpose) -> Result<TlsConnector> {
+    options.dialer.options().tls().connector(options.alpn(purpose))
+}
+
+pub(crate) fn build(
+    options: &Options,
+    purpose: &Purpose,
+    tls: impl FnOnce(&Purpose) -> Result<TlsConnector>,
+) -> Result<Client> {
     let dialer = options.dialer.clone();
     let tls = match purpose.secure {
-        true => Some(dialer.options().tls().connector(options.alpn(purpose))?),
+        true => Some(tls(purpose)?),
         false => None,
     };
-    let is_http2_alone = options.http2_prior_knowledge && !purpose.secure;
+    let is_http2_alone = options.speaks_http2_alone(purpose);
     let inner = Inner { dialer, purpose: purpose.clone(), tls, is_http2_alone };
     let connector = TunnelConnector(Arc::new(inner));
     let mut builder = legacy::Client::builder(rt::TokioExecutor::new());
@@ -195,7 +221,11 @@ impl Inner {
             self.tls.clone().ok_or_else(without)
         };
         let limit = connect_timeout.map(ConnectTimeout);
-        let stream = self.dialer.dial(uri, proxy.as_ref(), limit, tls).await?;
+        let origin = match &self.purpose.host {
+            Host::InUri(origin) => origin,
+            Host::OfUrl | Host::Header => uri,
+        };
+        let stream = self.dialer.dial(origin, proxy.as_ref(), limit, tls).await?;
         let (ends, is_http2) = (stream.ends(), stream.is_http2() || self.is_http2_alone);
         let stream = ReadFirst::new(TokioIo::new(IntoTokio(stream.into_bytes())));
         Ok(Tunnel { stream, cut: Cut::default(), ends: ends.map(Ends), is_http2 })

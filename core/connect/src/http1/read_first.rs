@@ -8,8 +8,7 @@ use std::{
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
-/// hyper's first read buffer has this size too; a larger one only pays off for large bodies.
-const CHUNK: usize = 16 << 10;
+use super::Chunk;
 
 /// A stream for one of hyper's connections, on which what the server has said is read before writing fails.
 ///
@@ -18,20 +17,19 @@ const CHUNK: usize = 16 << 10;
 /// pending until reading has ended, and fails then. That is for streams that end for reading too when they cannot be
 /// written, as sockets do.
 ///
-/// What is read is copied once, through 16 KiB. For the frames of a WebSocket, take the stream back with
+/// What is read is copied once, through at most 16 KiB. For the frames of a WebSocket, take the stream back with
 /// [`into_inner`](Self::into_inner).
 pub struct ReadFirst<T> {
     stream: T,
     /// hyper's cursor does not tell how much a stream has put there.
-    chunk: Box<[u8]>,
+    chunk: Chunk,
     writing: Writing,
 }
 
 impl<T> ReadFirst<T> {
     /// Nothing of the stream is touched.
     pub fn new(stream: T) -> Self {
-        let chunk = vec![0; CHUNK].into_boxed_slice();
-        Self { stream, chunk, writing: Writing::default() }
+        Self { stream, chunk: Chunk::default(), writing: Writing::default() }
     }
 
     /// The stream, whose writes fail at once again.
@@ -97,13 +95,13 @@ impl<T: Read + Unpin> Read for ReadFirst<T> {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let room = buf.remaining().min(CHUNK);
-        let mut read = ReadBuf::new(&mut this.chunk[..room]);
-        let result = ready!(Pin::new(&mut this.stream).poll_read(cx, read.unfilled()));
-        buf.put_slice(read.filled());
-        if result.is_err() || (room > 0 && read.filled().is_empty()) {
+        let mut room = ReadBuf::new(this.chunk.room(buf.remaining()));
+        let result = ready!(Pin::new(&mut this.stream).poll_read(cx, room.unfilled()));
+        let read = room.filled().len();
+        if result.is_err() || (buf.remaining() > 0 && read == 0) {
             this.writing.read_all();
         }
+        this.chunk.take(read, |bytes| buf.put_slice(bytes));
         Poll::Ready(result)
     }
 }

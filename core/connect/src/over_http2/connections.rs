@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{Handshake, HandshakePhases};
+use drivetrain_engine::HandshakePhases;
 use h2::{RecvStream, SendStream, client::SendRequest, ext};
 use http::{Request, Response, Uri, header, uri::Authority};
 use tokio::{runtime::Id, sync::OnceCell};
@@ -60,9 +60,8 @@ impl Http2Connection {
     /// Asks for a socket.
     pub(super) async fn ask(
         &self,
-        handshake: &Handshake,
+        mut request: Request<()>,
     ) -> std::result::Result<(Response<RecvStream>, SendStream<Bytes>), h2::Error> {
-        let mut request: Request<()> = named(handshake.http2_request());
         request.extensions_mut().insert(ext::Protocol::from_static("websocket"));
         let mut sender = self.sender.clone().ready().await?;
         let (response, send) = sender.send_request(request, false)?;
@@ -97,18 +96,19 @@ impl Http2Connections {
     }
 }
 
-/// A `Host` of the caller's is the `:authority` (RFC 9113 section 8.3.1).
-fn named<B>(mut request: Request<B>) -> Request<B> {
-    let host = request.headers_mut().remove(header::HOST);
-    let Some(authority) = host.and_then(|host| Authority::try_from(host.as_bytes()).ok()) else {
-        return request;
-    };
+/// A `Host` of the caller's is the `:authority` (RFC 9113 section 8.3.1); `None` if it is none, which only HTTP/1.1 has a
+/// place for.
+pub(super) fn named<B>(mut request: Request<B>) -> Option<Request<B>> {
+    let is_alone = request.headers().get_all(header::HOST).iter().count() == 1;
+    let Some(host) = request.headers_mut().remove(header::HOST) else { return Some(request) };
+    let authority = Authority::try_from(host.as_bytes()).ok()?;
+    if !is_alone || authority.host().is_empty() || authority.as_str().contains('@') {
+        return None;
+    }
     let mut parts = request.uri().clone().into_parts();
     parts.authority = Some(authority);
-    if let Ok(uri) = Uri::from_parts(parts) {
-        *request.uri_mut() = uri;
-    }
-    request
+    *request.uri_mut() = Uri::from_parts(parts).ok()?;
+    Some(request)
 }
 
 #[cfg(test)]
@@ -123,9 +123,21 @@ mod tests {
             if let Some(host) = host {
                 request.headers_mut().insert(header::HOST, host.parse().expect("a value"));
             }
-            let request = named(request);
+            let request = named(request).expect("it is an authority");
             assert_eq!(request.uri().to_string(), format!("https://{authority}/path"));
             assert!(request.headers().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_no_authority_is_not_for_http_2() {
+        for hosts in [&[""][..], &[":1"], &["a b"], &["u@b.test"], &["b.test", "c.test"]] {
+            let mut request = Request::new(());
+            *request.uri_mut() = Uri::from_static("https://a:1/path");
+            for host in hosts {
+                request.headers_mut().append(header::HOST, host.parse().expect("a value"));
+            }
+            assert!(named(request).is_none(), "{hosts:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine over loopback, against servers on plain threads.
 
 mod handshake;
+mod host;
 mod http;
 mod options;
 mod runtime;

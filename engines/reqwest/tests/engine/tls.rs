@@ -83,23 +83,45 @@ async fn a_private_authority_is_trusted_when_its_root_is_given() -> Result {
     Ok(())
 }
 
-/// HTTP/2 has `:authority` for it, which reqwest makes of the URL alone.
+/// HTTP/2 is offered, as it has the `:authority`. Where the server has HTTP/1.1 alone it is the `Host`. The certificate is
+/// the URL's.
 #[tokio::test]
 async fn a_host_of_the_callers_is_what_the_server_is_told() -> Result {
     let ca = Ca::new();
-    let (seen, sees) = std::sync::mpsc::channel();
-    let server = Server::tls(ca.server(false, &["h2", "http/1.1"]), move |stream| {
-        let alpn = stream.alpn();
-        seen.send((alpn, read_head(stream)?)).ok();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-    });
-    let engine = Reqwest::new().root_certificate_pem(ca.pem());
-    let mut request = get(&server.url("https"));
-    request.headers_mut().insert("host", "other.example".parse()?);
-    assert_eq!(engine.execute(request).await?.status(), 200);
-    let (alpn, head) = expect(&sees);
-    assert_eq!(alpn.as_deref(), Some(&b"http/1.1"[..]));
-    assert_eq!(header(&head, "host"), Some("other.example"));
+    for engine in engines(&ca) {
+        let (seen, sees) = mpsc::channel();
+        let server = Server::tls(ca.server(false, &["http/1.1"]), move |stream| {
+            seen.send(read_head(stream)?).ok();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        });
+        for host in ["other.example", "other.example:443", "user@other.example"] {
+            let mut request = get(&server.url("https"));
+            request.headers_mut().insert("host", host.parse()?);
+            assert_eq!(engine.execute(request).await?.status(), 200);
+            let head = expect(&sees);
+            assert_eq!(header(&head, "host"), Some(host));
+            assert_eq!(head.to_ascii_lowercase().matches("\r\nhost:").count(), 1, "{head}");
+        }
+    }
+    for (host, expected) in [
+        ("other.example", "h2"),
+        ("other.example:8443", "h2"),
+        // hyper would leave out the port.
+        ("other.example:443", "http/1.1"),
+        ("user@other.example", "http/1.1"),
+    ] {
+        let (seen, sees) = mpsc::channel();
+        let server = Server::tls(ca.server(false, &["h2", "http/1.1"]), move |stream| {
+            seen.send(stream.alpn()).ok();
+            Ok(())
+        });
+        for engine in engines(&ca) {
+            let mut request = get(&server.url("https"));
+            request.headers_mut().insert("host", host.parse()?);
+            engine.execute(request).await.map(drop).ok();
+            assert_eq!(expect(&sees).as_deref(), Some(expected.as_bytes()), "{host}");
+        }
+    }
     Ok(())
 }
 

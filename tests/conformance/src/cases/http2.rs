@@ -13,7 +13,7 @@ use crate::{
     failure::Verdict,
     peer::{
         Conn, EchoServer, Http2Failure, Http2Sockets, ProxyScript, Server, TestCa, http_proxy,
-        serve_http2,
+        serve_http2, serve_http2_targets, socks5_proxy,
     },
 };
 
@@ -23,6 +23,9 @@ pub(super) fn cases() -> Vec<Case> {
         case(requests_share_a_connection).needs(&[Http2]),
         case(requests_share_a_tunnel).needs(&[Http2, Proxies, ConnectionReuse]),
         case(a_body_is_sent_over_http_2).needs(&[Http2]),
+        case(a_host_of_the_callers_is_the_authority).needs(&[Http2]),
+        case(a_host_of_the_callers_is_the_authority_behind_a_proxy).needs(&[Http2, Proxies]),
+        case(a_host_of_the_callers_stays_with_its_origin).needs(&[Http2]),
         case(a_server_without_it_gets_http_1_1).needs(&[Http1, Tls]),
         case(a_web_socket_takes_http_1_1_beside_it).needs(&[Http1, Tls, WebSockets]),
         case(web_sockets_share_a_connection_where_that_is_switched_on).needs(&[Tls, WebSockets]),
@@ -91,6 +94,62 @@ async fn a_body_is_sent_over_http_2(cx: Context) -> Verdict {
     let response = client.post(server.http_url("/")).body("a body").send().await?;
     assert_eq!((response.version(), response.status().as_u16()), (Version::HTTP_2, 200));
     assert_eq!(server.requests(), 1);
+    Ok(())
+}
+
+/// RFC 9113 section 8.3.1: it takes the place of the URL's, and there is no field beside it. The URL's host is what is
+/// dialled, and what the certificate is for. Where the server chooses HTTP/1.1 it is the `Host`.
+async fn a_host_of_the_callers_is_the_authority(cx: Context) -> Verdict {
+    let (ca, server) = targets(&cx, "/");
+    let old = cx.keep(Server::start_tls(EchoServer::serve, &ca));
+    let client = HttpClient::new(tls::trusting(&cx, &ca)?);
+    for host in ["b.test", "b.test:8080", "b.test"] {
+        let response = client.get(server.http_url("/")).header("host", host).send().await?;
+        assert_eq!((response.version(), &*response.text().await?), (Version::HTTP_2, host));
+        let response = client.get(old.http_url("/headers")).header("host", host).send().await?;
+        assert_eq!(response.version(), Version::HTTP_11);
+        let seen: serde_json::Value = response.json().await?;
+        assert_eq!(seen["host"], serde_json::json!([host]), "{seen}");
+    }
+    // A request without one has the URL's.
+    let response = client.get(server.http_url("/")).send().await?;
+    assert_eq!(response.text().await?, format!("localhost:{}", server.addr().port()));
+    Ok(())
+}
+
+/// The proxy is asked for the URL's host.
+async fn a_host_of_the_callers_is_the_authority_behind_a_proxy(cx: Context) -> Verdict {
+    let (ca, server) = targets(&cx, "/");
+    let script = ProxyScript::new().knowing(TestCa::PRIVATE_NAME, server.addr());
+    let url = format!("https://{}:{}/", TestCa::PRIVATE_NAME, server.addr().port());
+    let mut proxies = vec![("http", cx.server(http_proxy(&script)))];
+    if cx.offers(Capability::SocksProxies) {
+        proxies.push(("socks5", cx.server(socks5_proxy(&script))));
+    }
+    for (scheme, proxy) in proxies {
+        let builder = HttpClient::builder(tls::trusting(&cx, &ca)?);
+        let client = builder.proxy(format!("{scheme}://{}", proxy.addr())).build()?;
+        let response = client.get(&url).header("host", "b.test").send().await?;
+        assert_eq!((response.version(), &*response.text().await?), (Version::HTTP_2, "b.test"));
+        assert_eq!(proxy.connections(), 1, "{scheme}");
+    }
+    Ok(())
+}
+
+/// A redirect to the same origin keeps it; one to another does not.
+async fn a_host_of_the_callers_stays_with_its_origin(cx: Context) -> Verdict {
+    let (ca, here) = targets(&cx, "/");
+    let location = here.http_url("/");
+    let away = cx.keep(Server::start_with_tls(
+        move |conn: &mut Conn| serve_http2_targets(conn, &location),
+        ca.http2_server_config(),
+    ));
+    let client = HttpClient::new(tls::trusting(&cx, &ca)?);
+    let response = client.get(here.http_url("/moved")).header("host", "b.test").send().await?;
+    assert_eq!((response.version(), &*response.text().await?), (Version::HTTP_2, "b.test"));
+    assert_eq!(here.requests(), 2);
+    let response = client.get(away.http_url("/moved")).header("host", "b.test").send().await?;
+    assert_eq!(response.text().await?, format!("localhost:{}", here.addr().port()));
     Ok(())
 }
 
@@ -380,6 +439,14 @@ fn start(cx: &Context) -> Verdict<(HttpClient, Arc<Server>)> {
 fn start_over_http2(cx: &Context, sockets: Http2Sockets) -> Option<(HttpClient, Arc<Server>)> {
     let (ca, server) = serve(cx, sockets);
     Some((HttpClient::new(cx.engine_over_http2(&ca)?), server))
+}
+
+/// A server that tells where a request was sent to.
+fn targets(cx: &Context, location: &'static str) -> (TestCa, Arc<Server>) {
+    let ca = TestCa::new();
+    let handler = move |conn: &mut Conn| serve_http2_targets(conn, location);
+    let server = cx.keep(Server::start_with_tls(handler, ca.http2_server_config()));
+    (ca, server)
 }
 
 pub(super) fn serve(cx: &Context, sockets: Http2Sockets) -> (TestCa, Arc<Server>) {
