@@ -12,6 +12,7 @@ mod engine_service;
 mod exchange;
 mod redirect;
 mod service;
+mod transfer_coding;
 mod unauthorized;
 mod upload;
 

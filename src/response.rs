@@ -75,7 +75,8 @@ impl Response {
     /// # Errors
     /// [`ErrorKind::Io`] if the body ended too early, [`ErrorKind::Timeout`] if it paused too long,
     /// [`ErrorKind::TooBig`] if it is above
-    /// [`max_response_size`](crate::RequestBuilder::max_response_size).
+    /// [`max_response_size`](crate::RequestBuilder::max_response_size), [`ErrorKind::Protocol`] if it is in a transfer
+    /// coding other than `chunked` that no `TE` of the request asked for (RFC 9112 section 7).
     ///
     /// # Cancel safety
     /// Dropped while pending, the rest of the body is lost.

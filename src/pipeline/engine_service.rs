@@ -15,7 +15,7 @@ use http_body::Body as _;
 use tower::Service;
 use url::Url;
 
-use super::exchange;
+use super::{exchange, transfer_coding};
 use crate::{
     capability::require,
     proxy::Proxies,
@@ -52,7 +52,11 @@ impl EngineService {
         if !is_handshake {
             say_length(&mut request)?;
             let fragment = request.extensions().get::<UrlFragment>().cloned();
+            let decodes = transfer_coding::are_asked_for(&request);
             let mut response = exchange::execute(&*self.engine, request).await?;
+            if !decodes {
+                response = transfer_coding::understood(response);
+            }
             if let Some(fragment) = fragment {
                 fragment.passes(&mut response);
             }
@@ -65,7 +69,7 @@ impl EngineService {
             require(&*self.engine, Capability::HandshakeHeaders)?;
         }
         match self.engine.connect(handshake).await? {
-            Answer::Refused(response) => Ok(response),
+            Answer::Refused(response) => Ok(transfer_coding::understood(response)),
             Answer::Open(connection) => {
                 let mut response = Response::new(Body::empty());
                 *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -37,6 +37,7 @@ mod options;
 mod outbound;
 mod panics;
 mod plugin;
+mod poll_waker;
 mod raw;
 mod session;
 mod settings;

@@ -1,8 +1,12 @@
 //! The tasks that wait for a session, in order. A waiter that is dropped is forgotten. Pure.
 
-use std::{collections::BTreeMap, ops::Range, task::Waker};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    task::{Context, Waker},
+};
 
-use super::deferred::DeferredWork;
+use super::{deferred::DeferredWork, poll_waker::PollWaker};
 
 /// The event that a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +74,7 @@ impl Waiters {
         &mut self,
         place: &mut Place,
         what: For,
-        waker: &Waker,
+        waker: &mut PollWaker,
         deferred: &mut DeferredWork,
     ) {
         debug_assert!(!place.is_taken() || place.is(what), "a place for something else");
@@ -78,12 +82,9 @@ impl Waiters {
             self.latest += 1;
             *place = Place(what.range().start + self.latest);
         }
-        match self.waiting.get_mut(&place.0) {
-            Some(Some(known)) if known.will_wake(waker) => {}
-            Some(known) => deferred.forget(known.replace(waker.clone())),
-            None => {
-                self.waiting.insert(place.0, Some(waker.clone()));
-            }
+        match self.waiting.get(&place.0) {
+            Some(Some(known)) if waker.is_like(known) => {}
+            _ => deferred.forget(self.waiting.insert(place.0, waker.take()).flatten()),
         }
     }
 
@@ -136,7 +137,8 @@ mod tests {
     use super::*;
 
     fn wait(waiters: &mut Waiters, place: &mut Place, what: For) {
-        waiters.wait(place, what, Waker::noop(), &mut DeferredWork::default());
+        let mut waker = PollWaker::of(&Context::from_waker(Waker::noop()));
+        waiters.wait(place, what, &mut waker, &mut DeferredWork::default());
     }
 
     #[test]

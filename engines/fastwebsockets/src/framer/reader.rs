@@ -61,6 +61,8 @@ pub(super) struct Reader {
 }
 
 enum ReadState {
+    /// Before the first read, which makes the library's socket, and its buffer of 8 KiB.
+    New(Gate),
     /// Between frames.
     Idle(Box<Library>),
     /// `kept` has the socket.
@@ -76,8 +78,13 @@ impl Reader {
     pub(super) fn new(stream: SharedStream, early: Bytes, role: Role, options: Options) -> Self {
         let progress = Arc::new(ReadProgress::default());
         let gate = Gate::new(stream, early, role, progress.clone());
+        // Not later than now where there are hooks: reads are under the session's lock.
+        let state = match options.hooks.is_empty() {
+            true => ReadState::New(gate),
+            false => ReadState::Idle(Box::new(library(gate, role, &options))),
+        };
         Self {
-            state: ReadState::Idle(Box::new(library(gate, role, &options))),
+            state,
             kept: None,
             progress,
             parked: None,
@@ -102,6 +109,10 @@ impl Reader {
         self.progress.set_limit(limit);
         loop {
             match mem::replace(&mut self.state, ReadState::Reading) {
+                ReadState::New(gate) => {
+                    self.state = ReadState::Idle(Box::new(library(gate, self.role, &self.options)));
+                    continue;
+                }
                 ReadState::Idle(library) => {
                     let announced = self.progress.announced();
                     if announced > limit as u64 {
@@ -286,8 +297,12 @@ impl Reader {
         self.kept = None;
         self.copies = Copies::default();
         self.delivered = self.progress.whole();
-        if let ReadState::Idle(library) = mem::replace(&mut self.state, ReadState::Reading) {
-            self.state = ReadState::Draining(library.into_inner().into_stream());
+        match mem::replace(&mut self.state, ReadState::Reading) {
+            ReadState::New(gate) => self.state = ReadState::Draining(gate.into_stream()),
+            ReadState::Idle(library) => {
+                self.state = ReadState::Draining(library.into_inner().into_stream());
+            }
+            ReadState::Reading | ReadState::Draining(_) | ReadState::Ended(_) => {}
         }
     }
 

@@ -35,6 +35,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(dropping_a_body_in_the_middle_frees_its_connection),
         case(the_length_is_known_before_the_body),
         case(text_that_is_not_utf8_is_an_error),
+        case(a_body_in_an_unknown_transfer_coding_is_an_error),
     ];
     cases.into_iter().map(|case| case.needs(&[Capability::Http1])).collect()
 }
@@ -287,6 +288,58 @@ async fn text_that_is_not_utf8_is_an_error(cx: Context) -> Verdict {
             Some(text) => assert_eq!(result?, text),
             None => drop(fails(result, ErrorKind::Convert)?),
         }
+    }
+    Ok(())
+}
+
+/// Only `chunked` is decoded. Bytes in another transfer coding are not the body, unless the caller asks for it by `TE`
+/// (RFC 9112 section 6.1); the status is known all the same.
+async fn a_body_in_an_unknown_transfer_coding_is_an_error(cx: Context) -> Verdict {
+    for (line, is_body) in [
+        ("transfer-encoding: chunked", true),
+        ("transfer-encoding: Chunked", true),
+        ("transfer-encoding: , chunked", true),
+        ("transfer-encoding: gzip, chunked", false),
+        ("transfer-encoding: gzip\r\ntransfer-encoding: chunked", false),
+        ("transfer-encoding: chunked, chunked", false),
+        ("transfer-encoding: x-own;level=\"1\", chunked", false),
+        ("connection: close\r\ntransfer-encoding: gzip", false),
+    ] {
+        let server = cx.server(move |conn| {
+            let Some(head) = conn.read_request()? else { return Ok(()) };
+            conn.write_all(format!("HTTP/1.1 403 No\r\n{line}\r\n\r\n").as_bytes())?;
+            if head.method != "HEAD" {
+                conn.write_all(b"2\r\nok\r\n0\r\n\r\n")?;
+            }
+            conn.shutdown_write()?;
+            conn.drain()
+        });
+        let (client, url) = (cx.client(), server.http_url("/"));
+        let response = client.get(&url).send().await?;
+        assert_eq!(response.status(), 403, "{line}");
+        let body = response.bytes().await;
+        match is_body {
+            true => assert_eq!(body?, "ok", "{line}"),
+            false => {
+                let error = fails(body, ErrorKind::Protocol)?;
+                assert!(error.to_string().contains("transfer coding"), "{error}");
+            }
+        }
+        let mut refusals = vec![fails(
+            client.get(&url).send().await?.error_for_status().await,
+            ErrorKind::Status,
+        )?];
+        if client.support(Capability::WebSockets).is_offered() {
+            let handshake = client.web_socket(server.ws_url("/")).connect().await;
+            refusals.push(fails(handshake, ErrorKind::Rejected)?);
+        }
+        for refused in refusals {
+            let body = refused.response().map(|response| response.body().clone());
+            assert_eq!(body.as_deref(), Some(if is_body { &b"ok"[..] } else { b"" }), "{line}");
+        }
+        let body = client.get(&url).header("te", "gzip").send().await?.bytes().await;
+        assert!(!matches!(body, Ok(body) if body.is_empty()), "{line}");
+        assert_eq!(client.head(&url).send().await?.bytes().await?, "", "{line}");
     }
     Ok(())
 }
