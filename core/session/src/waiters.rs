@@ -1,10 +1,6 @@
 //! The tasks that wait for a session, in order. A waiter that is dropped is forgotten. Pure.
 
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    task::{Context, Waker},
-};
+use std::{collections::BTreeMap, ops::Range, task::Waker};
 
 use super::{deferred::DeferredWork, poll_waker::PollWaker};
 
@@ -134,6 +130,8 @@ impl Waiters {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Context;
+
     use super::*;
 
     fn wait(waiters: &mut Waiters, place: &mut Place, what: For) {
