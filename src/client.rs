@@ -11,7 +11,7 @@ use drivetrain_engine::{
     Body, Capability, Engine, Error, ErrorKind, Result, Runtime, Support, UnixSocket,
 };
 use drivetrain_session::{AppliedBy, SessionConfig, SetBy, Setting, Settings, WebSockets};
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
     pipeline::{Hook, HttpService, Pipeline, Redirects, Unauthorized, Wrap, erase},
     plugin::{Installed, Plugin},
     proxy::Proxies,
-    request::RequestBuilder,
-    sse::SseRequest,
-    web_socket::WebSocketRequest,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -82,56 +79,6 @@ impl HttpClient {
         let stack = pipeline.over(Arc::clone(&engine), &installed);
         let session_config = OnceLock::new();
         Self(Arc::new(Inner { engine, installed, stack, described, session_config }))
-    }
-
-    /// Begins a GET request.
-    pub fn get(&self, url: impl AsRef<str>) -> RequestBuilder {
-        self.request(Method::GET, url)
-    }
-
-    /// Begins a POST request.
-    pub fn post(&self, url: impl AsRef<str>) -> RequestBuilder {
-        self.request(Method::POST, url)
-    }
-
-    /// Begins a PUT request.
-    pub fn put(&self, url: impl AsRef<str>) -> RequestBuilder {
-        self.request(Method::PUT, url)
-    }
-
-    /// Begins a PATCH request.
-    pub fn patch(&self, url: impl AsRef<str>) -> RequestBuilder {
-        self.request(Method::PATCH, url)
-    }
-
-    /// Begins a DELETE request.
-    pub fn delete(&self, url: impl AsRef<str>) -> RequestBuilder {
-        self.request(Method::DELETE, url)
-    }
-
-    /// Begins a HEAD request.
-    pub fn head(&self, url: impl AsRef<str>) -> RequestBuilder {
-        self.request(Method::HEAD, url)
-    }
-
-    /// Begins a request with any method. A URL that cannot be used is an error of
-    /// [`send`](RequestBuilder::send).
-    pub fn request(&self, method: Method, url: impl AsRef<str>) -> RequestBuilder {
-        RequestBuilder::new(self.clone(), method, url.as_ref())
-    }
-
-    /// Begins a WebSocket. `http` means `ws` here, and `https` means `wss`; any other scheme, a missing
-    /// host and a fragment are errors of [`connect`](WebSocketRequest::connect).
-    ///
-    /// The request owns a clone of the client, so that it may be moved into a task.
-    pub fn web_socket(&self, url: impl AsRef<str>) -> WebSocketRequest {
-        WebSocketRequest::new(self.clone(), url.as_ref())
-    }
-
-    /// Begins an event stream (server-sent events). A URL that cannot be used is an error of
-    /// [`connect`](SseRequest::connect).
-    pub fn sse(&self, url: impl AsRef<str>) -> SseRequest {
-        self.get(url).sse()
     }
 
     /// Whether the engine offers a capability.

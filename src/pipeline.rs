@@ -7,6 +7,7 @@
 mod cookies;
 #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
 mod decompression;
+mod encodings;
 mod engine_service;
 mod exchange;
 mod redirect;
@@ -26,21 +27,8 @@ use tower::Layer as _;
 pub(crate) use unauthorized::Hook;
 pub use unauthorized::Unauthorized;
 
-use self::engine_service::EngineService;
+use self::{encodings::ENCODINGS, engine_service::EngineService};
 use crate::plugin::Installed;
-
-/// The encodings that are asked for and decompressed, by feature.
-const ENCODINGS: &str =
-    match (cfg!(feature = "gzip"), cfg!(feature = "brotli"), cfg!(feature = "zstd")) {
-        (false, false, false) => "",
-        (true, false, false) => "gzip",
-        (false, true, false) => "br",
-        (false, false, true) => "zstd",
-        (true, true, false) => "gzip, br",
-        (true, false, true) => "gzip, zstd",
-        (false, true, true) => "br, zstd",
-        (true, true, true) => "gzip, br, zstd",
-    };
 
 /// Wraps the services inside of it in a layer of the user.
 pub(crate) type Wrap = Box<dyn FnOnce(HttpService) -> HttpService + Send>;

@@ -1,9 +1,6 @@
 //! Which proxy serves which URL.
 
-use std::{
-    env,
-    fmt::{self, Write as _},
-};
+use std::fmt::{self, Write as _};
 
 use drivetrain_engine::{Engine, Error, Proxy, Result};
 use drivetrain_session::{AppliedBy, SetBy, Setting};
@@ -38,9 +35,9 @@ use exceptions::Exceptions;
 /// ```
 #[derive(Clone, Default)]
 pub struct Proxies {
-    all: Option<Choice>,
-    http: Option<Choice>,
-    https: Option<Choice>,
+    all: Option<ProxyChoice>,
+    http: Option<ProxyChoice>,
+    https: Option<ProxyChoice>,
     except: Exceptions,
     /// The first invalid argument, for `build()`.
     fault: Option<Error>,
@@ -50,13 +47,13 @@ pub struct Proxies {
 
 /// The proxy for some URLs, or the error of every request for them.
 #[derive(Clone)]
-struct Choice {
+struct ProxyChoice {
     proxy: Result<Proxy>,
     /// The variable of the environment that it comes from, if any.
     variable: Option<&'static str>,
 }
 
-impl From<Proxy> for Choice {
+impl From<Proxy> for ProxyChoice {
     fn from(proxy: Proxy) -> Self {
         Self { proxy: Ok(proxy), variable: None }
     }
@@ -66,23 +63,6 @@ impl Proxies {
     /// No proxy.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// The proxies of the environment, read now: `HTTP_PROXY` for `http` and `ws`, `HTTPS_PROXY` for `https` and `wss`,
-    /// `ALL_PROXY` for schemes without a variable, and `NO_PROXY` for [`no_proxy`](Self::no_proxy). A name in lower case
-    /// is read second; an empty variable counts as not set. In a CGI program (`REQUEST_METHOD` is set) upper-case
-    /// `HTTP_PROXY` is a header of the request and is ignored.
-    ///
-    /// A value is read as curl reads it: `http://`, `https://`, `socks5://`, `socks5h://` and `socks://` (the last three
-    /// mean the same here), or no scheme, which is `http`; a path is ignored.
-    ///
-    /// A value that is invalid or not supported (SOCKS4, or a proxy that the engine has no capability for) does not
-    /// fail [`build`](crate::HttpClientBuilder::build). It is a warning of `tracing` and a row of
-    /// [`settings`](crate::HttpClient::settings), both without the value. Each request for which that proxy is chosen
-    /// fails with [`InvalidInput`](crate::ErrorKind::InvalidInput) or [`Unsupported`](crate::ErrorKind::Unsupported);
-    /// none bypasses it. An invalid entry of `NO_PROXY` is ignored.
-    pub fn from_env() -> Self {
-        environment::read(|name| env::var_os(name))
     }
 
     /// The proxy for every URL whose scheme has none: a [`Proxy`], or a URL as [`Proxy::parse`] reads it. An invalid one
@@ -152,7 +132,7 @@ impl Proxies {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let slots: [fn(&mut Self) -> &mut Option<Choice>; 3] =
+        let slots: [fn(&mut Self) -> &mut Option<ProxyChoice>; 3] =
             [|it| &mut it.all, |it| &mut it.http, |it| &mut it.https];
         for slot in slots {
             let Some(mut choice) = slot(self).take() else { continue };
@@ -183,7 +163,7 @@ impl Proxies {
     }
 
     /// Reports a variable whose proxy cannot be used, and names it in the error.
-    fn reported(&mut self, mut choice: Choice) -> Choice {
+    fn reported(&mut self, mut choice: ProxyChoice) -> ProxyChoice {
         if let (Err(error), Some(variable)) = (&choice.proxy, choice.variable) {
             self.report(variable, &error.to_string());
             let message = format!("the environment's {variable} cannot be used: {error}");
@@ -235,7 +215,7 @@ impl From<String> for Proxies {
     }
 }
 
-impl fmt::Display for Choice {
+impl fmt::Display for ProxyChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.proxy, self.variable) {
             (Ok(proxy), _) => write!(f, "{proxy:?}"),

@@ -60,6 +60,7 @@ mod request;
 mod retry_after;
 mod sender;
 mod session;
+mod state;
 mod states;
 mod trace;
 
@@ -70,4 +71,5 @@ pub use event::{Connected, Disconnected, Event, Retrying};
 pub use request::ReconnectRequest;
 pub use sender::Sender;
 pub use session::ReconnectingSession;
-pub use states::{State, States};
+pub use state::State;
+pub use states::States;

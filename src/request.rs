@@ -13,7 +13,6 @@ use crate::{
     deadline,
     multipart::Form,
     response::Response,
-    sse::SseRequest,
     target::{self, Target},
     trace::Call,
 };
@@ -53,6 +52,44 @@ pub struct RequestBuilder {
 
 /// Observes the progress of a body.
 type Observer = dyn Fn(u64, Option<u64>) + Send + Sync;
+
+impl HttpClient {
+    /// Begins a GET request.
+    pub fn get(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::GET, url)
+    }
+
+    /// Begins a POST request.
+    pub fn post(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::POST, url)
+    }
+
+    /// Begins a PUT request.
+    pub fn put(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::PUT, url)
+    }
+
+    /// Begins a PATCH request.
+    pub fn patch(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::PATCH, url)
+    }
+
+    /// Begins a DELETE request.
+    pub fn delete(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::DELETE, url)
+    }
+
+    /// Begins a HEAD request.
+    pub fn head(&self, url: impl AsRef<str>) -> RequestBuilder {
+        self.request(Method::HEAD, url)
+    }
+
+    /// Begins a request with any method. A URL that cannot be used is an error of
+    /// [`send`](RequestBuilder::send).
+    pub fn request(&self, method: Method, url: impl AsRef<str>) -> RequestBuilder {
+        RequestBuilder::new(self.clone(), method, url.as_ref())
+    }
+}
 
 impl RequestBuilder {
     pub(crate) fn new(client: HttpClient, method: Method, url: &str) -> Self {
@@ -241,12 +278,6 @@ impl RequestBuilder {
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
-    }
-
-    /// Makes this request an event stream, for one with another method than GET or with a body;
-    /// [`HttpClient::sse`] is for a GET. Only GET and HEAD [connect again](SseRequest::reconnect) by themselves.
-    pub fn sse(self) -> SseRequest {
-        SseRequest::new(self)
     }
 
     /// Sends the request and waits for the head of the response; the body streams after it.

@@ -9,6 +9,7 @@
 //! # Ok(()) }
 //! ```
 
+mod attempt;
 mod event;
 mod reconnect;
 mod request;

@@ -175,9 +175,9 @@ pub(crate) fn bearer_auth(token: &str) -> Result<HeaderValue> {
 /// The fragment of the last `Location` that had one, since a [`Uri`] has no fragment. It is in the extensions of all
 /// requests of a call, and of its response.
 #[derive(Clone, Default)]
-pub(crate) struct Fragment(Arc<Mutex<Option<String>>>);
+pub(crate) struct UrlFragment(Arc<Mutex<Option<String>>>);
 
-impl Fragment {
+impl UrlFragment {
     /// Notes the fragment of a redirect.
     pub(crate) fn passes<B>(self, response: &mut http::Response<B>) {
         let location =
@@ -201,7 +201,7 @@ pub(crate) fn answered<B>(response: &http::Response<B>, asked: Url) -> Url {
     let Some(mut last) = last.and_then(|RequestUri(uri)| Url::parse(&uri.to_string()).ok()) else {
         return asked;
     };
-    let fragment = response.extensions().get().and_then(Fragment::get);
+    let fragment = response.extensions().get().and_then(UrlFragment::get);
     last.set_fragment(fragment.as_deref().or(asked.fragment()));
     last
 }

@@ -17,7 +17,6 @@ use crate::{
     capability::require,
     client::HttpClient,
     deadline, error_body, options,
-    reconnect::{Backoff, ReconnectRequest},
     target::{self, Target},
     trace::Call,
 };
@@ -54,6 +53,16 @@ pub struct WebSocketRequest {
     offers: Vec<String>,
     /// The options of this one session.
     options: WebSockets,
+}
+
+impl HttpClient {
+    /// Begins a WebSocket. `http` means `ws` here, and `https` means `wss`; any other scheme, a missing
+    /// host and a fragment are errors of [`connect`](WebSocketRequest::connect).
+    ///
+    /// The request owns a clone of the client, so that it may be moved into a task.
+    pub fn web_socket(&self, url: impl AsRef<str>) -> WebSocketRequest {
+        WebSocketRequest::new(self.clone(), url.as_ref())
+    }
 }
 
 impl WebSocketRequest {
@@ -147,11 +156,6 @@ impl WebSocketRequest {
             error = error.with_response(response.map(|()| Bytes::new()));
         }
         Err(client.named(error))
-    }
-
-    /// Makes the session reconnect when its connection is lost: see [`reconnect`](crate::reconnect).
-    pub fn reconnect(self, backoff: Backoff) -> ReconnectRequest {
-        ReconnectRequest::new(self, backoff)
     }
 
     pub(crate) fn client(&self) -> &HttpClient {

@@ -132,7 +132,7 @@ impl Connector for InMemory {
         })?;
         let (stream, read_ahead) = (FromTokio(parts.io.into_inner()), parts.read_buf);
         let (stream, protocol) = (Box::new(stream), Protocol::H1);
-        Ok(UpgradeResult::Upgraded { stream, read_ahead, protocol, response, accepted })
+        Ok(UpgradeResult::upgraded(stream, read_ahead, protocol, response, accepted))
     }
 }
 

@@ -6,12 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{
     domain,
-    saved::Saved,
     set_cookie::{self, SetCookie},
 };
 
@@ -22,8 +20,7 @@ const LAST: i64 = 253_402_300_799;
 ///
 /// It comes out of a jar with [`iter`](crate::CookieJar::iter), is saved with serde, and goes into a jar with
 /// [`Extend`] or [`collect`](Iterator::collect). Debug output does not show its value.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Saved", try_from = "Saved")]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Cookie {
     pub(super) name: Box<[u8]>,
     pub(super) value: Box<[u8]>,

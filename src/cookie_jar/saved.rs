@@ -1,12 +1,12 @@
 //! The serialized form of a cookie.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::Cookie;
 
 /// Names and values are bytes: byte n is written as the character U+00n.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Saved {
+struct Saved {
     name: String,
     value: String,
     domain: String,
@@ -22,19 +22,31 @@ pub(super) struct Saved {
     http_only: bool,
 }
 
-impl From<Cookie> for Saved {
-    fn from(cookie: Cookie) -> Self {
+impl From<&Cookie> for Saved {
+    fn from(cookie: &Cookie) -> Self {
         let text = |bytes: &[u8]| bytes.iter().copied().map(char::from).collect();
         Self {
             name: text(&cookie.name),
             value: text(&cookie.value),
-            domain: cookie.domain.into(),
+            domain: cookie.domain.to_string(),
             host_only: cookie.is_host_only,
-            path: cookie.path.into(),
+            path: cookie.path.to_string(),
             expires: cookie.expires,
             secure: cookie.is_secure,
             http_only: cookie.is_http_only,
         }
+    }
+}
+
+impl Serialize for Cookie {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Saved::from(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cookie {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Saved::deserialize(deserializer)?.try_into().map_err(de::Error::custom)
     }
 }
 

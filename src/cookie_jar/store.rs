@@ -13,12 +13,12 @@ const MOST: usize = 3000;
 /// The cookies by their domain.
 #[derive(Default)]
 pub(super) struct Store {
-    domains: BTreeMap<Box<str>, Vec<Kept>>,
+    domains: BTreeMap<Box<str>, Vec<StoredCookie>>,
     /// Counts uses, as clock times may be equal.
     turn: u64,
 }
 
-struct Kept {
+struct StoredCookie {
     cookie: Cookie,
     created: u64,
     used: u64,
@@ -61,7 +61,7 @@ impl Store {
         let old = kept.iter().position(|old| old.cookie.is_same(&cookie));
         let created = old.map_or(turn, |at| kept.swap_remove(at).created);
         if !is_expired {
-            kept.push(Kept { cookie, created, used: turn });
+            kept.push(StoredCookie { cookie, created, used: turn });
         }
         self.evict(&domain);
     }
@@ -92,13 +92,13 @@ impl Store {
         let mut found = Vec::new();
         for domain in domain::with_parents(url) {
             let Some(kept) = self.domains.get_mut(domain) else { continue };
-            let matching = kept.iter_mut().filter(|Kept { cookie, .. }| {
+            let matching = kept.iter_mut().filter(|StoredCookie { cookie, .. }| {
                 !cookie.is_expired(now)
                     && (is_secure || !cookie.is_secure)
                     && (domain == host || !cookie.is_host_only)
                     && cookie.is_for_path(url.path())
             });
-            for Kept { cookie, created, used } in matching {
+            for StoredCookie { cookie, created, used } in matching {
                 *used = turn;
                 let pair = [&*cookie.name, &*cookie.value].join(&b'=');
                 found.push((Reverse(cookie.path.len()), *created, pair));
@@ -128,7 +128,7 @@ impl Store {
         self.retain_kept(|kept| keep(&kept.cookie));
     }
 
-    fn retain_kept(&mut self, keep: impl Fn(&Kept) -> bool) {
+    fn retain_kept(&mut self, keep: impl Fn(&StoredCookie) -> bool) {
         self.domains.retain(|_, kept| {
             kept.retain(&keep);
             !kept.is_empty()

@@ -10,7 +10,7 @@ use drivetrain_engine::{Body, Error, Handshake, Result};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tower::{Layer, Service};
 
-use super::{ENCODINGS, HttpService};
+use super::{encodings::ENCODINGS, service::HttpService};
 
 mod coding;
 mod decoded;

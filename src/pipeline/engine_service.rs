@@ -19,7 +19,7 @@ use super::{exchange, transfer_coding};
 use crate::{
     capability::require,
     proxy::Proxies,
-    target::{self, Fragment, Target},
+    target::{self, Target, UrlFragment},
 };
 
 /// Calls the engine: a request gives a response, a handshake a connection.
@@ -51,7 +51,7 @@ impl EngineService {
         self.prepare(&mut request, is_handshake)?;
         if !is_handshake {
             say_length(&mut request)?;
-            let fragment = request.extensions().get::<Fragment>().cloned();
+            let fragment = request.extensions().get::<UrlFragment>().cloned();
             let decodes = transfer_coding::are_asked_for(&request);
             let mut response = exchange::execute(&*self.engine, request).await?;
             if !decodes {

@@ -10,7 +10,7 @@ use tower_http::follow_redirect::{
 };
 
 use super::unauthorized::Elsewhere;
-use crate::{target::Fragment, trace};
+use crate::{target::UrlFragment, trace};
 
 /// Which redirects are followed, for requests and for handshakes: 301, 302, 303, 307 and 308.
 ///
@@ -151,8 +151,8 @@ pub(super) struct Follow {
 
 impl Policy<Body, Error> for Follow {
     fn redirect(&mut self, attempt: &Attempt<'_>) -> Result<Action, Error> {
-        let from = Origin::of(attempt.previous());
-        let to = Origin::of(attempt.location());
+        let from = UrlOrigin::of(attempt.previous());
+        let to = UrlOrigin::of(attempt.location());
         let is_followed = match attempt.location().scheme_str() {
             Some("http" | "https") => true,
             Some("ws" | "wss") => self.is_handshake,
@@ -184,7 +184,7 @@ impl Policy<Body, Error> for Follow {
     fn on_request(&mut self, request: &mut Request<Body>) {
         if std::mem::take(&mut self.is_first) {
             self.is_handshake = Handshake::is_in(request);
-            request.extensions_mut().insert(Fragment::default());
+            request.extensions_mut().insert(UrlFragment::default());
             self.carried = request.extensions().clone();
             return;
         }
@@ -219,13 +219,13 @@ impl Follow {
 
 /// Scheme, host and port; `ws` is `http` here.
 #[derive(PartialEq, Eq)]
-struct Origin {
+struct UrlOrigin {
     is_secure: bool,
     host: String,
     port: u16,
 }
 
-impl Origin {
+impl UrlOrigin {
     fn of(uri: &Uri) -> Self {
         let is_secure = match uri.scheme() {
             Some(scheme) => *scheme == Scheme::HTTPS || scheme.as_str() == "wss",

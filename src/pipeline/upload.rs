@@ -15,10 +15,10 @@ use http_body::{Body as _, Frame, SizeHint};
 pub(super) const CHUNK: usize = 64 << 10;
 
 /// The client's side of an upload. Dropping it ends the upload.
-pub(super) struct Upload(Arc<Mutex<State>>);
+pub(super) struct Upload(Arc<Mutex<UploadState>>);
 
 #[derive(Default)]
-struct State {
+struct UploadState {
     /// Away while the engine polls it. It is here between two chunks, so that the client can let go of it though the
     /// engine asks for nothing more.
     rest: Option<Unsent>,
@@ -34,8 +34,8 @@ impl Upload {
     pub(super) fn new(body: Body) -> (Self, Body) {
         let hint = body.size_hint();
         let rest = Some(Unsent { body, chunk: Bytes::new() });
-        let state = Arc::new(Mutex::new(State { rest, ..State::default() }));
-        let chunks = Chunks { state: Arc::clone(&state), hint, is_last: false, in_a_row: 0 };
+        let state = Arc::new(Mutex::new(UploadState { rest, ..UploadState::default() }));
+        let chunks = UploadBody { state: Arc::clone(&state), hint, is_last: false, in_a_row: 0 };
         (Self(state), Body::streaming(chunks))
     }
 
@@ -58,7 +58,7 @@ impl Upload {
             self.end_after_grace(&*runtime);
             return response;
         }
-        response.map(|body| Body::streaming(Answered { body, upload: Some((self, runtime)) }))
+        response.map(|body| Body::streaming(EarlyAnswer { body, upload: Some((self, runtime)) }))
     }
 
     fn end_after_grace(self, runtime: &dyn Runtime) {
@@ -87,7 +87,7 @@ impl Drop for Upload {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<UploadState>) -> MutexGuard<'_, UploadState> {
     // No user code runs under the lock.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -122,8 +122,8 @@ impl Unsent {
 }
 
 /// The engine's side of an upload.
-struct Chunks {
-    state: Arc<Mutex<State>>,
+struct UploadBody {
+    state: Arc<Mutex<UploadState>>,
     /// The size of the rest.
     hint: SizeHint,
     /// Nothing follows the chunk before.
@@ -135,7 +135,7 @@ struct Chunks {
 /// Chunks taken in a row before yielding, since not every runtime has a cooperative budget.
 const IN_A_ROW: u32 = 32;
 
-impl Chunks {
+impl UploadBody {
     /// What is left; an error once the upload was ended.
     fn take(&self) -> Result<Unsent> {
         let mut state = lock(&self.state);
@@ -174,7 +174,7 @@ impl Chunks {
     }
 }
 
-impl http_body::Body for Chunks {
+impl http_body::Body for UploadBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -211,7 +211,7 @@ impl http_body::Body for Chunks {
     }
 }
 
-impl Drop for Chunks {
+impl Drop for UploadBody {
     fn drop(&mut self) {
         self.over();
     }
@@ -231,13 +231,13 @@ fn less(hint: &SizeHint, taken: u64) -> SizeHint {
 }
 
 /// The body of an answer that came before the end of its upload.
-struct Answered {
+struct EarlyAnswer {
     body: Body,
     /// Until the answer is complete.
     upload: Option<(Upload, Arc<dyn Runtime>)>,
 }
 
-impl Answered {
+impl EarlyAnswer {
     fn complete(&mut self) {
         if let Some((upload, runtime)) = self.upload.take() {
             upload.end_after_grace(&*runtime);
@@ -245,7 +245,7 @@ impl Answered {
     }
 }
 
-impl http_body::Body for Answered {
+impl http_body::Body for EarlyAnswer {
     type Data = Bytes;
     type Error = Error;
 
@@ -271,7 +271,7 @@ impl http_body::Body for Answered {
     }
 }
 
-impl Drop for Answered {
+impl Drop for EarlyAnswer {
     fn drop(&mut self) {
         // A caller who knows the length does not poll for the end.
         if self.body.is_end_stream() {

@@ -1,11 +1,30 @@
 //! The proxies of the environment, in every form that curl accepts.
 
-use std::ffi::OsString;
+use std::{env, ffi::OsString};
 
 use drivetrain_engine::{Error, ErrorKind, Proxy, Result};
 use percent_encoding::percent_decode_str;
 
-use super::{Choice, Proxies};
+use super::{Proxies, ProxyChoice};
+
+impl Proxies {
+    /// The proxies of the environment, read now: `HTTP_PROXY` for `http` and `ws`, `HTTPS_PROXY` for `https` and `wss`,
+    /// `ALL_PROXY` for schemes without a variable, and `NO_PROXY` for [`no_proxy`](Self::no_proxy). A name in lower case
+    /// is read second; an empty variable counts as not set. In a CGI program (`REQUEST_METHOD` is set) upper-case
+    /// `HTTP_PROXY` is a header of the request and is ignored.
+    ///
+    /// A value is read as curl reads it: `http://`, `https://`, `socks5://`, `socks5h://` and `socks://` (the last three
+    /// mean the same here), or no scheme, which is `http`; a path is ignored.
+    ///
+    /// A value that is invalid or not supported (SOCKS4, or a proxy that the engine has no capability for) does not
+    /// fail [`build`](crate::HttpClientBuilder::build). It is a warning of `tracing` and a row of
+    /// [`settings`](crate::HttpClient::settings), both without the value. Each request for which that proxy is chosen
+    /// fails with [`InvalidInput`](crate::ErrorKind::InvalidInput) or [`Unsupported`](crate::ErrorKind::Unsupported);
+    /// none bypasses it. An invalid entry of `NO_PROXY` is ignored.
+    pub fn from_env() -> Self {
+        read(|name| env::var_os(name))
+    }
+}
 
 /// The variables that name proxies; each may be in lower case.
 const VARIABLES: [&str; 3] = ["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"];
@@ -21,7 +40,7 @@ pub(super) fn read(variable: impl Fn(&str) -> Option<OsString>) -> Proxies {
     let mut proxies = Proxies::new();
     for name in VARIABLES {
         let Some(value) = get(name) else { continue };
-        let choice = Choice { proxy: proxy(value), variable: Some(name) };
+        let choice = ProxyChoice { proxy: proxy(value), variable: Some(name) };
         let choice = proxies.reported(choice);
         match name {
             "ALL_PROXY" => proxies.all = Some(choice),

@@ -11,12 +11,12 @@ pub(super) struct Exceptions(Vec<Exception>);
 
 #[derive(Clone)]
 struct Exception {
-    hosts: Hosts,
+    hosts: HostPattern,
     port: Option<u16>,
 }
 
 #[derive(Clone)]
-enum Hosts {
+enum HostPattern {
     All,
     Network(IpNet),
     /// A name in lower case, with its subdomains.
@@ -51,9 +51,9 @@ impl Exceptions {
         self.0.iter().any(|exception| {
             exception.port.is_none_or(|only| only == port)
                 && match (&exception.hosts, address) {
-                    (Hosts::All, _) => true,
-                    (Hosts::Network(network), Some(address)) => network.contains(&address),
-                    (Hosts::Domain(domain), None) => host
+                    (HostPattern::All, _) => true,
+                    (HostPattern::Network(network), Some(address)) => network.contains(&address),
+                    (HostPattern::Domain(domain), None) => host
                         .strip_suffix(domain.as_str())
                         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
                     _ => false,
@@ -80,20 +80,20 @@ fn parse(entry: &str) -> Option<Exception> {
     };
     let hosts = match network(host) {
         Some(network) => network,
-        None if host == "*" => Hosts::All,
+        None if host == "*" => HostPattern::All,
         None => domain(host)?,
     };
     Some(Exception { hosts, port })
 }
 
-fn network(text: &str) -> Option<Hosts> {
+fn network(text: &str) -> Option<HostPattern> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse::<IpAddr>().map(|address| address.to_canonical());
     let network = address.map(IpNet::from).ok().or_else(|| text.parse().ok())?;
-    Some(Hosts::Network(network))
+    Some(HostPattern::Network(network))
 }
 
-fn domain(text: &str) -> Option<Hosts> {
+fn domain(text: &str) -> Option<HostPattern> {
     let text = text.strip_prefix('*').unwrap_or(text);
     let text = text.strip_prefix('.').unwrap_or(text).trim_end_matches('.');
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -102,7 +102,7 @@ fn domain(text: &str) -> Option<Hosts> {
     }
     // As in a URL: names in other scripts become ASCII (IDNA).
     let name = url::Host::parse(text).ok()?.to_string();
-    Some(Hosts::Domain(name.to_ascii_lowercase()))
+    Some(HostPattern::Domain(name.to_ascii_lowercase()))
 }
 
 impl fmt::Display for Exceptions {
@@ -112,12 +112,14 @@ impl fmt::Display for Exceptions {
                 f.write_str(", ")?;
             }
             match hosts {
-                Hosts::All => f.write_str("*")?,
-                Hosts::Network(network) if network.prefix_len() == network.max_prefix_len() => {
+                HostPattern::All => f.write_str("*")?,
+                HostPattern::Network(network)
+                    if network.prefix_len() == network.max_prefix_len() =>
+                {
                     write!(f, "{}", network.addr())?;
                 }
-                Hosts::Network(network) => write!(f, "{network}")?,
-                Hosts::Domain(domain) => f.write_str(domain)?,
+                HostPattern::Network(network) => write!(f, "{network}")?,
+                HostPattern::Domain(domain) => f.write_str(domain)?,
             }
             if let Some(port) = port {
                 write!(f, ":{port}")?;

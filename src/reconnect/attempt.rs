@@ -62,14 +62,14 @@ impl Recipe {
 }
 
 /// An attempt in progress.
-pub(super) enum Progress {
+pub(super) enum RunningAttempt {
     /// The delay before the attempt.
     Waiting(Box<dyn Timer>, Attempt),
     /// Hooks and handshake.
     Running(BoxFuture<'static, Result<Session, Failure>>, u32),
 }
 
-impl Progress {
+impl RunningAttempt {
     /// An attempt without delay.
     pub(super) fn begin(
         recipe: &Arc<Recipe>,

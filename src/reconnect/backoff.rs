@@ -127,7 +127,7 @@ pub(super) struct Tries {
 
 /// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextTry {
     /// The attempt of this number, after this delay.
     Try { attempt: u32, delay: Duration },
     /// The maximum number of attempts has failed.
@@ -155,19 +155,19 @@ impl Tries {
 
     /// The next step after a loss or a failed attempt. The random number shortens the delay in proportion to
     /// `u32::MAX`; zero keeps the full delay.
-    pub(super) fn next(&mut self, retry_after: Option<Duration>, random: u32) -> Next {
+    pub(super) fn next(&mut self, retry_after: Option<Duration>, random: u32) -> NextTry {
         let Backoff { first_delay, factor, max_delay, max_tries, max_retry_after, .. } =
             self.policy;
         if max_tries.is_some_and(|most| self.in_vain >= most) {
-            return Next::Enough(self.in_vain);
+            return NextTry::Enough(self.in_vain);
         }
         let wanted = retry_after.unwrap_or_default();
         if wanted > max_retry_after {
-            return Next::TooLong(wanted);
+            return NextTry::TooLong(wanted);
         }
         let limit = grown(first_delay, factor, self.in_vain).min(max_delay);
         self.in_vain = self.in_vain.saturating_add(1);
-        Next::Try {
+        NextTry::Try {
             attempt: self.in_vain,
             delay: wanted.saturating_add(limit - part(limit, random)),
         }
@@ -195,7 +195,7 @@ mod tests {
 
     fn longest(tries: &mut Tries, count: usize) -> Vec<u64> {
         let delay = || match tries.next(None, 0) {
-            Next::Try { delay, .. } => Some(delay.as_secs()),
+            NextTry::Try { delay, .. } => Some(delay.as_secs()),
             _ => None,
         };
         std::iter::from_fn(delay).take(count).collect()
@@ -205,7 +205,7 @@ mod tests {
     fn the_limit_grows_and_the_tries_end() {
         let mut tries = Tries::new(Backoff::new());
         assert_eq!(longest(&mut tries, 99), [1, 2, 4, 8, 16, 30, 30, 30, 30, 30]);
-        assert_eq!(tries.next(None, 0), Next::Enough(10));
+        assert_eq!(tries.next(None, 0), NextTry::Enough(10));
         let mut tries = Tries::new(Backoff::new().factor(1.0).max_tries(3));
         assert_eq!(longest(&mut tries, 99), [1, 1, 1]);
         let mut tries = Tries::new(Backoff::new().max_tries(None));
@@ -215,14 +215,14 @@ mod tests {
     #[test]
     fn jitter_covers_everything_up_to_the_limit() {
         let delay = |random| match Tries::new(Backoff::new()).next(None, random) {
-            Next::Try { attempt: 1, delay } => delay,
+            NextTry::Try { attempt: 1, delay } => delay,
             other => panic!("{other:?}"),
         };
         assert_eq!(delay(0), SECOND, "as it was set");
         assert_eq!(delay(u32::MAX), Duration::ZERO);
         assert_eq!(delay(u32::MAX / 2).as_millis(), 500);
         let most = Backoff::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
-        let longest = Next::Try { attempt: 1, delay: Duration::MAX };
+        let longest = NextTry::Try { attempt: 1, delay: Duration::MAX };
         assert_eq!(Tries::new(most).next(Some(SECOND), 0), longest);
     }
 
@@ -231,20 +231,20 @@ mod tests {
         let mut tries = Tries::new(Backoff::new().max_tries(2));
         for attempt in [1, 2] {
             tries.lived(29 * SECOND);
-            assert_eq!(tries.next(None, u32::MAX), Next::Try { attempt, delay: Duration::ZERO });
+            assert_eq!(tries.next(None, u32::MAX), NextTry::Try { attempt, delay: Duration::ZERO });
         }
         tries.lived(29 * SECOND);
-        assert_eq!(tries.next(None, 0), Next::Enough(2));
+        assert_eq!(tries.next(None, 0), NextTry::Enough(2));
         tries.lived(30 * SECOND);
-        assert_eq!(tries.next(None, 0), Next::Try { attempt: 1, delay: SECOND });
+        assert_eq!(tries.next(None, 0), NextTry::Try { attempt: 1, delay: SECOND });
     }
 
     #[test]
     fn a_server_is_left_alone_for_as_long_as_it_says_and_then_for_the_delay() {
         let mut tries = Tries::new(Backoff::new());
-        let Next::Try { delay, .. } = tries.next(Some(60 * SECOND), 0) else { panic!("a try") };
+        let NextTry::Try { delay, .. } = tries.next(Some(60 * SECOND), 0) else { panic!("a try") };
         assert_eq!(delay, 61 * SECOND);
-        assert_eq!(tries.next(Some(601 * SECOND), 0), Next::TooLong(601 * SECOND));
+        assert_eq!(tries.next(Some(601 * SECOND), 0), NextTry::TooLong(601 * SECOND));
     }
 
     #[test]

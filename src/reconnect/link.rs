@@ -11,14 +11,14 @@ use std::{
 use drivetrain_engine::{CloseReason, Error, ErrorKind, Outcome, Result};
 use drivetrain_session::{Outgoing, wake_all};
 
-use super::{State, attempt::Progress};
+use super::{State, attempt::RunningAttempt};
 
 /// The lock protects short reads and writes only. No user code, drop or wake-up runs under it.
 pub(super) struct Link(Mutex<Inner>);
 
 /// The state behind the lock.
 pub(super) struct Inner {
-    phase: Phase,
+    phase: LinkPhase,
     state: State,
     /// Number of state changes.
     changes: u64,
@@ -33,11 +33,11 @@ pub(super) struct Inner {
     places: u64,
 }
 
-pub(super) enum Phase {
+pub(super) enum LinkPhase {
     /// The connection accepts messages.
     Open(Outgoing),
     /// No connection. Holds the attempt, unless the receiver is polling it.
-    Down(Option<Progress>),
+    Down(Option<RunningAttempt>),
     /// No further connection.
     Ended,
 }
@@ -45,7 +45,7 @@ pub(super) enum Phase {
 impl Link {
     pub(super) fn new() -> Self {
         Self(Mutex::new(Inner {
-            phase: Phase::Down(None),
+            phase: LinkPhase::Down(None),
             state: State::Disconnected,
             changes: 0,
             closing: false,
@@ -77,23 +77,23 @@ impl Link {
     pub(super) fn outgoing(&self) -> Result<(Outgoing, u64)> {
         let inner = self.lock();
         match &inner.phase {
-            Phase::Open(outgoing) => Ok((outgoing.clone(), inner.changes)),
-            Phase::Down(_) => Err(Error::new(
+            LinkPhase::Open(outgoing) => Ok((outgoing.clone(), inner.changes)),
+            LinkPhase::Down(_) => Err(Error::new(
                 ErrorKind::Connect,
                 "there is no connection: receive() makes a new one",
             )),
-            Phase::Ended => Err(inner.ended()),
+            LinkPhase::Ended => Err(inner.ended()),
         }
     }
 
     /// Like [`outgoing`](Self::outgoing), but waits for a connection other than the `lost` one.
     pub(super) async fn wait_for_outgoing(&self, lost: Option<u64>) -> Result<(Outgoing, u64)> {
         self.until(|inner| match &inner.phase {
-            Phase::Open(outgoing) if Some(inner.changes) != lost => {
+            LinkPhase::Open(outgoing) if Some(inner.changes) != lost => {
                 Some(Ok((outgoing.clone(), inner.changes)))
             }
-            Phase::Ended => Some(Err(inner.ended())),
-            Phase::Open(_) | Phase::Down(_) => None,
+            LinkPhase::Ended => Some(Err(inner.ended())),
+            LinkPhase::Open(_) | LinkPhase::Down(_) => None,
         })
         .await
     }
@@ -103,7 +103,7 @@ impl Link {
         &'a self,
         mut ready: impl FnMut(&Inner) -> Option<T> + 'a,
     ) -> impl Future<Output = T> + 'a {
-        let mut place = Place { link: self, number: None };
+        let mut place = WaitingTask { link: self, number: None };
         poll_fn(move |cx| place.poll(cx, &mut ready))
     }
 
@@ -136,12 +136,12 @@ impl Link {
     }
 
     /// Enters this phase. If the session has ended meanwhile, drops the arguments and returns false.
-    pub(super) fn advance(&self, phase: Phase, state: State, outcome: Option<Outcome>) -> bool {
+    pub(super) fn advance(&self, phase: LinkPhase, state: State, outcome: Option<Outcome>) -> bool {
         let mut inner = self.lock();
         if let Some(outcome) = outcome {
             inner.outcome = outcome;
         }
-        if matches!(inner.phase, Phase::Ended) {
+        if matches!(inner.phase, LinkPhase::Ended) {
             drop(inner);
             drop(phase);
             return false;
@@ -156,18 +156,18 @@ impl Link {
     }
 
     /// Takes the attempt to poll it; `None` without an attempt or after the end.
-    pub(super) fn take_attempt(&self) -> Option<Progress> {
+    pub(super) fn take_attempt(&self) -> Option<RunningAttempt> {
         match &mut self.lock().phase {
-            Phase::Down(attempt) => attempt.take(),
-            Phase::Open(_) | Phase::Ended => None,
+            LinkPhase::Down(attempt) => attempt.take(),
+            LinkPhase::Open(_) | LinkPhase::Ended => None,
         }
     }
 
     /// Puts a pending attempt back. If the session has ended, drops the attempt and returns false.
-    pub(super) fn put_attempt(&self, attempt: Progress, cx: &Context<'_>) -> bool {
+    pub(super) fn put_attempt(&self, attempt: RunningAttempt, cx: &Context<'_>) -> bool {
         let waker = cx.waker().clone();
         let mut inner = self.lock();
-        let Phase::Down(place) = &mut inner.phase else {
+        let LinkPhase::Down(place) = &mut inner.phase else {
             drop(inner);
             drop(attempt);
             return false;
@@ -181,7 +181,7 @@ impl Link {
 
     /// Whether the session has ended.
     pub(super) fn is_ended(&self) -> bool {
-        matches!(self.lock().phase, Phase::Ended)
+        matches!(self.lock().phase, LinkPhase::Ended)
     }
 
     /// Closes the session: at once without a connection, otherwise when the connection has closed.
@@ -193,8 +193,8 @@ impl Link {
             let mut inner = self.lock();
             inner.closing = true;
             match &inner.phase {
-                Phase::Open(outgoing) => Some(outgoing.clone()),
-                Phase::Down(_) | Phase::Ended => None,
+                LinkPhase::Open(outgoing) => Some(outgoing.clone()),
+                LinkPhase::Down(_) | LinkPhase::Ended => None,
             }
         };
         // A connection that opened in between must be closed here; no other code closes it.
@@ -208,8 +208,8 @@ impl Link {
     /// Ends the session and drops an attempt. Returns the sending half of an open connection.
     pub(super) fn end(&self) -> Option<Outgoing> {
         let mut inner = self.lock();
-        let before = mem::replace(&mut inner.phase, Phase::Ended);
-        if matches!(before, Phase::Ended) {
+        let before = mem::replace(&mut inner.phase, LinkPhase::Ended);
+        if matches!(before, LinkPhase::Ended) {
             return None;
         }
         let mut wakers = inner.change(State::Ended);
@@ -217,8 +217,8 @@ impl Link {
         drop(inner);
         wake_all(wakers);
         match before {
-            Phase::Open(outgoing) => Some(outgoing),
-            Phase::Down(_) | Phase::Ended => None,
+            LinkPhase::Open(outgoing) => Some(outgoing),
+            LinkPhase::Down(_) | LinkPhase::Ended => None,
         }
     }
 
@@ -250,12 +250,12 @@ impl Inner {
 }
 
 /// A waiting task.
-struct Place<'a> {
+struct WaitingTask<'a> {
     link: &'a Link,
     number: Option<u64>,
 }
 
-impl Place<'_> {
+impl WaitingTask<'_> {
     /// A method, so that a closure captures the place and not a copy of its number.
     fn poll<T>(
         &mut self,
@@ -266,7 +266,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaitingTask<'_> {
     fn drop(&mut self) {
         self.link.leave(self.number);
     }
@@ -309,7 +309,7 @@ mod tests {
             }
             let change = || match end {
                 true => drop(link.end()),
-                false => drop(link.advance(Phase::Down(None), State::Disconnected, None)),
+                false => drop(link.advance(LinkPhase::Down(None), State::Disconnected, None)),
             };
             assert!(catch_unwind(AssertUnwindSafe(change)).is_err());
         }

@@ -46,6 +46,13 @@ pub struct ReconnectRequest {
     waits: bool,
 }
 
+impl WebSocketRequest {
+    /// Makes the session reconnect when its connection is lost: see [`reconnect`](crate::reconnect).
+    pub fn reconnect(self, backoff: Backoff) -> ReconnectRequest {
+        ReconnectRequest::new(self, backoff)
+    }
+}
+
 impl ReconnectRequest {
     pub(crate) fn new(request: WebSocketRequest, backoff: Backoff) -> Self {
         let recipe = Recipe {

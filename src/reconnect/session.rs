@@ -15,9 +15,9 @@ use serde::Serialize;
 
 use super::{
     Attempt, Connected, Disconnected, Event, Retrying, Sender, State, States,
-    attempt::{Failure, Progress},
-    backoff::Next,
-    link::{Link, Phase},
+    attempt::{Failure, RunningAttempt},
+    backoff::NextTry,
+    link::{Link, LinkPhase},
     plan::{Plan, closed, gave_up},
     retry_after::retry_after,
     trace,
@@ -82,11 +82,11 @@ use drivetrain_session::Session;
 /// ```
 pub struct ReconnectingSession {
     sender: Sender,
-    stage: Stage,
+    stage: ReconnectStage,
     plan: Plan,
 }
 
-enum Stage {
+enum ReconnectStage {
     Open {
         session: Box<Session>,
         since: Instant,
@@ -109,9 +109,13 @@ impl ReconnectingSession {
         let link = Arc::new(Link::new());
         let attempt = Attempt { number: 0, error: None };
         trace::connecting(&plan.engine, 0);
-        let progress = Progress::begin(&plan.recipe, &plan.runtime, attempt);
-        link.advance(Phase::Down(Some(progress)), State::Connecting { attempt: 0 }, None);
-        Self { sender: Sender::new(link, waits), stage: Stage::Trying { first: true }, plan }
+        let progress = RunningAttempt::begin(&plan.recipe, &plan.runtime, attempt);
+        link.advance(LinkPhase::Down(Some(progress)), State::Connecting { attempt: 0 }, None);
+        Self {
+            sender: Sender::new(link, waits),
+            stage: ReconnectStage::Trying { first: true },
+            plan,
+        }
     }
 
     /// The next event; `None` after a clean end, also on later calls.
@@ -201,8 +205,10 @@ impl ReconnectingSession {
     /// as a ping interval, holds for this connection only; `None` while there is none.
     pub fn connection(&self) -> Option<&Session> {
         match &self.stage {
-            Stage::Open { session, .. } => Some(session),
-            Stage::Lost(_) | Stage::Trying { .. } | Stage::Ended { .. } => None,
+            ReconnectStage::Open { session, .. } => Some(session),
+            ReconnectStage::Lost(_)
+            | ReconnectStage::Trying { .. }
+            | ReconnectStage::Ended { .. } => None,
         }
     }
 
@@ -214,19 +220,19 @@ impl ReconnectingSession {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>>> {
         loop {
             let event = match &mut self.stage {
-                Stage::Open { session, .. } => {
+                ReconnectStage::Open { session, .. } => {
                     match ready!(Pin::new(session.incoming()).poll_next(cx)) {
                         Some(Ok(frame)) => Some(Event::Message(frame)),
                         Some(Err(error)) => self.disconnected(Some(error)),
                         None => self.disconnected(None),
                     }
                 }
-                Stage::Lost(error) => {
+                ReconnectStage::Lost(error) => {
                     let error = error.clone();
                     self.retry(error, false)
                 }
-                Stage::Trying { .. } => ready!(self.poll_try(cx)),
-                Stage::Ended { error, told } => {
+                ReconnectStage::Trying { .. } => ready!(self.poll_try(cx)),
+                ReconnectStage::Ended { error, told } => {
                     *told = true;
                     return Poll::Ready(error.clone().map_or(Ok(None), Err));
                 }
@@ -239,8 +245,9 @@ impl ReconnectingSession {
 
     /// Reports the end of the connection, with or without an error.
     fn disconnected(&mut self, error: Option<Error>) -> Option<Event> {
-        let stage = mem::replace(&mut self.stage, Stage::Ended { error: None, told: false });
-        let Stage::Open { session, since } = stage else { return None };
+        let stage =
+            mem::replace(&mut self.stage, ReconnectStage::Ended { error: None, told: false });
+        let ReconnectStage::Open { session, since } = stage else { return None };
         let mut outcome = session.outcome();
         if outcome.error.is_none() {
             outcome.error.clone_from(&error); // after a panic the session has no outcome
@@ -257,10 +264,10 @@ impl ReconnectingSession {
         let why = error.clone().unwrap_or_else(|| closed(&outcome));
         let is_wanted = !link.is_closing() && !session.closed_here();
         if is_wanted && self.plan.should_retry(&why) {
-            link.advance(Phase::Down(None), State::Disconnected, Some(outcome));
-            self.stage = Stage::Lost(why);
+            link.advance(LinkPhase::Down(None), State::Disconnected, Some(outcome));
+            self.stage = ReconnectStage::Lost(why);
         } else {
-            link.advance(Phase::Down(None), State::Disconnected, Some(outcome));
+            link.advance(LinkPhase::Down(None), State::Disconnected, Some(outcome));
             self.end(error);
         }
         Some(Event::Disconnected(Box::new(lost)))
@@ -278,12 +285,12 @@ impl ReconnectingSession {
         }
         let wanted = error.response().and_then(|response| retry_after(response.headers()));
         let (attempt, delay) = match self.plan.tries.next(wanted, self.plan.runtime.random()) {
-            Next::Try { attempt, delay } => (attempt, delay),
-            Next::Enough(tries) => {
+            NextTry::Try { attempt, delay } => (attempt, delay),
+            NextTry::Enough(tries) => {
                 self.end(Some(gave_up(format!("gave up after {tries} tries: {error}"), error)));
                 return None;
             }
-            Next::TooLong(delay) => {
+            NextTry::TooLong(delay) => {
                 let message = format!("the server asks for a pause of {delay:?}: {error}");
                 self.end(Some(gave_up(message, error)));
                 return None;
@@ -293,11 +300,11 @@ impl ReconnectingSession {
         let retrying = Retrying { attempt, of, delay, error: error.clone() };
         trace::retrying(&self.plan.engine, &retrying);
         let timer = self.plan.runtime.timer(self.plan.runtime.now() + delay);
-        let next = Progress::Waiting(timer, Attempt { number: attempt, error: Some(error) });
+        let next = RunningAttempt::Waiting(timer, Attempt { number: attempt, error: Some(error) });
         let state = State::Waiting { attempt, of, delay };
         // If the session has ended meanwhile, the next step notices.
-        self.sender.link().advance(Phase::Down(Some(next)), state, None);
-        self.stage = Stage::Trying { first: is_first };
+        self.sender.link().advance(LinkPhase::Down(Some(next)), state, None);
+        self.stage = ReconnectStage::Trying { first: is_first };
         Some(Event::Retrying(Box::new(retrying)))
     }
 
@@ -312,15 +319,15 @@ impl ReconnectingSession {
         };
         if progress.poll_delay(cx).is_ready() {
             progress = match progress {
-                Progress::Waiting(timer, attempt) => {
+                RunningAttempt::Waiting(timer, attempt) => {
                     drop(timer);
                     self.begin(attempt)
                 }
-                running @ Progress::Running(..) => running,
+                running @ RunningAttempt::Running(..) => running,
             };
         }
         let mut opened = None;
-        if let Progress::Running(future, attempt) = &mut progress {
+        if let RunningAttempt::Running(future, attempt) = &mut progress {
             if let Poll::Ready(result) = future.as_mut().poll(cx) {
                 opened = Some((result, *attempt));
             }
@@ -336,23 +343,27 @@ impl ReconnectingSession {
         }
     }
 
-    fn begin(&self, attempt: Attempt) -> Progress {
+    fn begin(&self, attempt: Attempt) -> RunningAttempt {
         let number = attempt.number;
         trace::connecting(&self.plan.engine, number);
         // If the session has ended meanwhile, `put_attempt` drops the attempt.
-        self.sender.link().advance(Phase::Down(None), State::Connecting { attempt: number }, None);
-        Progress::begin(&self.plan.recipe, &self.plan.runtime, attempt)
+        self.sender.link().advance(
+            LinkPhase::Down(None),
+            State::Connecting { attempt: number },
+            None,
+        );
+        RunningAttempt::begin(&self.plan.recipe, &self.plan.runtime, attempt)
     }
 
     fn opened(&mut self, session: Session, attempt: u32) -> Option<Event> {
-        let phase = Phase::Open(session.outgoing());
+        let phase = LinkPhase::Open(session.outgoing());
         if !self.sender.link().advance(phase, State::Connected, None) {
             self.end(None);
             return None;
         }
         trace::connected(&self.plan.engine, attempt);
         let since = self.plan.runtime.now();
-        self.stage = Stage::Open { session: Box::new(session), since };
+        self.stage = ReconnectStage::Open { session: Box::new(session), since };
         Some(Event::Connected(Connected { attempt }))
     }
 
@@ -360,7 +371,7 @@ impl ReconnectingSession {
         let should_retry = self.plan.should_retry_attempt(&failure);
         let error = failure.error().clone();
         if should_retry {
-            let is_first = matches!(self.stage, Stage::Trying { first: true });
+            let is_first = matches!(self.stage, ReconnectStage::Trying { first: true });
             return self.retry(error, is_first);
         }
         self.end(Some(error));
@@ -371,7 +382,7 @@ impl ReconnectingSession {
         // A session that was closed between two connections has ended already without a report.
         trace::ended(&self.plan.engine, error.as_ref());
         drop(self.sender.link().end());
-        self.stage = Stage::Ended { error, told: false };
+        self.stage = ReconnectStage::Ended { error, told: false };
     }
 }
 
@@ -380,7 +391,7 @@ impl Stream for ReconnectingSession {
 
     /// Like [`receive`](ReconnectingSession::receive), but an error occurs once and ends the stream.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Stage::Ended { told: true, .. } = self.stage {
+        if let ReconnectStage::Ended { told: true, .. } = self.stage {
             return Poll::Ready(None);
         }
         self.poll_event(cx).map(Result::transpose)
@@ -393,7 +404,7 @@ impl Drop for ReconnectingSession {
         if let Some(outgoing) = self.sender.link().end() {
             outgoing.abandon();
         }
-        if !matches!(self.stage, Stage::Ended { .. }) {
+        if !matches!(self.stage, ReconnectStage::Ended { .. }) {
             trace::ended(&self.plan.engine, None);
         }
     }

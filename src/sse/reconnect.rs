@@ -66,13 +66,13 @@ impl Default for Reconnect {
 
 /// The delays of the tries since the last event.
 #[derive(Debug)]
-pub(super) struct Tries {
+pub(super) struct EventTries {
     policy: Reconnect,
     from_server: Option<Duration>,
     in_vain: u32,
 }
 
-impl Tries {
+impl EventTries {
     pub(super) fn new(policy: Reconnect) -> Self {
         Self { policy, from_server: None, in_vain: 0 }
     }
@@ -107,13 +107,13 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn delays(tries: &mut Tries, count: usize) -> Vec<u64> {
+    fn delays(tries: &mut EventTries, count: usize) -> Vec<u64> {
         std::iter::from_fn(|| tries.next(0)).take(count).map(|delay| delay.as_secs()).collect()
     }
 
     #[test]
     fn the_delay_doubles_while_nothing_comes() {
-        let mut tries = Tries::new(Reconnect::new());
+        let mut tries = EventTries::new(Reconnect::new());
         assert_eq!(delays(&mut tries, 6), [3, 6, 12, 24, 30, 30]);
         tries.succeeded();
         assert_eq!(delays(&mut tries, 2), [3, 6]);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_server_sets_the_delay() {
-        let mut tries = Tries::new(Reconnect::new());
+        let mut tries = EventTries::new(Reconnect::new());
         tries.set_delay(60 * SECOND);
         assert_eq!(delays(&mut tries, 3), [60, 60, 60]);
         tries.succeeded();
@@ -132,19 +132,19 @@ mod tests {
 
     #[test]
     fn tries_in_vain_are_counted() {
-        let mut tries = Tries::new(Reconnect::new().max_tries(2));
+        let mut tries = EventTries::new(Reconnect::new().max_tries(2));
         assert_eq!(delays(&mut tries, 9), [3, 6]);
         tries.succeeded();
         assert_eq!(delays(&mut tries, 9), [3, 6]);
-        assert_eq!(Tries::new(Reconnect::new().max_tries(0)).next(0), None);
+        assert_eq!(EventTries::new(Reconnect::new().max_tries(0)).next(0), None);
     }
 
     #[test]
     fn the_random_part_is_a_quarter_at_most() {
-        let longest = Tries::new(Reconnect::new().delay(100 * SECOND)).next(u32::MAX);
+        let longest = EventTries::new(Reconnect::new().delay(100 * SECOND)).next(u32::MAX);
         let longest = longest.expect("a try");
         assert!(longest > 124 * SECOND && longest <= 125 * SECOND, "{longest:?}");
         let most = Reconnect::new().delay(Duration::MAX).max_delay(Duration::MAX);
-        assert_eq!(Tries::new(most).next(u32::MAX), Some(Duration::MAX));
+        assert_eq!(EventTries::new(most).next(u32::MAX), Some(Duration::MAX));
     }
 }

@@ -17,8 +17,8 @@ use sse_core::{MessageEvent, SseDecoder, SseEvent};
 
 use super::{
     Reconnect, ServerSentEvent,
-    reconnect::Tries,
-    request::{after, attempt},
+    attempt::{after, attempt},
+    reconnect::EventTries,
 };
 use crate::{request::RequestBuilder, response_body::ResponseBody};
 
@@ -42,7 +42,7 @@ const WITHOUT_WAITING: u32 = 256;
 /// An event that is incomplete when its connection ends is dropped (WHATWG HTML section 9.2.6). The server sends it
 /// again after the `Last-Event-ID` of the event before.
 pub struct EventStream {
-    state: State,
+    state: StreamState,
     decoder: SseDecoder,
     /// The delay that the server sent since the last event.
     retry: Option<Duration>,
@@ -53,10 +53,10 @@ pub struct EventStream {
 /// How to connect again.
 struct Again {
     request: RequestBuilder,
-    tries: Tries,
+    tries: EventTries,
 }
 
-enum State {
+enum StreamState {
     Open { body: Box<ResponseBody>, unread: Bytes },
     Waiting(Box<dyn Timer>),
     Connecting(Pin<Box<dyn Future<Output = Result<Option<ResponseBody>>> + Send>>),
@@ -72,8 +72,9 @@ impl EventStream {
     ) -> Self {
         let mut decoder = SseDecoder::with_limit(limit);
         decoder.reconnect_with_id(last_event_id.map(Arc::from));
-        let again = again.map(|(request, policy)| Again { request, tries: Tries::new(policy) });
-        Self { state: State::opened(body), decoder, retry: None, again, busy: 0 }
+        let again =
+            again.map(|(request, policy)| Again { request, tries: EventTries::new(policy) });
+        Self { state: StreamState::opened(body), decoder, retry: None, again, busy: 0 }
     }
 
     /// The next event; `None` at the end of the stream, and from then on.
@@ -108,7 +109,7 @@ impl EventStream {
             if let Some(event) = step {
                 return Poll::Ready(Ok(Some(event)));
             }
-            if let State::Ended { error, told } = &mut self.state {
+            if let StreamState::Ended { error, told } = &mut self.state {
                 *told = true;
                 return Poll::Ready(error.clone().map_or(Ok(None), Err));
             }
@@ -118,7 +119,7 @@ impl EventStream {
     /// Advances to the next event or state.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<ServerSentEvent>> {
         match &mut self.state {
-            State::Open { body, unread } => match self.decoder.next(unread) {
+            StreamState::Open { body, unread } => match self.decoder.next(unread) {
                 Some(Ok(SseEvent::Message(message))) => {
                     return Poll::Ready(Some(self.event(message)));
                 }
@@ -133,18 +134,18 @@ impl EventStream {
                     Err(error) => self.lost(Some(error)),
                 },
             },
-            State::Waiting(timer) => {
+            StreamState::Waiting(timer) => {
                 ready!(timer.poll(cx));
                 self.connect();
             }
-            State::Connecting(attempt) => match ready!(attempt.as_mut().poll(cx)) {
+            StreamState::Connecting(attempt) => match ready!(attempt.as_mut().poll(cx)) {
                 Ok(body) => {
                     self.decoder.reconnect();
-                    self.state = State::opened(body);
+                    self.state = StreamState::opened(body);
                 }
                 Err(error) => self.lost(Some(error)),
             },
-            State::Ended { .. } => {}
+            StreamState::Ended { .. } => {}
         }
         Poll::Ready(None)
     }
@@ -181,7 +182,7 @@ impl EventStream {
             Err(error) => return self.end(Some(error)),
         };
         let Some(delay) = again.tries.next(runtime.random()) else { return self.end(error) };
-        self.state = State::Waiting(runtime.timer(runtime.now() + delay));
+        self.state = StreamState::Waiting(runtime.timer(runtime.now() + delay));
     }
 
     fn connect(&mut self) {
@@ -189,18 +190,18 @@ impl EventStream {
             return self.end(None);
         };
         match after(request, self.last_event_id()) {
-            Ok(request) => self.state = State::Connecting(Box::pin(attempt(request))),
+            Ok(request) => self.state = StreamState::Connecting(Box::pin(attempt(request))),
             // The user's own headers were checked before; the id comes from the server.
             Err(error) => self.end(Some(Error::new(ErrorKind::Protocol, error.to_string()))),
         }
     }
 
     fn end(&mut self, error: Option<Error>) {
-        self.state = State::Ended { error, told: false };
+        self.state = StreamState::Ended { error, told: false };
     }
 }
 
-impl State {
+impl StreamState {
     /// A response without a body ends the stream.
     fn opened(body: Option<ResponseBody>) -> Self {
         match body {
@@ -215,7 +216,7 @@ impl Stream for EventStream {
 
     /// As [`next`](EventStream::next), but an error comes once and is the end.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let State::Ended { told: true, .. } = self.state {
+        if let StreamState::Ended { told: true, .. } = self.state {
             return Poll::Ready(None);
         }
         self.poll_event(cx).map(Result::transpose)
@@ -225,10 +226,10 @@ impl Stream for EventStream {
 impl fmt::Debug for EventStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Open { .. } => "open",
-            State::Waiting(_) => "waiting",
-            State::Connecting(_) => "connecting",
-            State::Ended { .. } => "ended",
+            StreamState::Open { .. } => "open",
+            StreamState::Waiting(_) => "waiting",
+            StreamState::Connecting(_) => "connecting",
+            StreamState::Ended { .. } => "ended",
         };
         f.debug_struct("EventStream")
             .field("state", &state)

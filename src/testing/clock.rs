@@ -13,11 +13,10 @@ use std::{
     time::Duration,
 };
 
-use drivetrain_engine::{Connection, Engine, Instant, Runtime, Timer};
-use drivetrain_session::{Session, WebSockets, wake_all};
+use drivetrain_engine::{Instant, Runtime, Timer};
+use drivetrain_session::wake_all;
 
 use super::worker::{Turn, Worker, lock};
-use crate::{options, trace};
 
 /// A single-threaded executor with a clock that only [`advance`](Self::advance) moves.
 ///
@@ -29,7 +28,7 @@ pub struct TestRuntime(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     now: Mutex<Duration>,
-    ready: Mutex<VecDeque<Arc<Task>>>,
+    ready: Mutex<VecDeque<Arc<TestTask>>>,
     timers: Mutex<Vec<Arc<TimerState>>>,
     tasks: AtomicUsize,
     turn: Turn,
@@ -43,7 +42,7 @@ struct Inner {
 
 type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-struct Task {
+struct TestTask {
     future: Mutex<Option<TaskFuture>>,
     runtime: Weak<Inner>,
     queued: AtomicBool,
@@ -66,24 +65,6 @@ impl TestRuntime {
     /// A runtime with a worker thread, which polls tasks while no caller does.
     pub(super) fn with_worker() -> Self {
         Self(Arc::new(Inner { worker: Some(Worker::default()), ..Inner::default() }))
-    }
-
-    /// Opens a session on a connection with the plugin's options, as a client does. The first ping comes after the
-    /// whole interval. The session applies the plugin's extensions that the connection has negotiated.
-    ///
-    /// # Panics
-    /// If the connection has extensions that the plugin does not offer, or lacks one that is required.
-    pub fn session(&self, connection: Connection, plugin: WebSockets) -> Session {
-        let engine = super::pipe_engine::PipeEngine(self.clone());
-        let config = options::config(&engine, &plugin, &WebSockets::new());
-        let extensions = config.extensions.negotiated(&connection);
-        let extensions = extensions.expect("every negotiated extension is offered");
-        let span = trace::session(engine.name(), &Default::default(), &connection);
-        let runtime = Arc::new(self.clone());
-        Session::builder(connection, runtime, Arc::new(config))
-            .extensions(extensions)
-            .span(span)
-            .open()
     }
 
     /// Runs a future and all tasks until the future completes. Time stands still.
@@ -257,7 +238,7 @@ impl Runtime for TestRuntime {
             });
         }
         let future = Mutex::new(Some(future));
-        Arc::new(Task { future, runtime, queued: AtomicBool::new(false) }).wake();
+        Arc::new(TestTask { future, runtime, queued: AtomicBool::new(false) }).wake();
     }
 
     fn now(&self) -> Instant {
@@ -342,7 +323,7 @@ impl TestTimer {
     }
 }
 
-impl Wake for Task {
+impl Wake for TestTask {
     fn wake(self: Arc<Self>) {
         let Some(runtime) = self.runtime.upgrade() else { return };
         if self.queued.swap(true, Ordering::AcqRel) {
@@ -363,8 +344,3 @@ impl Wake for Flag {
         self.0.store(true, Ordering::Release);
     }
 }
-
-const _: () = {
-    const fn engine<E: Engine>() {}
-    engine::<super::pipe_engine::PipeEngine>();
-};

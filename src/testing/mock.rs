@@ -3,10 +3,12 @@
 mod describe;
 mod engine;
 mod log;
+mod offers;
 mod peer;
 mod reply;
 mod request;
 mod route;
+mod route_builder;
 mod script;
 
 use std::{
@@ -21,17 +23,17 @@ use std::{
 
 use drivetrain_engine::{Capability, Error, ErrorKind, Requirement, Result, Support};
 use drivetrain_session::wake_all;
-use http::Method;
 
 pub use peer::MockPeer;
 pub use reply::Reply;
 pub use request::MockRequest;
-pub use route::{MockRoute, MockWebSocket};
+pub use route_builder::{MockRoute, MockWebSocket};
 pub use script::Script;
 
 use super::{Clock, worker::lock};
 use log::Log;
-use route::{Answer, Place, Route};
+use offers::offers;
+use route::{Route, RouteAnswer, RoutePattern};
 
 /// An engine in memory, for tests of programs that use this crate. It plays the test's responses, with any
 /// network fault, on a clock that the test moves.
@@ -80,19 +82,19 @@ use route::{Answer, Place, Route};
 /// **In memory** there is no TLS and no proxy: `https` and `wss` work like `http` and `ws`. Options that need
 /// a socket are [refused by name](crate::Capability), as on every engine. Responses are HTTP/1.1.
 pub struct MockEngine {
-    shared: Arc<Shared>,
+    shared: Arc<MockShared>,
     /// Counts the handles of the mock.
     handle: Option<Arc<()>>,
 }
 
-struct Shared {
+struct MockShared {
     clock: Clock,
     log: Log,
-    state: Mutex<State>,
+    state: Mutex<MockState>,
 }
 
 #[derive(Default)]
-struct State {
+struct MockState {
     routes: Vec<Route>,
     requests: Vec<MockRequest>,
     /// Open WebSockets that the test has not accepted yet.
@@ -111,7 +113,7 @@ impl MockEngine {
 
     /// A mock on this clock, which several mocks may share.
     pub fn with_clock(clock: Clock) -> Self {
-        let shared = Shared { clock, log: Log::default(), state: Mutex::default() };
+        let shared = MockShared { clock, log: Log::default(), state: Mutex::default() };
         Self { shared: Arc::new(shared), handle: Some(Arc::new(())) }
     }
 
@@ -135,7 +137,7 @@ impl MockEngine {
         Fut: Future<Output: Into<Reply>> + Send + 'static,
     {
         let mock = Self::new();
-        mock.add(Place::everything(), Answer::Respond(route::erased(handler)));
+        mock.add(RoutePattern::everything(), RouteAnswer::Respond(route::erased(handler)));
         mock
     }
 
@@ -162,7 +164,7 @@ impl MockEngine {
     /// ```
     #[must_use]
     pub fn missing(self, capability: Capability, reason: impl Into<Cow<'static, str>>) -> Self {
-        let is_offered = engine::offers(capability).is_offered();
+        let is_offered = offers(capability).is_offered();
         let is_behaviour = capability.requirement() == Requirement::Behaviour;
         self.state(|state| {
             if is_offered && is_behaviour && capability != Capability::HandshakeResponse {
@@ -172,21 +174,6 @@ impl MockEngine {
             state.missing.push((capability, reason.into()));
         });
         self
-    }
-
-    /// Starts a route for requests with this method at this place.
-    ///
-    /// The place is a path (`/users`, with any query), a path with a query (`/users?page=2`), or either with
-    /// scheme and host (`https://example.com/users`). A `*` at the end matches anything, and `*`
-    /// alone matches every place. `build()` refuses a place that can match no URL.
-    pub fn on(&self, method: Method, place: &str) -> MockRoute<'_> {
-        MockRoute::new(self, method, place)
-    }
-
-    /// Starts a route for handshakes at this place. Places are written as for [`on`](Self::on); `ws` and `wss` mean
-    /// `http` and `https`.
-    pub fn web_socket(&self, place: &str) -> MockWebSocket<'_> {
-        MockWebSocket::new(self, place)
     }
 
     /// The clock of the client and its sessions.
@@ -255,7 +242,7 @@ impl MockEngine {
         })
     }
 
-    fn add(&self, place: Place, answer: Answer) {
+    fn add(&self, place: RoutePattern, answer: RouteAnswer) {
         self.state(|state| {
             if let Err(error) = place.check() {
                 state.problem = Some(error);
@@ -269,10 +256,10 @@ impl MockEngine {
             let mut missing = state.missing.iter();
             missing.find(|(which, _)| *which == capability).map(|(_, reason)| reason.clone())
         });
-        missing.map_or_else(|| engine::offers(capability), Support::Missing)
+        missing.map_or_else(|| offers(capability), Support::Missing)
     }
 
-    fn state<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+    fn state<T>(&self, f: impl FnOnce(&mut MockState) -> T) -> T {
         f(&mut lock(&self.shared.state))
     }
 }

@@ -13,7 +13,7 @@ use drivetrain_engine::{
 };
 use drivetrain_session::wake_all;
 
-use super::{wire::Wire, worker::lock};
+use super::{wire::FrameReader, worker::lock};
 
 /// An open connection in memory and its other end: the session is the client.
 ///
@@ -36,7 +36,7 @@ pub(super) fn ends(role: Role) -> (impl Transport + 'static, PipePeer) {
 
 struct Pipe {
     to_session: VecDeque<Item>,
-    wire: Wire,
+    wire: FrameReader,
     receive_waker: Option<Waker>,
     /// The peer answers Pings and Closes automatically.
     automatic: bool,
@@ -214,7 +214,7 @@ impl Pipe {
     fn new(role: Role) -> Self {
         Self {
             to_session: VecDeque::new(),
-            wire: Wire::new(role),
+            wire: FrameReader::new(role),
             receive_waker: None,
             automatic: false,
             has_closed: false,

@@ -5,14 +5,14 @@ use drivetrain_codec::{Decoder, Encoder};
 use drivetrain_engine::{RawFrame, Result, Role};
 
 /// Bytes in, frames out, at the end with a role.
-pub(super) struct Wire {
+pub(super) struct FrameReader {
     decoder: Decoder,
     role: Role,
     /// A violation occurred; further input is discarded.
     is_broken: bool,
 }
 
-impl Wire {
+impl FrameReader {
     pub(super) fn new(role: Role) -> Self {
         Self { decoder: Decoder::new(role), role, is_broken: false }
     }
@@ -90,7 +90,7 @@ mod tests {
                     RawFrame { rsv: Rsv::RSV2, ..RawFrame::new(OpCode::Binary, vec![7; length]) };
                 let bytes = encode(peer_of(role), &frame).expect("data can be encoded");
                 for cut in [1, 3, bytes.len()] {
-                    let mut wire = Wire::new(role);
+                    let mut wire = FrameReader::new(role);
                     let mut chunks = bytes.chunks(bytes.len().div_ceil(cut)).peekable();
                     while let Some(chunk) = chunks.next() {
                         wire.push(chunk);
@@ -112,7 +112,7 @@ mod tests {
             (Role::Client, &[0x82, 101], ErrorKind::TooBig),
         ];
         for (role, bytes, kind) in cases {
-            let mut wire = Wire::new(role);
+            let mut wire = FrameReader::new(role);
             wire.push(bytes);
             let error = wire.next(100).map(|frame| frame.expect_err("a violation"));
             assert_eq!(error.map(|error| error.kind()), Some(kind), "{bytes:x?}");

@@ -42,10 +42,10 @@ impl Drop for Taken<'_> {
 
 /// The thread that polls woken tasks while no caller polls. It starts with the first task and ends with this value.
 #[derive(Default)]
-pub(super) struct Worker(Arc<Shared>);
+pub(super) struct Worker(Arc<WorkerShared>);
 
 #[derive(Default)]
-struct Shared {
+struct WorkerShared {
     work: Mutex<Work>,
     changed: Condvar,
 }
@@ -89,7 +89,7 @@ impl Drop for Worker {
     }
 }
 
-impl Shared {
+impl WorkerShared {
     fn wait(&self) -> bool {
         let mut work = lock(&self.work);
         while !work.is_there && !work.is_over {

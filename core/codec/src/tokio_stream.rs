@@ -39,15 +39,15 @@ pub struct TokioStream {
     read_ahead: Bytes,
     offer: usize,
     joined: Vec<u8>,
-    state: Arc<State>,
+    state: Arc<MonitorState>,
 }
 
 /// Watches a [`TokioStream`] that its library owns.
 #[derive(Clone)]
-pub struct StreamMonitor(Arc<State>);
+pub struct StreamMonitor(Arc<MonitorState>);
 
 #[derive(Default)]
-struct State {
+struct MonitorState {
     received: AtomicUsize,
     written: AtomicUsize,
     failed: Mutex<Option<Error>>,
@@ -56,7 +56,7 @@ struct State {
 impl TokioStream {
     /// The stream and its monitor; `read_ahead` comes before the bytes of `stream`.
     pub fn new(stream: BoxStream, read_ahead: Bytes) -> (Self, StreamMonitor) {
-        let state = Arc::<State>::default();
+        let state = Arc::<MonitorState>::default();
         let monitor = StreamMonitor(Arc::clone(&state));
         (Self { stream, read_ahead, offer: READ_AT_LEAST, joined: Vec::new(), state }, monitor)
     }
@@ -95,7 +95,7 @@ impl TokioStream {
     }
 }
 
-impl State {
+impl MonitorState {
     fn fail(&self, error: io::Error) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.get_or_insert_with(|| error.into());

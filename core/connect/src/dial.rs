@@ -10,22 +10,23 @@ use std::{
 };
 
 use drivetrain_engine::{
-    ConnectTimeout, Error, ErrorKind, HandshakePhases, Instant, Result, Runtime, Timer,
+    Capability, ConnectTimeout, Error, ErrorKind, HandshakePhases, Instant, Result, Runtime, Timer,
 };
-use http::{Uri, uri::Scheme};
+use http::Uri;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 use crate::tls::Failed;
 use crate::{
+    connector_state::ConnectorState,
+    destination::Destination,
     executor::Executor,
-    http_connector::Shared,
     http1::bound_unsent,
-    map::{self, Stage},
+    map::{self, DialStage},
     options::ConnectOptions,
     route::{self, Route},
     stream::ConnectedStream,
-    tls::TlsConnector,
+    tls::{self, TlsConnector},
 };
 
 /// How long one address is tried before the next is tried beside it (RFC 8305 section 5).
@@ -34,62 +35,29 @@ pub(crate) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// After this much silence the system probes a connection, and again this often.
 pub(crate) const PROBES: Duration = Duration::from_secs(15);
 
-/// What is dialled, and what may share a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Destination {
-    pub(crate) is_secure: bool,
-    /// Without brackets around an IPv6 address.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    /// Whether the URL says the port.
-    has_port: bool,
-    pub(crate) route: Route,
-}
+pub(crate) const NO_UNIX_SOCKETS: &str = "this platform has none that it can use";
 
-impl Destination {
-    pub(crate) fn of(uri: &Uri) -> Result<Self> {
-        let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-        let is_secure = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(other) => {
-                return invalid(format!("scheme `{other}` is not one for HTTP: use http or https"));
-            }
-            None => return invalid("the URL has no scheme: use http:// or https://".into()),
-        };
-        let host = match uri.host().unwrap_or_default() {
-            "" => return invalid("the URL has no host".into()),
-            host => host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase(),
-        };
-        let has_port = uri.port_u16().is_some();
-        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-        Ok(Self { is_secure, host, port, has_port, route: Route::Direct })
+/// Where a request goes, by the route that is made once it is known whether the host is secure. Refuses what cannot be
+/// reached before anything is dialled.
+pub(crate) fn destination(uri: &Uri, route: impl FnOnce(bool) -> Route) -> Result<Destination> {
+    let mut destination = Destination::of(uri)?;
+    if destination.is_secure && !tls::IS_BUILT {
+        return Err(Error::not_offered(Capability::Tls, tls::NO_TLS));
     }
-
-    /// What is connected to, for a message: the host, or the proxy on the route to it.
-    fn dialled(&self) -> String {
-        match &self.route {
-            Route::Direct => self.authority(),
-            Route::Forwarded(proxy) | Route::Tunnel(proxy) => {
-                format!("the proxy {}", proxy.authority())
-            }
-            Route::Socket(socket) => socket.to_string(),
-        }
+    destination.route = route(destination.is_secure);
+    if cfg!(not(unix)) && matches!(destination.route, Route::Socket(_)) {
+        return Err(Error::not_offered(Capability::UnixSockets, NO_UNIX_SOCKETS));
     }
-
-    /// What the `Host` header says: the port only where it is not the scheme's own.
-    pub(crate) fn authority(&self) -> String {
-        let Self { is_secure, host, port, .. } = self;
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let default = if *is_secure { 443 } else { 80 };
-        if *port == default { host } else { format!("{host}:{port}") }
+    if destination.route.https_proxy().is_some() && !tls::IS_BUILT {
+        return Err(Error::not_offered(Capability::HttpsProxies, tls::NO_TLS));
     }
+    Ok(destination)
 }
 
 /// Opens a stream to a destination, within the limit if there is one. `tls` makes the TLS of a secure one.
 pub(crate) async fn dial<R: Executor>(
     runtime: &dyn Runtime,
-    shared: &Shared,
+    shared: &ConnectorState,
     destination: &Destination,
     limit: Option<ConnectTimeout>,
     tls: impl FnOnce() -> Result<TlsConnector> + Send,
@@ -99,9 +67,9 @@ pub(crate) async fn dial<R: Executor>(
         let mut clock = Stopwatch::new(runtime);
         let mut stream = match &destination.route {
             #[cfg(unix)]
-            Route::Socket(socket) => R::connect_unix(socket.path())
-                .await
-                .map_err(|error| map::dialling(&destination.dialled(), Stage::Connect, error))?,
+            Route::Socket(socket) => R::connect_unix(socket.path()).await.map_err(|error| {
+                map::dialling(&destination.dialled(), DialStage::Connect, error)
+            })?,
             _ => {
                 let (addresses, is_resolved) = resolve::<R>(&shared.options, destination).await?;
                 phases.dns = clock.lap().filter(|_| is_resolved);
@@ -113,7 +81,8 @@ pub(crate) async fn dial<R: Executor>(
             stream = secure(stream, shared.tls()?, proxy.host(), &destination.dialled()).await?;
         }
         if let Route::Tunnel(proxy) = &destination.route {
-            stream = route::tunnel(stream, proxy, destination, shared.options.limits()).await?;
+            let Destination { host, port, .. } = destination;
+            stream = route::tunnel(stream, proxy, host, *port, shared.options.limits()).await?;
         }
         if destination.route.proxy().is_some() {
             phases.proxy = clock.lap();
@@ -171,9 +140,9 @@ async fn secure(
         #[cfg(feature = "rustls")]
         Failed::Name(error) => error,
         #[cfg(feature = "rustls")]
-        Failed::Io(error) => map::dialling(peer, Stage::Tls, error),
+        Failed::Io(error) => map::dialling(peer, DialStage::Tls, error),
         #[cfg(feature = "native-tls")]
-        Failed::Native(error) => map::dialling(peer, Stage::Tls, error),
+        Failed::Native(error) => map::dialling(peer, DialStage::Tls, error),
     })
 }
 
@@ -201,8 +170,8 @@ async fn resolve<R: Executor>(
         (Err(_), None, Some(resolver)) => (resolver.resolve(host).await, true),
         (Err(_), None, None) => (R::resolve(host, port).await, true),
     };
-    let mut addresses =
-        resolved.map_err(|error| map::dialling(&destination.dialled(), Stage::Resolve, error))?;
+    let mut addresses = resolved
+        .map_err(|error| map::dialling(&destination.dialled(), DialStage::Resolve, error))?;
     for address in addresses.iter_mut().filter(|it| has_port || it.port() == 0) {
         address.set_port(port);
     }
@@ -222,7 +191,7 @@ async fn connect<R: Executor>(
     let attempt = |address| async move { R::connect(socket(options, address)?, address).await };
     race(runtime, interleaved(addresses), attempt)
         .await
-        .map_err(|error| map::dialling(&destination.dialled(), Stage::Connect, error))
+        .map_err(|error| map::dialling(&destination.dialled(), DialStage::Connect, error))
 }
 
 /// A socket for this address with the options that were set, before it is connected.
@@ -385,31 +354,6 @@ mod tests {
             (&[], &[]),
         ] {
             assert_eq!(interleaved(of(resolved)), of(tried));
-        }
-    }
-
-    #[test]
-    fn destinations_are_read_from_uris() {
-        for (uri, secure, host, port, authority) in [
-            ("http://Example.com", false, "example.com", 80, "example.com"),
-            ("https://u:p@example.com:80/x", true, "example.com", 80, "example.com:80"),
-            ("http://[::1]:443", false, "::1", 443, "[::1]:443"),
-            ("https://[::1]", true, "::1", 443, "[::1]"),
-        ] {
-            let destination = Destination::of(&uri.parse().expect("a URI")).expect("a destination");
-            assert_eq!(
-                (
-                    destination.is_secure,
-                    &*destination.host,
-                    destination.port,
-                    &*destination.authority()
-                ),
-                (secure, host, port, authority)
-            );
-        }
-        for uri in ["ftp://example.com", "/path", "example.com:80"] {
-            let error = Destination::of(&uri.parse().expect("a URI")).expect_err(uri);
-            assert_eq!(error.kind(), ErrorKind::InvalidInput);
         }
     }
 }

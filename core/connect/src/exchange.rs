@@ -1,149 +1,27 @@
-//! HTTP/1.1 on one stream, with no task: the caller that waits drives the connection.
+//! The answer of an exchange: its body drives the connection, and gives it to the pool at its end.
 
 use std::{
-    future::{Future, poll_fn},
-    mem,
-    pin::{Pin, pin},
+    future::poll_fn,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use drivetrain_engine::{Body, Error, HeadLimits, Runtime, UPLOAD_GRACE};
-use http::{Request, Response};
+use http::Response;
 use http_body::{Frame, SizeHint};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{Connection, Parts, SendRequest},
-};
+use hyper::body::Incoming;
 
 use crate::{
-    adapter::{ForHyper, Seen},
-    dial::Destination,
-    http_connector::Shared,
-    http1::{self, During},
-    map,
-    stream::ConnectedStream,
+    connector_state::ConnectorState, destination::Destination, http1::During,
+    http1_connection::Http1Connection, map,
 };
-
-/// One connection and the work that is to be done on it.
-pub(crate) struct Http1Connection {
-    sender: SendRequest<Body>,
-    wire: Wire,
-    seen: Arc<Seen>,
-}
-
-/// The connection's own work, until it is over.
-enum Wire {
-    Running(Box<Connection<ForHyper, Body>>),
-    /// What is left of it, for a WebSocket.
-    Over {
-        rest: Option<(ConnectedStream, Bytes)>,
-        failure: Option<hyper::Error>,
-    },
-}
-
-impl Wire {
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        let Self::Running(connection) = self else { return };
-        // Not its `poll`, which would end the writing direction of a stream that is to be a WebSocket.
-        let Poll::Ready(result) = connection.poll_without_shutdown(cx) else { return };
-        let over = Self::Over { rest: None, failure: result.err() };
-        if let (Self::Running(connection), Self::Over { rest, .. }) =
-            (mem::replace(self, over), self)
-        {
-            // Taken apart it answers what it has left unanswered. What was answered and not fetched yet is not
-            // lost: a channel that is pending says nothing of what is in it.
-            let Parts { io, read_buf, .. } = connection.into_parts();
-            *rest = Some((io.into_inner(), read_buf));
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        matches!(self, Self::Over { .. })
-    }
-
-    fn take_failure(&mut self) -> Option<hyper::Error> {
-        match self {
-            Self::Running(_) => None,
-            Self::Over { failure, .. } => failure.take(),
-        }
-    }
-}
-
-/// A request that was not answered.
-pub(crate) struct Unanswered {
-    pub(crate) error: hyper::Error,
-    /// The request, if not a byte of it was sent.
-    pub(crate) unsent: Option<Request<Body>>,
-    /// The connection ended before a byte of the answer had come.
-    pub(crate) is_silent: bool,
-}
-
-impl Http1Connection {
-    pub(crate) async fn new(
-        stream: ConnectedStream,
-        limits: HeadLimits,
-    ) -> Result<Self, hyper::Error> {
-        let stream = ForHyper::new(stream);
-        let seen = stream.seen();
-        let (sender, connection) = http1::builder(limits).handshake(stream).await?;
-        Ok(Self { sender, wire: Wire::Running(Box::new(connection)), seen })
-    }
-
-    /// Sends a request and waits for the head of its answer; the request's body is sent on while the
-    /// answer's is read.
-    pub(crate) async fn send(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let Self { sender, wire, seen } = self;
-        seen.forget();
-        let mut answer = pin!(sender.try_send_request(request));
-        let answer = poll_fn(|cx| {
-            wire.drive(cx);
-            answer.as_mut().poll(cx)
-        })
-        .await;
-        answer.map_err(|mut error| {
-            let unsent = error.take_message();
-            // If the stream failed first, this error only says that the request was not sent.
-            let error = wire.take_failure().unwrap_or(error.into_error());
-            let is_silent = !seen.has_received() && !error.is_user() && !error.is_parse();
-            Unanswered { error, unsent, is_silent }
-        })
-    }
-
-    /// Ready when the exchange is over in both directions: `true` if another one may follow.
-    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        self.wire.drive(cx);
-        if self.wire.is_over() || self.seen.cannot_write() {
-            return Poll::Ready(false);
-        }
-        self.sender.poll_ready(cx).map(|ready| ready.is_ok())
-    }
-
-    /// Takes the stream back after a 101, with what was read behind it; `None` if it failed.
-    pub(crate) async fn into_stream(
-        mut self,
-    ) -> Result<Option<(ConnectedStream, Bytes)>, hyper::Error> {
-        poll_fn(|cx| {
-            self.wire.drive(cx);
-            if self.wire.is_over() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        match self.wire {
-            Wire::Over { failure: Some(failure), .. } => Err(failure),
-            Wire::Over { rest, .. } => Ok(rest),
-            Wire::Running(_) => Ok(None),
-        }
-    }
-}
 
 /// Where a connection goes when its exchange is over.
 pub(crate) struct PoolReturn {
     pub(crate) destination: Destination,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ConnectorState>,
     pub(crate) runtime: Arc<dyn Runtime>,
 }
 
@@ -174,7 +52,7 @@ const DRAINED: usize = 64 << 10;
 
 /// The body of an answer: it drives the connection it comes from. Dropped before its end it closes the
 /// socket, unless the rest is short.
-struct Answered {
+struct PooledBody {
     engine: &'static str,
     limits: HeadLimits,
     /// Until it is left to a task.
@@ -197,7 +75,7 @@ pub(crate) fn answered(
     Ok(answer.map(|incoming| {
         let (incoming, connection) = (Some(incoming), Some(connection));
         let body =
-            Answered { engine, limits, incoming, connection, pool_return, is_dropped: false };
+            PooledBody { engine, limits, incoming, connection, pool_return, is_dropped: false };
         match http_body::Body::is_end_stream(&body) {
             true => Body::empty(),
             false => Body::streaming(body),
@@ -205,7 +83,7 @@ pub(crate) fn answered(
     }))
 }
 
-impl http_body::Body for Answered {
+impl http_body::Body for PooledBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -216,17 +94,15 @@ impl http_body::Body for Answered {
         let this = &mut *self;
         if let Some(connection) = &mut this.connection {
             // What it has read is taken out below, also if it ended, well or not.
-            connection.wire.drive(cx);
+            connection.drive(cx);
         }
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         Poll::Ready(match ready!(Pin::new(incoming).poll_frame(cx)) {
             Some(Ok(frame)) => Some(Ok(frame)),
             Some(Err(error)) => {
                 // The connection knows better, such as that the request's body failed.
-                let failure = this
-                    .connection
-                    .take()
-                    .and_then(|mut connection| connection.wire.take_failure());
+                let failure =
+                    this.connection.take().and_then(|mut connection| connection.take_failure());
                 let error = map::exchange(During::Body, this.limits, failure.unwrap_or(error));
                 Some(Err(error.with_engine(this.engine)))
             }
@@ -246,7 +122,7 @@ impl http_body::Body for Answered {
     }
 }
 
-impl Answered {
+impl PooledBody {
     /// Reads the rest, as far as it has come and is short; `true` at the end, or at what ends it.
     fn poll_drain(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
         loop {
@@ -301,7 +177,7 @@ impl Answered {
     }
 }
 
-impl Drop for Answered {
+impl Drop for PooledBody {
     fn drop(&mut self) {
         // A reader that knows the length does not poll for the end.
         if http_body::Body::is_end_stream(self) {

@@ -5,7 +5,7 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc};
 use drivetrain_engine::{Handshake, Result, Runtime, UpgradeResult};
 use socket2::Socket;
 
-use crate::{http_connector::HttpConnector, stream::ConnectedStream};
+use crate::{connector_state::ConnectorState, stream::ConnectedStream};
 
 /// A runtime to dial on: `TokioExecutor`, `AsyncStdExecutor` or `SmolExecutor`.
 ///
@@ -14,7 +14,7 @@ pub trait Executor: sealed::Operations {}
 
 pub(crate) mod sealed {
     use super::{
-        Arc, ConnectedStream, Future, Handshake, HttpConnector, Result, Runtime, Socket,
+        Arc, ConnectedStream, ConnectorState, Future, Handshake, Result, Runtime, Socket,
         SocketAddr, UpgradeResult, io,
     };
 
@@ -58,10 +58,11 @@ pub(crate) mod sealed {
 
         /// Opens a WebSocket over HTTP/2, if that is wanted and the server allows it.
         fn upgrade_over_http2(
-            connector: &HttpConnector<Self>,
+            engine: &'static str,
+            shared: &ConnectorState,
             handshake: &Handshake,
         ) -> impl Future<Output = Result<Option<UpgradeResult>>> + Send {
-            let _ = (connector, handshake);
+            let _ = (engine, shared, handshake);
             std::future::ready(Ok(None))
         }
     }

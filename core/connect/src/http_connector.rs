@@ -1,24 +1,14 @@
 //! The connector: what an engine holds, and what it hands on.
 
-use std::{fmt, future::Future, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use drivetrain_engine::{
-    Body, ByteStream, Capability, ConnectTimeout, Connector, Error, ErrorKind, Handshake,
-    NativeSetting, Proxy, Result, Runtime, Support, UpgradeResult,
+    ByteStream, Capability, Error, ErrorKind, NativeSetting, Result, Runtime, Support,
 };
-use http::{Request, Response, Uri};
 
-#[cfg(feature = "http2")]
-use crate::over_http2::Http2Connections;
 use crate::{
-    dial::dial,
-    executor::Executor,
-    options::ConnectOptions,
-    pool::Pool,
-    route::Route,
-    send,
-    stream::{ConnectedStream, Once},
-    tls::{self, Made, TlsConnector},
+    connector_state::ConnectorState, dial::NO_UNIX_SOCKETS, executor::Executor,
+    options::ConnectOptions, stream::Once, tls,
 };
 
 /// The connector of drivetrain's engines: it dials, speaks HTTP/1.1 and sends handshakes on the runtime `R`.
@@ -45,47 +35,20 @@ use crate::{
 /// ```
 pub struct HttpConnector<R> {
     pub(crate) engine: &'static str,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ConnectorState>,
     pub(crate) caller: Option<Once>,
     runtime: PhantomData<fn() -> R>,
 }
 
-/// The options, and what is made of them when it is first needed.
-pub(crate) struct Shared {
-    pub(crate) options: ConnectOptions,
-    tls: Made,
-    pub(crate) pool: Pool,
-    #[cfg(feature = "http2")]
-    pub(crate) http2: Http2Connections,
-}
-
-impl Shared {
-    pub(crate) fn new(options: ConnectOptions) -> Arc<Self> {
-        Arc::new(Self {
-            pool: Pool::new(options.pool),
-            options,
-            tls: Made::default(),
-            #[cfg(feature = "http2")]
-            http2: Http2Connections::default(),
-        })
-    }
-
-    /// TLS for HTTP/1.1 alone.
-    pub(crate) fn tls(&self) -> Result<TlsConnector> {
-        self.tls.get(|| self.options.tls.connector(&["http/1.1"]))
-    }
-}
-
 pub(crate) const ONE_STREAM: &str = "it runs over one custom stream, which carries one WebSocket";
 pub(crate) const NOTHING_TO_DIAL: &str = "a custom stream is connected already";
-pub(crate) const NO_UNIX_SOCKETS: &str = "this platform has none that it can use";
 const OWN_TLS: &str =
     "a stream that the caller brings has its own TLS: present the certificate there";
 
 impl<R: Executor> HttpConnector<R> {
     /// The connector with the defaults of each option, for the engine of this name. Does no I/O and does not fail.
     pub fn new(engine: &'static str) -> Self {
-        let shared = Shared::new(ConnectOptions::new());
+        let shared = ConnectorState::new(ConnectOptions::new());
         Self { engine, shared, caller: None, runtime: PhantomData }
     }
 
@@ -104,7 +67,7 @@ impl<R: Executor> HttpConnector<R> {
     /// The same connector with these options.
     #[must_use]
     pub fn with_options(self, options: ConnectOptions) -> Self {
-        Self { shared: Shared::new(options), ..self }
+        Self { shared: ConnectorState::new(options), ..self }
     }
 
     /// The same connector with changed options.
@@ -216,47 +179,7 @@ impl<R: Executor> HttpConnector<R> {
         R::runtime(self.engine)
     }
 
-    /// Sends one HTTP request, as [`Engine::execute`](drivetrain_engine::Engine::execute) asks for, over a
-    /// connection that is kept or over a new one.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] for `https` in a build without TLS, and over a custom stream;
-    /// [`ErrorKind::Connect`], [`ErrorKind::Tls`], [`ErrorKind::Timeout`], [`ErrorKind::Protocol`] or
-    /// [`ErrorKind::Io`] where the exchange failed, [`ErrorKind::InvalidInput`] for a request that cannot
-    /// be sent. An error that the request's own body gave is returned as it is.
-    ///
-    /// # Cancel safety
-    /// Dropping the future ends the request.
-    pub async fn execute(&self, request: Request<Body>) -> Result<Response<Body>> {
-        self.with_name(R::within(self.engine, send::execute(self, request)).await)
-    }
-
-    /// Opens a stream to the host of this URI, through the proxy in a tunnel, within the limit. `tls` makes the TLS
-    /// for `https`, once the host is reached.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Connect`], [`ErrorKind::Timeout`] or [`ErrorKind::Tls`] where dialling failed, and
-    /// [`ErrorKind::InvalidInput`] for a URI that has no host or another scheme.
-    ///
-    /// # Cancel safety
-    /// Dropping the future frees the socket.
-    pub async fn dial(
-        &self,
-        uri: &Uri,
-        proxy: Option<&Proxy>,
-        limit: Option<ConnectTimeout>,
-        tls: impl FnOnce() -> Result<TlsConnector> + Send,
-    ) -> Result<ConnectedStream> {
-        let dialling = async {
-            let route = |is_secure| Route::through(proxy, is_secure, true);
-            let destination = send::destination(uri, route)?;
-            let runtime = R::runtime(self.engine)?;
-            dial::<R>(&*runtime, &self.shared, &destination, limit, tls).await
-        };
-        self.with_name(R::within(self.engine, dialling).await)
-    }
-
-    fn with_name<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn with_name<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| match self.engine {
             "" => error,
             engine => error.with_engine(engine),
@@ -268,50 +191,6 @@ impl<R: Executor> HttpConnector<R> {
 impl<R: Executor> Default for HttpConnector<R> {
     fn default() -> Self {
         Self::new("")
-    }
-}
-
-impl<R: Executor> Connector for HttpConnector<R> {
-    fn support(&self, capability: Capability) -> Support {
-        self.support(capability)
-    }
-
-    fn settings(&self) -> Vec<NativeSetting> {
-        self.settings()
-    }
-
-    fn check(&self) -> Result<()> {
-        self.check()
-    }
-
-    fn runtime(&self) -> Result<Arc<dyn Runtime>> {
-        self.runtime()
-    }
-
-    fn execute(
-        &self,
-        request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Body>>> + Send {
-        self.execute(request)
-    }
-
-    /// Sends a handshake over a connection of its own, or over the custom stream.
-    ///
-    /// # Errors
-    /// As for [`execute`](HttpConnector::execute), and [`ErrorKind::Protocol`] for a 101 that is not a valid
-    /// answer; the connection is then closed. [`ErrorKind::Connect`] if the custom stream has
-    /// been used, [`ErrorKind::Unsupported`] for a proxy or a connect timeout over it. Any other status is
-    /// [`UpgradeResult::Refused`].
-    async fn upgrade(&self, handshake: &Handshake) -> Result<UpgradeResult> {
-        let upgrading = async {
-            if self.caller.is_none() {
-                if let Some(result) = R::upgrade_over_http2(self, handshake).await? {
-                    return Ok(result);
-                }
-            }
-            send::upgrade(self, handshake).await
-        };
-        self.with_name(R::within(self.engine, upgrading).await)
     }
 }
 

@@ -49,6 +49,10 @@ mod async_std;
 #[cfg(feature = "dial")]
 mod combination;
 #[cfg(feature = "dial")]
+mod connector_state;
+#[cfg(feature = "dial")]
+mod destination;
+#[cfg(feature = "dial")]
 mod dial;
 #[cfg(feature = "dial")]
 mod exchange;
@@ -56,6 +60,8 @@ mod exchange;
 mod executor;
 #[cfg(feature = "dial")]
 pub mod http1;
+#[cfg(feature = "dial")]
+mod http1_connection;
 #[cfg(feature = "dial")]
 mod http_connector;
 #[cfg(feature = "dial")]
@@ -79,7 +85,7 @@ mod timer_queue;
 #[cfg(feature = "dial")]
 mod tls;
 #[cfg(feature = "tokio")]
-mod tokio;
+mod tokio_executor;
 #[cfg(any(feature = "tokio-runtime", feature = "native-tls"))]
 mod tokio_io;
 #[cfg(feature = "tokio-runtime")]
@@ -90,7 +96,7 @@ pub use crate::async_std::AsyncStdExecutor;
 #[cfg(feature = "smol")]
 pub use crate::smol::SmolExecutor;
 #[cfg(feature = "tokio")]
-pub use crate::tokio::TokioExecutor;
+pub use crate::tokio_executor::TokioExecutor;
 #[cfg(any(feature = "tokio-runtime", feature = "native-tls"))]
 pub use crate::tokio_io::{FromTokio, IntoTokio};
 #[cfg(feature = "tokio-runtime")]

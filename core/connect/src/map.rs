@@ -8,7 +8,7 @@ use crate::http1::{During, chain, failed};
 
 /// What was under way while dialling.
 #[derive(Clone, Copy)]
-pub(crate) enum Stage {
+pub(crate) enum DialStage {
     Resolve,
     Connect,
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
@@ -18,7 +18,7 @@ pub(crate) enum Stage {
 /// A stream to this peer, the host or the proxy, that could not be opened.
 pub(crate) fn dialling(
     peer: &str,
-    stage: Stage,
+    stage: DialStage,
     error: impl StdError + Send + Sync + 'static,
 ) -> Error {
     let (kind, message) = match (tls(&error), stage) {
@@ -26,13 +26,13 @@ pub(crate) fn dialling(
         (None, _) if is_late(&error) => {
             (ErrorKind::Timeout, format!("connecting to {peer} took too long"))
         }
-        (None, Stage::Resolve) => {
+        (None, DialStage::Resolve) => {
             (ErrorKind::Connect, format!("the name of {peer} cannot be resolved"))
         }
-        (None, Stage::Connect) => (ErrorKind::Connect, format!("cannot connect to {peer}")),
+        (None, DialStage::Connect) => (ErrorKind::Connect, format!("cannot connect to {peer}")),
         // Nobody has refused anything: the network failed, or a server that is about to leave did this.
         #[cfg(any(feature = "rustls", feature = "native-tls"))]
-        (None, Stage::Tls) => {
+        (None, DialStage::Tls) => {
             let message = format!("{peer} ended the connection instead of speaking TLS");
             return Error::new(ErrorKind::Tls, message).with_transient(true).with_source(error);
         }

@@ -212,7 +212,7 @@ macro_rules! connect_options {
 pub struct ConnectOptions {
     pub(crate) tls: TlsOptions,
     pub(crate) limits: HeadLimits,
-    pub(crate) pool: pool::Limits,
+    pub(crate) pool: pool::PoolLimits,
     pub(crate) tcp: TcpOptions,
     #[cfg(feature = "http2")]
     pub(crate) http2: Http2,
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn defaults_are_documented_as_they_are() {
-        let pool::Limits { idle_timeout, max_idle_per_host } = pool::Limits::default();
+        let pool::PoolLimits { idle_timeout, max_idle_per_host } = pool::PoolLimits::default();
         let idle = idle_timeout.expect("a limit").as_secs();
         let (most, probes) = (pool::MOST, PROBES.as_secs());
         let options = flat(include_str!("options.rs"));

@@ -1,11 +1,10 @@
 //! WebSockets over HTTP/2 (RFC 8441): the sockets of a host share a connection.
 
 use std::{
-    collections::HashMap,
     future::poll_fn,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -20,99 +19,52 @@ use drivetrain_engine::{
 use h2::{
     Ping, PingPong, RecvStream, SendStream,
     client::{self, SendRequest},
-    ext,
 };
-use http::{Request, Response, StatusCode, Uri, header, uri::Authority};
+use http::{Response, StatusCode, Uri};
 use http_body::Frame;
 use tokio::{
-    runtime::{Handle, Id},
-    sync::{OnceCell, oneshot},
+    runtime::Handle,
+    sync::oneshot,
     time::{sleep, timeout},
 };
 
 use crate::{
-    dial::{Destination, Stopwatch},
-    http_connector::HttpConnector,
+    connector_state::ConnectorState,
+    destination::Destination,
+    dial::{Stopwatch, destination, dial},
+    executor::Executor,
     http1::During,
     map,
+    options::ConnectOptions,
     route::Route,
     stream::ConnectedStream,
-    tokio::TokioExecutor,
     tokio_io::IntoTokio,
     tokio_runtime::Tokio,
 };
 
+pub(crate) mod connections;
 mod settings;
 mod socket;
 
-use settings::Watched;
-use socket::Socket;
+use self::{
+    connections::{CONNECTION_WINDOW, Found, Http2Connection, STREAM_WINDOW, named},
+    settings::Watched,
+    socket::Socket,
+};
 
-/// What one socket may have on its way to the application.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// And all of a connection's together: the most that HTTP/2 has, so that streams that nobody reads hold up no other.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-/// More sockets than this would share the connection's window after all.
-const SOCKETS: usize = (CONNECTION_WINDOW / STREAM_WINDOW) as usize;
 /// What is read of a head. A larger one would cost the connection, and with it the other sockets, so that the limit
 /// itself is checked later.
 const READ: u32 = 1 << 20;
 /// How long a connection may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// More hosts than this are not remembered.
-const KEPT: usize = 256;
-
-/// The connections of one engine value.
-#[derive(Default)]
-pub(crate) struct Http2Connections(Mutex<Cells>);
-
-/// The sockets of a destination share a connection, in the runtime that drives it.
-type Cells = HashMap<(Id, Destination), Arc<OnceCell<Found>>>;
-
-/// What was found out about a host.
-#[derive(Clone)]
-enum Found {
-    /// It allows WebSockets over HTTP/2. The connection is its sockets'.
-    Allowed(Weak<Http2Connection>),
-    /// It speaks HTTP/1.1, or HTTP/2 without that.
-    NotAllowed,
-}
-
-/// A connection; it ends when nobody holds it.
-struct Http2Connection {
-    sender: SendRequest<Bytes>,
-    /// It takes no more sockets.
-    is_leaving: Arc<AtomicBool>,
-    /// How long opening it took.
-    phases: HandshakePhases,
-}
-
-impl Http2Connection {
-    /// Whether it can carry one more socket. Its sockets hold it, and so does who asks.
-    fn has_room(self: &Arc<Self>) -> bool {
-        let most = self.sender.current_max_send_streams().min(SOCKETS);
-        !self.is_leaving.load(Ordering::Relaxed) && Arc::strong_count(self) <= most
-    }
-
-    /// Asks for a socket.
-    async fn ask(
-        &self,
-        mut request: Request<()>,
-    ) -> std::result::Result<(Response<RecvStream>, SendStream<Bytes>), h2::Error> {
-        request.extensions_mut().insert(ext::Protocol::from_static("websocket"));
-        let mut sender = self.sender.clone().ready().await?;
-        let (response, send) = sender.send_request(request, false)?;
-        drop(sender);
-        Ok((response.await?, send))
-    }
-}
 
 /// Opens a socket; `None` if it is not wanted, or if the host has to be asked over HTTP/1.1.
-pub(crate) async fn upgrade(
-    connector: &HttpConnector<TokioExecutor>,
+pub(crate) async fn upgrade<R: Executor>(
+    engine: &'static str,
+    shared: &ConnectorState,
     handshake: &Handshake,
 ) -> Result<Option<UpgradeResult>> {
-    let (options, uri) = (connector.options(), handshake.uri());
+    let (options, uri) = (&shared.options, handshake.uri());
     let is_possible = uri.scheme_str() == Some("https") || options.http2.prior_knowledge;
     let extensions = handshake.extensions();
     let is_direct = matches!(Route::of(extensions, true, true), Route::Direct);
@@ -120,12 +72,12 @@ pub(crate) async fn upgrade(
         return Ok(None);
     }
     let Some(request) = named(handshake.http2_request()) else { return Ok(None) };
-    let handle = Tokio::handle(connector.engine)?;
+    let handle = Tokio::handle(engine)?;
     let limit = extensions.get().copied();
     let mut is_again = false;
-    let runtime = connector.runtime()?;
+    let runtime = R::runtime(engine)?;
     let (connection, response, send) = loop {
-        let connection = connector.shared.http2.connection(connector, uri, limit, &handle).await?;
+        let connection = connection::<R>(engine, shared, uri, limit, &handle).await?;
         let Some((connection, mut phases)) = connection else { return Ok(None) };
         let mut clock = Stopwatch::new(&*runtime);
         match connection.ask(request.clone()).await {
@@ -145,12 +97,18 @@ pub(crate) async fn upgrade(
     options.limits().allow(response.headers())?;
     if response.status() != StatusCode::OK {
         // The body keeps its stream, and so its connection.
-        let (engine, limits) = (connector.engine, options.limits());
+        let limits = options.limits();
         let response = response.map(|recv| {
             if recv.is_end_stream() {
                 return Body::empty();
             }
-            Body::streaming(Refusal { engine, limits, recv, _send: send, _connection: connection })
+            Body::streaming(RefusalBody {
+                engine,
+                limits,
+                recv,
+                _send: send,
+                _connection: connection,
+            })
         });
         return Ok(Some(UpgradeResult::Refused(response)));
     }
@@ -174,103 +132,63 @@ fn is_not_processed(error: &h2::Error) -> bool {
     error.is_remote() && (refused || gone)
 }
 
-impl Http2Connections {
-    /// The connection to this host that has room, or a new one, with how long opening it took. Of several that come at
-    /// once one dials.
-    async fn connection(
-        &self,
-        connector: &HttpConnector<TokioExecutor>,
-        uri: &Uri,
-        limit: Option<ConnectTimeout>,
-        handle: &Handle,
-    ) -> Result<Option<(Arc<Http2Connection>, HandshakePhases)>> {
-        let key = (handle.id(), Destination::of(uri)?);
-        loop {
-            let cell = self.cell(&key);
-            // Held until the socket is open, as those that wait for it have not got hold of it yet.
-            let mut made = None;
-            let found = cell.get_or_try_init(|| async {
-                let connection = dial(connector, uri, limit, &key.1).await?.map(Arc::new);
-                let found = connection.as_ref().map_or(Found::NotAllowed, |connection| {
-                    Found::Allowed(Arc::downgrade(connection))
-                });
-                made = connection;
-                Ok::<_, Error>(found)
-            });
-            let found = found.await?.clone();
-            if let Some(made) = made {
-                let phases = made.phases;
-                return Ok(Some((made, phases)));
-            }
-            match found {
-                Found::NotAllowed => return Ok(None),
-                Found::Allowed(connection) => {
-                    match connection.upgrade().filter(Http2Connection::has_room) {
-                        Some(connection) => {
-                            return Ok(Some((connection, HandshakePhases::default())));
-                        }
-                        None => self.forget(&key, &cell),
+/// The connection to this host that has room, or a new one, with how long opening it took. Of several that come at
+/// once one dials.
+async fn connection<R: Executor>(
+    engine: &'static str,
+    shared: &ConnectorState,
+    uri: &Uri,
+    limit: Option<ConnectTimeout>,
+    handle: &Handle,
+) -> Result<Option<(Arc<Http2Connection>, HandshakePhases)>> {
+    let connections = &shared.http2;
+    let key = (handle.id(), destination(uri, |_| Route::Direct)?);
+    loop {
+        let cell = connections.cell(&key);
+        // Held until the socket is open, as those that wait for it have not got hold of it yet.
+        let mut made = None;
+        let found = cell.get_or_try_init(|| async {
+            let connection = open::<R>(engine, shared, limit, &key.1).await?.map(Arc::new);
+            let found = connection
+                .as_ref()
+                .map_or(Found::NotAllowed, |connection| Found::Allowed(Arc::downgrade(connection)));
+            made = connection;
+            Ok::<_, Error>(found)
+        });
+        let found = found.await?.clone();
+        if let Some(made) = made {
+            let phases = made.phases;
+            return Ok(Some((made, phases)));
+        }
+        match found {
+            Found::NotAllowed => return Ok(None),
+            Found::Allowed(connection) => {
+                match connection.upgrade().filter(Http2Connection::has_room) {
+                    Some(connection) => {
+                        return Ok(Some((connection, HandshakePhases::default())));
                     }
+                    None => connections.forget(&key, &cell),
                 }
             }
         }
     }
-
-    fn cell(&self, key: &(Id, Destination)) -> Arc<OnceCell<Found>> {
-        let mut cells = self.lock();
-        if let Some(cell) = cells.get(key) {
-            return Arc::clone(cell);
-        }
-        if cells.len() >= KEPT {
-            // Connections are their sockets': what is lost is what was found out.
-            cells.clear();
-        }
-        Arc::clone(cells.entry(key.clone()).or_default())
-    }
-
-    fn forget(&self, key: &(Id, Destination), cell: &Arc<OnceCell<Found>>) {
-        let mut cells = self.lock();
-        if cells.get(key).is_some_and(|now| Arc::ptr_eq(now, cell)) {
-            cells.remove(key);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cells> {
-        // No code of anyone else's runs under it, so that it is whole even if it were poisoned.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A `Host` of the caller's is the `:authority` (RFC 9113 section 8.3.1); `None` if it is none, which only HTTP/1.1 has a
-/// place for.
-fn named<B>(mut request: Request<B>) -> Option<Request<B>> {
-    let is_alone = request.headers().get_all(header::HOST).iter().count() == 1;
-    let Some(host) = request.headers_mut().remove(header::HOST) else { return Some(request) };
-    let authority = Authority::try_from(host.as_bytes()).ok()?;
-    if !is_alone || authority.host().is_empty() || authority.as_str().contains('@') {
-        return None;
-    }
-    let mut parts = request.uri().clone().into_parts();
-    parts.authority = Some(authority);
-    *request.uri_mut() = Uri::from_parts(parts).ok()?;
-    Some(request)
 }
 
 /// A new connection; `None` if it cannot carry WebSockets.
-async fn dial(
-    connector: &HttpConnector<TokioExecutor>,
-    uri: &Uri,
+async fn open<R: Executor>(
+    engine: &'static str,
+    shared: &ConnectorState,
     limit: Option<ConnectTimeout>,
     destination: &Destination,
 ) -> Result<Option<Http2Connection>> {
-    let options = connector.options();
+    let options = &shared.options;
     let dialling = async {
         let tls = || options.tls().connector(&["h2", "http/1.1"]);
-        let stream = connector.dial(uri, None, None, tls).await?;
+        let stream = dial::<R>(&*R::runtime(engine)?, shared, destination, None, tls).await?;
         if destination.is_secure && !stream.is_http2() {
             return Ok(None);
         }
-        shake_hands(connector, stream, destination).await
+        shake_hands(options, stream, destination).await
     };
     let Some(ConnectTimeout(limit)) = limit else { return dialling.await };
     timeout(limit, dialling).await.unwrap_or_else(|_| {
@@ -281,11 +199,11 @@ async fn dial(
 
 /// HTTP/2 on a new connection; `None` if the server does not allow WebSockets over it.
 async fn shake_hands(
-    connector: &HttpConnector<TokioExecutor>,
+    options: &ConnectOptions,
     stream: ConnectedStream,
     destination: &Destination,
 ) -> Result<Option<Http2Connection>> {
-    let (options, phases) = (connector.options(), stream.phases());
+    let phases = stream.phases();
     let (saw, seen) = oneshot::channel();
     let (sender, mut connection) = client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
@@ -376,7 +294,7 @@ impl Asked {
 }
 
 /// The body of a refusal, with its stream.
-struct Refusal {
+struct RefusalBody {
     engine: &'static str,
     limits: HeadLimits,
     recv: RecvStream,
@@ -384,7 +302,7 @@ struct Refusal {
     _connection: Arc<Http2Connection>,
 }
 
-impl http_body::Body for Refusal {
+impl http_body::Body for RefusalBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -406,36 +324,5 @@ impl http_body::Body for Refusal {
 
     fn is_end_stream(&self) -> bool {
         self.recv.is_end_stream()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_of_the_callers_is_the_authority() {
-        for (host, authority) in [(None, "a:1"), (Some("b.example"), "b.example")] {
-            let mut request = Request::new(());
-            *request.uri_mut() = Uri::from_static("https://a:1/path");
-            if let Some(host) = host {
-                request.headers_mut().insert(header::HOST, host.parse().expect("a value"));
-            }
-            let request = named(request).expect("it is an authority");
-            assert_eq!(request.uri().to_string(), format!("https://{authority}/path"));
-            assert!(request.headers().is_empty());
-        }
-    }
-
-    #[test]
-    fn a_host_that_is_no_authority_is_not_for_http_2() {
-        for hosts in [&[""][..], &[":1"], &["a b"], &["u@b.test"], &["b.test", "c.test"]] {
-            let mut request = Request::new(());
-            *request.uri_mut() = Uri::from_static("https://a:1/path");
-            for host in hosts {
-                request.headers_mut().append(header::HOST, host.parse().expect("a value"));
-            }
-            assert!(named(request).is_none(), "{hosts:?}");
-        }
     }
 }

@@ -8,21 +8,21 @@ use std::{
 
 use drivetrain_engine::Instant;
 
-use crate::{dial::Destination, exchange::Http1Connection};
+use crate::{destination::Destination, http1_connection::Http1Connection};
 
 /// For all hosts together; the one idle for the longest goes first.
 pub(crate) const MOST: usize = 1024;
 
 /// What a pool keeps.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct PoolLimits {
     /// How long; below what servers commonly allow. One that closed earlier is noticed when it is taken.
     pub(crate) idle_timeout: Option<Duration>,
     /// How many to one host.
     pub(crate) max_idle_per_host: usize,
 }
 
-impl Default for Limits {
+impl Default for PoolLimits {
     fn default() -> Self {
         Self { idle_timeout: Some(Duration::from_secs(30)), max_idle_per_host: 32 }
     }
@@ -33,7 +33,7 @@ impl Default for Limits {
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: Mutex<Vec<Idle>>,
-    limits: Limits,
+    limits: PoolLimits,
 }
 
 struct Idle {
@@ -43,7 +43,7 @@ struct Idle {
 }
 
 impl Pool {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: PoolLimits) -> Self {
         Self { idle: Mutex::default(), limits }
     }
 
@@ -117,7 +117,9 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::{http_connector::Shared, options::ConnectOptions, stream::ConnectedStream};
+    use crate::{
+        connector_state::ConnectorState, options::ConnectOptions, stream::ConnectedStream,
+    };
 
     /// A socket that nothing comes from; the handle lives as long as it.
     struct Silent {
@@ -152,13 +154,13 @@ mod tests {
 
     /// The pool of these options, and the connections that it was given, in order.
     struct Given {
-        shared: Arc<Shared>,
+        shared: Arc<ConnectorState>,
         connections: Vec<Weak<()>>,
     }
 
     impl Given {
         fn with(options: ConnectOptions) -> Self {
-            Self { shared: Shared::new(options), connections: Vec::new() }
+            Self { shared: ConnectorState::new(options), connections: Vec::new() }
         }
 
         fn put(&mut self, host: &str, at: Duration) {

@@ -6,7 +6,6 @@ use tokio_socks::io::Compat;
 
 use crate::{
     adapter::ForHyper,
-    dial::Destination,
     http1::{connect, socks},
     stream::ConnectedStream,
 };
@@ -57,21 +56,21 @@ impl Route {
     }
 }
 
-/// Asks the proxy, on a connection to it, for a tunnel to this destination.
+/// Asks the proxy, on a connection to it, for a tunnel to this host.
 pub(crate) async fn tunnel(
     stream: ConnectedStream,
     proxy: &Proxy,
-    destination: &Destination,
+    host: &str,
+    port: u16,
     limits: HeadLimits,
 ) -> Result<ConnectedStream> {
-    let Destination { host, port, .. } = destination;
     match proxy.scheme() {
         ProxyScheme::Http | ProxyScheme::Https => {
-            let stream = connect(ForHyper::new(stream), proxy, host, *port, limits).await?;
+            let stream = connect(ForHyper::new(stream), proxy, host, port, limits).await?;
             Ok(stream.into_inner())
         }
         ProxyScheme::Socks5 => {
-            let stream = socks(Compat::new(stream), proxy, host, *port).await?;
+            let stream = socks(Compat::new(stream), proxy, host, port).await?;
             Ok(stream.into_inner())
         }
         _ => Err(proxy.failed("is of a kind that this version of the engine does not know")),

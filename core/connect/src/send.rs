@@ -1,23 +1,115 @@
-//! What is sent to a host: an HTTP request, or the handshake that opens a WebSocket.
+//! The connector at work: it sends an HTTP request, or the handshake that opens a WebSocket.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use drivetrain_engine::{
-    Body, Capability, ConnectTimeout, Error, ErrorKind, Handshake, HandshakePhases, NewConnection,
-    Protocol, Proxy, Replay, Result, Runtime, UnixSocket, UpgradeResult,
+    Body, Capability, ConnectTimeout, Connector, Error, ErrorKind, Handshake, HandshakePhases,
+    NativeSetting, NewConnection, Protocol, Proxy, Replay, Result, Runtime, Support, UnixSocket,
+    UpgradeResult,
 };
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 
 use crate::{
-    dial::{Destination, Stopwatch, dial},
-    exchange::{Http1Connection, PoolReturn, answered},
+    destination::Destination,
+    dial::{Stopwatch, destination, dial},
+    exchange::{PoolReturn, answered},
     executor::Executor,
-    http_connector::{HttpConnector, NO_UNIX_SOCKETS, NOTHING_TO_DIAL, ONE_STREAM},
+    http_connector::{HttpConnector, NOTHING_TO_DIAL, ONE_STREAM},
     http1::{During, spelled},
+    http1_connection::Http1Connection,
     map,
     route::Route,
-    tls,
+    stream::ConnectedStream,
+    tls::TlsConnector,
 };
+
+impl<R: Executor> HttpConnector<R> {
+    /// Sends one HTTP request, as [`Engine::execute`](drivetrain_engine::Engine::execute) asks for, over a
+    /// connection that is kept or over a new one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for `https` in a build without TLS, and over a custom stream;
+    /// [`ErrorKind::Connect`], [`ErrorKind::Tls`], [`ErrorKind::Timeout`], [`ErrorKind::Protocol`] or
+    /// [`ErrorKind::Io`] where the exchange failed, [`ErrorKind::InvalidInput`] for a request that cannot
+    /// be sent. An error that the request's own body gave is returned as it is.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the request.
+    pub async fn execute(&self, request: Request<Body>) -> Result<Response<Body>> {
+        self.with_name(R::within(self.engine, execute(self, request)).await)
+    }
+
+    /// Opens a stream to the host of this URI, through the proxy in a tunnel, within the limit. `tls` makes the TLS
+    /// for `https`, once the host is reached.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connect`], [`ErrorKind::Timeout`] or [`ErrorKind::Tls`] where dialling failed, and
+    /// [`ErrorKind::InvalidInput`] for a URI that has no host or another scheme.
+    ///
+    /// # Cancel safety
+    /// Dropping the future frees the socket.
+    pub async fn dial(
+        &self,
+        uri: &Uri,
+        proxy: Option<&Proxy>,
+        limit: Option<ConnectTimeout>,
+        tls: impl FnOnce() -> Result<TlsConnector> + Send,
+    ) -> Result<ConnectedStream> {
+        let dialling = async {
+            let route = |is_secure| Route::through(proxy, is_secure, true);
+            let destination = destination(uri, route)?;
+            let runtime = R::runtime(self.engine)?;
+            dial::<R>(&*runtime, &self.shared, &destination, limit, tls).await
+        };
+        self.with_name(R::within(self.engine, dialling).await)
+    }
+}
+
+impl<R: Executor> Connector for HttpConnector<R> {
+    fn support(&self, capability: Capability) -> Support {
+        self.support(capability)
+    }
+
+    fn settings(&self) -> Vec<NativeSetting> {
+        self.settings()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.check()
+    }
+
+    fn runtime(&self) -> Result<Arc<dyn Runtime>> {
+        self.runtime()
+    }
+
+    fn execute(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>>> + Send {
+        self.execute(request)
+    }
+
+    /// Sends a handshake over a connection of its own, or over the custom stream.
+    ///
+    /// # Errors
+    /// As for [`execute`](HttpConnector::execute), and [`ErrorKind::Protocol`] for a 101 that is not a valid
+    /// answer; the connection is then closed. [`ErrorKind::Connect`] if the custom stream has
+    /// been used, [`ErrorKind::Unsupported`] for a proxy or a connect timeout over it. Any other status is
+    /// [`UpgradeResult::Refused`].
+    async fn upgrade(&self, handshake: &Handshake) -> Result<UpgradeResult> {
+        let upgrading = async {
+            if self.caller.is_none() {
+                if let Some(result) =
+                    R::upgrade_over_http2(self.engine, &self.shared, handshake).await?
+                {
+                    return Ok(result);
+                }
+            }
+            upgrade(self, handshake).await
+        };
+        self.with_name(R::within(self.engine, upgrading).await)
+    }
+}
 
 /// Sends a request over a connection that is kept, or over a new one.
 pub(crate) async fn execute<R: Executor>(
@@ -136,22 +228,6 @@ async fn fresh<R: Executor>(
     let failed = |error| map::exchange(During::Handshake, limits, error);
     let phases = stream.phases();
     Ok((Http1Connection::new(stream, limits).await.map_err(failed)?, phases))
-}
-
-/// Where a request goes, by the route that is made once it is known whether the host is secure. Refuses what cannot be reached before anything is dialled.
-pub(crate) fn destination(uri: &Uri, route: impl FnOnce(bool) -> Route) -> Result<Destination> {
-    let mut destination = Destination::of(uri)?;
-    if destination.is_secure && !tls::IS_BUILT {
-        return Err(Error::not_offered(Capability::Tls, tls::NO_TLS));
-    }
-    destination.route = route(destination.is_secure);
-    if cfg!(not(unix)) && matches!(destination.route, Route::Socket(_)) {
-        return Err(Error::not_offered(Capability::UnixSockets, NO_UNIX_SOCKETS));
-    }
-    if destination.route.https_proxy().is_some() && !tls::IS_BUILT {
-        return Err(Error::not_offered(Capability::HttpsProxies, tls::NO_TLS));
-    }
-    Ok(destination)
 }
 
 /// The request as hyper is to write it: a path for a target (or all of the URI, for a proxy that sends

@@ -39,19 +39,19 @@ impl ConnectedStream {
     /// The same connection with another layer above; `is_http2` says whether HTTP/2 was agreed on.
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     pub(crate) fn layered(
-        connection: &Parts,
+        connection: &ConnectionFacts,
         layer: impl ByteStream + 'static,
         is_http2: bool,
     ) -> Self {
-        let Parts { is_socket, ends, phases } = *connection;
+        let ConnectionFacts { is_socket, ends, phases } = *connection;
         Self { inner: Box::new(layer), is_socket, is_http2, ends, phases }
     }
 
     /// The stream, to put a layer on it, and the facts that remain.
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
-    pub(crate) fn into_parts(self) -> (BoxStream, Parts) {
+    pub(crate) fn into_parts(self) -> (BoxStream, ConnectionFacts) {
         let Self { inner, is_socket, ends, phases, .. } = self;
-        (inner, Parts { is_socket, ends, phases })
+        (inner, ConnectionFacts { is_socket, ends, phases })
     }
 
     /// The bytes alone.
@@ -86,7 +86,7 @@ impl ConnectedStream {
 
 /// What is known of a connection, whatever layers are above.
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
-pub(crate) struct Parts {
+pub(crate) struct ConnectionFacts {
     is_socket: bool,
     ends: Option<(SocketAddr, SocketAddr)>,
     phases: HandshakePhases,

@@ -23,7 +23,7 @@ pub struct TlsOptions {
     #[cfg(feature = "rustls")]
     rustls: drivetrain_tls::Tls,
     #[cfg(feature = "native-tls")]
-    native: native::Native,
+    native: native::NativeOptions,
     /// Whether the system's library was asked for.
     #[cfg(all(feature = "rustls", feature = "native-tls"))]
     is_native: bool,
@@ -312,7 +312,7 @@ mod native {
 
     /// PEM as it was given; the system's library reads it when it is needed.
     #[derive(Clone, Default)]
-    pub(super) struct Native {
+    pub(super) struct NativeOptions {
         pub(super) roots: Vec<Vec<u8>>,
         pub(super) client: Option<Vec<u8>>,
         pub(super) only_these_roots: bool,
@@ -320,7 +320,7 @@ mod native {
         pub(super) accepts_any: bool,
     }
 
-    impl Native {
+    impl NativeOptions {
         pub(super) fn check(&self) -> Result<()> {
             if self.accepts_any && (!self.roots.is_empty() || self.only_these_roots) {
                 return Err(invalid(

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use http_body::{Frame, SizeHint};
 
 use crate::{
-    body_stream::{Chunks, Exactly, Mapped},
+    body_stream::{Exactly, Mapped, StreamBody},
     error::{BoxError, Error, ErrorKind, Result},
 };
 
@@ -31,7 +31,7 @@ const OBSERVED_PIECE: usize = 64 << 10;
 #[derive(Default)]
 pub struct Body {
     inner: Inner,
-    progress: Option<Progress>,
+    progress: Option<ObservedProgress>,
 }
 
 #[derive(Default)]
@@ -89,7 +89,7 @@ impl Body {
         B: Into<Bytes> + 'static,
         E: Into<BoxError> + 'static,
     {
-        Self::streaming(Chunks(Box::pin(stream)))
+        Self::streaming(StreamBody(Box::pin(stream)))
     }
 
     /// Sets the length of a stream, in bytes, to send `Content-Length`. A body that turns out
@@ -113,12 +113,12 @@ impl Body {
         let total = http_body::Body::size_hint(&self).exact();
         let observer: Arc<Observer> = match self.progress.take() {
             None => Arc::new(observer),
-            Some(Progress { observer: before, .. }) => Arc::new(move |taken, total| {
+            Some(ObservedProgress { observer: before, .. }) => Arc::new(move |taken, total| {
                 before(taken, total);
                 observer(taken, total);
             }),
         };
-        Self { inner: self.inner, progress: Some(Progress { taken: 0, total, observer }) }
+        Self { inner: self.inner, progress: Some(ObservedProgress { taken: 0, total, observer }) }
     }
 
     /// The bytes, if they are completely in memory and not [observed](Self::observed).
@@ -130,10 +130,8 @@ impl Body {
     pub fn try_clone(&self) -> Option<Self> {
         let bytes = self.in_memory()?.clone();
         let total = Some(bytes.len() as u64);
-        let progress = self.progress.as_ref().map(|Progress { observer, .. }| Progress {
-            taken: 0,
-            total,
-            observer: Arc::clone(observer),
+        let progress = self.progress.as_ref().map(|ObservedProgress { observer, .. }| {
+            ObservedProgress { taken: 0, total, observer: Arc::clone(observer) }
         });
         Some(Self { progress, ..Self::from(bytes) })
     }
@@ -175,7 +173,7 @@ impl Body {
 type Observer = dyn Fn(u64, Option<u64>) + Send + Sync;
 
 /// The progress of a body, and its observer.
-struct Progress {
+struct ObservedProgress {
     taken: u64,
     total: Option<u64>,
     observer: Arc<Observer>,

@@ -12,9 +12,9 @@ use http_body::{Frame, SizeHint};
 use crate::error::{BoxError, Error, ErrorKind, Result};
 
 /// A stream as a body.
-pub(crate) struct Chunks<S>(pub(crate) Pin<Box<S>>);
+pub(crate) struct StreamBody<S>(pub(crate) Pin<Box<S>>);
 
-impl<S, B, E> http_body::Body for Chunks<S>
+impl<S, B, E> http_body::Body for StreamBody<S>
 where
     S: Stream<Item = Result<B, E>>,
     B: Into<Bytes>,

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 pub use origins::Origins;
 pub use refusal::{RefusalKind, UpgradeRefusal};
 
-use self::origins::{Hosts, requested_host};
+use self::origins::{AllowedHosts, requested_host};
 use crate::{
     connection::{NegotiatedExtension, Protocol},
     error::{Result, invalid},
@@ -61,7 +61,7 @@ const KEYS: GeneralPurpose = GeneralPurpose::new(
 #[derive(Clone, Default)]
 pub struct UpgradeRules {
     origins: Origins,
-    hosts: Option<Hosts>,
+    hosts: Option<AllowedHosts>,
     subprotocols: Vec<String>,
     requires_subprotocol: bool,
     extensions: Vec<Arc<dyn Extension>>,
@@ -98,7 +98,7 @@ impl UpgradeRules {
     /// Default: any host.
     #[must_use]
     pub fn hosts(mut self, hosts: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        self.hosts = Some(Hosts::new(hosts));
+        self.hosts = Some(AllowedHosts::new(hosts));
         self
     }
 
@@ -132,7 +132,7 @@ impl UpgradeRules {
     /// [`check`](Extension::check), have one name or use one reserved bit.
     pub fn validate(&self) -> Result<()> {
         self.origins.validate()?;
-        self.hosts.as_ref().map_or(Ok(()), Hosts::validate)?;
+        self.hosts.as_ref().map_or(Ok(()), AllowedHosts::validate)?;
         for (i, name) in self.subprotocols.iter().enumerate() {
             let shown = name.escape_debug();
             if name.is_empty() || !name.bytes().all(is_token) {

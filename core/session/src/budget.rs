@@ -7,6 +7,9 @@ pub(super) struct Budget {
     spent: usize,
 }
 
+/// How many frames a task reads for the session before others have their turn.
+pub(crate) const FAIR_SHARE: usize = 64;
+
 /// The budget in bytes; or 256 messages of at most [`LEAST`] bytes.
 const SHARE: usize = 256 << 10;
 

@@ -6,8 +6,8 @@ use drivetrain_engine::{Connection, Runtime};
 use tracing::Span;
 
 use super::{
-    Session, config::SessionConfig, extensions::Extensions, halves, lifecycle::keepalive::Jitter,
-    shared::Shared, task::Task, trace,
+    config::SessionConfig, extensions::Extensions, halves, lifecycle::keepalive::Jitter,
+    session::Session, shared::Shared, task::Task, trace,
 };
 
 /// A session that is not yet open. Made by [`Session::builder`].
@@ -18,6 +18,18 @@ pub struct SessionBuilder {
     config: Arc<SessionConfig>,
     extensions: Option<Extensions>,
     span: Span,
+}
+
+impl Session {
+    /// A session to open on a connection: on either end, whose role it takes from the connection. Its task runs on
+    /// the runtime.
+    pub fn builder(
+        connection: Connection,
+        runtime: Arc<dyn Runtime>,
+        config: Arc<SessionConfig>,
+    ) -> SessionBuilder {
+        SessionBuilder::new(connection, runtime, config)
+    }
 }
 
 impl SessionBuilder {

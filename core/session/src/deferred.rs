@@ -8,8 +8,8 @@ use drivetrain_engine::{Frame, Transport};
 use super::{
     extensions::{Done, Extensions},
     panics::Panics,
+    poll_waker::PollWaker,
     trace::TraceEvents,
-    waiters::PollWaker,
     waiting::{READER, Receiving, TaskHandle, WRITER},
 };
 

@@ -18,10 +18,8 @@ use super::{
     handle::SessionHandle,
     inbound::batch::Batch,
     inbound::read_ahead::InboundItem,
-    kind::MessageKind,
     shared::{Shared, Urgency, Waits},
     stats::SessionStats,
-    streaming::{MessageReader, MessageWriter},
     waiters::Place,
 };
 
@@ -40,7 +38,7 @@ use super::{
 /// # Ok(()) }
 /// ```
 pub struct Outgoing {
-    live: Arc<Live>,
+    pub(crate) live: Arc<Live>,
     /// State of the `Sink`, once used.
     sink: Option<Box<Pending>>,
 }
@@ -117,26 +115,6 @@ impl Outgoing {
     /// As for [`send`](Self::send).
     pub fn feed(&self, frame: impl Into<Frame>) -> impl Future<Output = Result<()>> + Send + '_ {
         self.put(frame.into(), Urgency::Feed)
-    }
-
-    /// Begins a message that is sent in fragments while it is written (RFC 6455 section 5.4), and never held as
-    /// a whole: an `AsyncWrite`. See [`MessageWriter`].
-    ///
-    /// Earlier messages go first. Until the writer ends the message or is dropped, every other
-    /// message and the next call wait; Ping, Pong and Close do not.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] on an engine that sends no fragments, and those of [`send`](Self::send), except
-    /// errors of a frame.
-    ///
-    /// # Cancel safety
-    /// Dropped while pending, nothing was begun.
-    pub async fn send_stream(&self, kind: MessageKind) -> Result<MessageWriter> {
-        let shared = self.shared();
-        shared.config.check_fragments(shared.facts.whole_messages)?;
-        let mut waits = Waits::new(shared);
-        poll_fn(|cx| waits.poll_begin_stream(cx)).await?;
-        Ok(MessageWriter::new(Arc::clone(&self.live), kind))
     }
 
     /// Waits until everything accepted is written to the socket, including the accepted part of a streamed
@@ -306,24 +284,6 @@ impl Incoming {
     /// Safe: a dropped future loses nothing.
     pub fn receive(&mut self) -> impl Future<Output = Result<Option<Frame>>> + Send + '_ {
         poll_fn(|cx| self.poll_receive(cx))
-    }
-
-    /// The next message, Text or Binary, as a stream that is never held as a whole: an `AsyncRead`;
-    /// `None` after the peer's Close, also on later calls. See [`MessageReader`].
-    ///
-    /// Each frame of a message is read on demand. The incoming capacity bounds unread data, and a peer that sends
-    /// more has to wait. A frame is held as a whole: the limits for frames and
-    /// for messages apply to each frame, and to the message only
-    /// `max_stream_size`.
-    ///
-    /// # Errors
-    /// As for [`receive`](Self::receive).
-    ///
-    /// # Cancel safety
-    /// Safe: a dropped future loses nothing, and neither does a [`receive`](Self::receive) that was dropped
-    /// before.
-    pub async fn receive_stream(&mut self) -> Result<Option<MessageReader<'_>>> {
-        MessageReader::open(self).await
     }
 
     /// The next message as a value, read by the session's converter. The message is consumed even if it

@@ -10,17 +10,19 @@ use std::{
 
 use drivetrain_engine::{
     CloseReason, Connection, Error, ErrorKind, NegotiatedExtension, OpCode, Outcome, Protocol,
-    RawFrame, Result, Runtime, Transport,
+    RawFrame, Result, Runtime,
 };
 use futures_core::Stream;
 use futures_sink::Sink;
 
 mod closing;
 pub(crate) mod remote;
+mod wire;
 
 use self::{
     closing::RawClosing,
     remote::{Direction, RawFarewell, RawRemote},
+    wire::RawWire,
 };
 use super::{config::SessionConfig, handle::SessionHandle};
 
@@ -53,7 +55,7 @@ use super::{config::SessionConfig, handle::SessionHandle};
 /// ```
 pub struct RawSession {
     /// `None` after the drop.
-    wire: Option<Box<Wire>>,
+    wire: Option<Box<RawWire>>,
     /// Exists if somebody else may close the session.
     remote: OnceLock<Arc<RawRemote>>,
     protocol: Protocol,
@@ -61,14 +63,6 @@ pub struct RawSession {
     extensions: Vec<NegotiatedExtension>,
     response: Option<http::Response<()>>,
     request: Option<Box<http::Request<()>>>,
-}
-
-/// The connection of a raw session and the state of its closing handshake.
-struct Wire {
-    transport: Box<dyn Transport>,
-    runtime: Arc<dyn Runtime>,
-    closing: RawClosing,
-    max_frame_size: usize,
 }
 
 impl RawSession {
@@ -82,7 +76,7 @@ impl RawSession {
             extensions: connection.extensions().to_vec(),
             response: connection.response().cloned(),
             request: connection.request().cloned().map(Box::new),
-            wire: Some(Box::new(Wire {
+            wire: Some(Box::new(RawWire {
                 runtime,
                 closing: RawClosing::new(config.close_timeout),
                 max_frame_size: config.max_frame_size,
@@ -314,7 +308,7 @@ impl RawSession {
         self.remote.get_or_init(Arc::default)
     }
 
-    fn wire(&mut self) -> &mut Wire {
+    fn wire(&mut self) -> &mut RawWire {
         self.wire.as_mut().expect("only the drop takes it")
     }
 }
@@ -324,85 +318,6 @@ impl Drop for RawSession {
         if let Some(remote) = self.remote.take() {
             remote.ended(self.wire.take());
         }
-    }
-}
-
-impl Wire {
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RawFrame>>> {
-        self.closing.poll_receive(cx, &mut *self.transport, self.max_frame_size)
-    }
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let written = self.transport.poll_ready(cx);
-        self.written(cx, written, false)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let written = self.transport.poll_flush(cx);
-        self.written(cx, written, true)
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let written = self.transport.poll_close(cx);
-        self.written(cx, written, true)
-    }
-
-    fn take(&mut self, frame: RawFrame) -> Result<()> {
-        let close = (frame.opcode == OpCode::Close).then(|| frame.payload.clone());
-        self.transport.start_send(frame)?;
-        if let Some(payload) = close {
-            self.closing.sent(&payload);
-        }
-        Ok(())
-    }
-
-    /// The result of a write, which also records whether everything is `flushed`.
-    fn written(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<Result<()>>,
-        flushed: bool,
-    ) -> Poll<Result<()>> {
-        let Self { closing, transport, runtime, max_frame_size } = self;
-        match ready!(written) {
-            Ok(()) if flushed => closing.flushed(),
-            Ok(()) => {}
-            Err(error) => {
-                let (max, now) = (*max_frame_size, runtime.now());
-                return closing.poll_write_failed(error, cx, &mut **transport, max, now).map(Err);
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Writes a Close unless one is written. A failure shows when the session is read.
-    fn poll_write_close(&mut self, cx: &mut Context<'_>, reason: &CloseReason) -> Poll<()> {
-        self.closing.poll_write(cx, &mut *self.transport, reason).map(drop)
-    }
-
-    /// The whole closing handshake, within its timeout.
-    async fn close(&mut self, reason: &CloseReason) -> Outcome {
-        let deadline = self.closing.begin(self.runtime.now());
-        let mut timer = self.runtime.timer(deadline);
-        poll_fn(|cx| {
-            let Self { closing, transport, runtime, max_frame_size } = self;
-            let mut over = closing.poll(cx, &mut **transport, *max_frame_size, reason);
-            while over.is_pending() && timer.poll(cx).is_ready() {
-                let now = runtime.now();
-                if now >= deadline {
-                    over = Poll::Ready(closing.timed_out());
-                } else {
-                    // A timer may fire early on a coarse clock; poll it again.
-                    cx.waker().wake_by_ref();
-                    break;
-                }
-            }
-            let outcome = ready!(over);
-            // Ends the stream cleanly if this needs no waiting; dropping the session ends it anyway.
-            let _ = transport.poll_close(cx);
-            Poll::Ready(outcome)
-        })
-        .await
     }
 }
 

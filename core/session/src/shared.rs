@@ -22,11 +22,12 @@ use super::{
     lane::{Lane, Overflow, Pushed},
     lifecycle::keepalive::Jitter,
     outbound::send_log::Unacknowledged,
+    poll_waker::PollWaker,
     state::State,
     stats::SessionStats,
     sync::{AtomicU64, Mutex, MutexGuard},
     trace::Trace,
-    waiters::{For, Place, PollWaker},
+    waiters::{For, Place},
     waiting::{Receiving, TaskHandle},
 };
 

@@ -10,8 +10,6 @@ mod reading;
 mod transforming;
 mod writing;
 
-pub(super) use reading::FAIR_SHARE;
-
 use std::{
     sync::Arc,
     task::{Poll, Waker},
@@ -38,9 +36,10 @@ use super::{
         queue::SendQueue,
         send_log::{SendLog, Unacknowledged},
     },
+    poll_waker::PollWaker,
     stats::SessionStats,
     trace::{Trace, TraceEvent},
-    waiters::{For, Place, PollWaker, Waiters},
+    waiters::{For, Place, Waiters},
     waiting::{Receiving, TaskHandle},
 };
 

@@ -17,10 +17,11 @@ use drivetrain_engine::{Error, ErrorKind, Instant, Timer};
 use tracing::{Instrument as _, Span, instrument::Instrumented};
 
 use super::{
+    budget::FAIR_SHARE,
     inbound::read_ahead::OVERHEAD,
     lifecycle::lingering::{Linger, Lingering},
     shared::Shared,
-    state::{FAIR_SHARE, State},
+    state::State,
 };
 
 /// How long the application may not receive, or lag, until the session task reads for it. A ping waits at most twice this

@@ -1,34 +1,8 @@
 //! The tasks that wait for a session, in order. A waiter that is dropped is forgotten. Pure.
 
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    task::{Context, Waker},
-};
+use std::{collections::BTreeMap, ops::Range, task::Waker};
 
-use super::deferred::DeferredWork;
-
-/// The waker of a poll. It is cloned before the lock is taken, and dropped after it is released if nobody waits: both may
-/// be user code, which may use the session.
-#[derive(Debug)]
-pub(super) struct PollWaker(Option<Waker>);
-
-impl PollWaker {
-    #[inline]
-    pub(super) fn of(cx: &Context<'_>) -> Self {
-        Self(Some(cx.waker().clone()))
-    }
-
-    fn is_like(&self, known: &Waker) -> bool {
-        self.0.as_ref().is_some_and(|waker| waker.will_wake(known))
-    }
-
-    /// Takes it for the one that the poll waits for.
-    #[inline]
-    pub(super) fn take(&mut self) -> Option<Waker> {
-        self.0.take()
-    }
-}
+use super::{deferred::DeferredWork, poll_waker::PollWaker};
 
 /// The event that a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,10 +140,12 @@ impl Waiters {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Context;
+
     use super::*;
 
     fn wait(waiters: &mut Waiters, place: &mut Place, what: For) {
-        let mut waker = PollWaker(Some(Waker::noop().clone()));
+        let mut waker = PollWaker::of(&Context::from_waker(Waker::noop()));
         waiters.wait(place, what, &mut waker, &mut DeferredWork::default());
     }
 

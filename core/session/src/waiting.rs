@@ -11,8 +11,8 @@ use std::task::{Wake, Waker};
 use super::{
     outbound::pending_flush::PendingFlush,
     panics::Panics,
+    poll_waker::PollWaker,
     sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard},
-    waiters::PollWaker,
 };
 
 /// The transport is being polled, under the session's lock.

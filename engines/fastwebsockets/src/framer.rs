@@ -11,69 +11,29 @@
 //! per frame, and dropped midway it leaves half a frame on the wire.
 
 mod gate;
+mod limits;
+mod options;
 mod reader;
+mod shared_stream;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::{
     fmt,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use drivetrain_engine::{BoxStream, Error, OpCode, Progress, RawFrame, Role, Transport};
-use fastwebsockets::WebSocket;
 
 pub use gate::Gate;
+pub(crate) use limits::LARGEST_FRAME;
+pub(crate) use options::Options;
 
 use reader::Reader;
+use shared_stream::SharedStream;
 use writer::Writer;
-
-/// The largest frame that is received, whatever the limit. fastwebsockets reserves the announced length
-/// in one piece. That is address space only, but an allocator that refuses aborts the process, and a
-/// peer must not be able to ask for that.
-pub(crate) const LARGEST_FRAME: usize = 1 << 30;
-
-/// RFC 6455 section 5.5.
-const LARGEST_CONTROL: usize = 125;
-
-/// The stream of the gate, which the library owns, and of the writer. Both run under the one `&mut Framer`, so that
-/// nobody waits for the lock.
-#[derive(Clone)]
-struct Stream(Arc<Mutex<BoxStream>>);
-
-impl Stream {
-    fn new(stream: BoxStream) -> Self {
-        Self(Arc::new(Mutex::new(stream)))
-    }
-
-    #[inline]
-    fn with<T>(&self, poll: impl FnOnce(Pin<&mut BoxStream>) -> T) -> T {
-        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        poll(Pin::new(&mut *stream))
-    }
-}
-
-/// Changes the library's socket once it is made.
-pub(crate) type Hook = Arc<dyn Fn(&mut WebSocket<Gate>) + Send + Sync>;
-
-/// What an engine value says about its framers.
-#[derive(Clone, Default)]
-pub(crate) struct Options {
-    /// The limit for incoming frames that was set on the engine.
-    pub(crate) max_frame_size: Option<usize>,
-    pub(crate) hooks: Vec<Hook>,
-}
-
-impl Options {
-    /// The limit for a data frame, from the session's and the engine's.
-    fn limit(&self, max_payload: usize) -> usize {
-        max_payload.min(self.max_frame_size.unwrap_or(LARGEST_FRAME)).min(LARGEST_FRAME)
-    }
-}
 
 /// The frames of one end over a stream, full duplex and cancel-safe.
 pub(crate) struct Framer {
@@ -84,7 +44,7 @@ pub(crate) struct Framer {
 impl Framer {
     /// Takes a stream behind the handshake, and what was read from it past the handshake's end.
     pub(crate) fn new(stream: BoxStream, early: Bytes, role: Role, options: Options) -> Self {
-        let stream = Stream::new(stream);
+        let stream = SharedStream::new(stream);
         let reader = Reader::new(stream.clone(), early, role, options);
         Self { reader, writer: Writer::new(stream, role) }
     }

@@ -1,16 +1,14 @@
 //! The clients of reqwest behind one engine value, each made when it is first needed.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, PoisonError};
 
 use drivetrain_connect::TlsConnector;
-use drivetrain_engine::{Proxy, Result, UnixSocket};
+use drivetrain_engine::Result;
 use reqwest::{Client, redirect};
-use tokio::runtime::Id;
 
-use crate::{host::Host, map, options::Options, proxied, replay::Answered, tls, tunnelled};
+use crate::{
+    host::Host, map, options::Options, proxied, purpose::Purpose, replay::Answered, tls, tunnelled,
+};
 
 /// How many clients are kept; the one used the longest ago goes first. More than one set is only needed
 /// where connect timeouts, proxies or runtimes differ, as reqwest has them a client.
@@ -18,21 +16,6 @@ const KEPT: usize = 8;
 
 /// How many clients are kept for a `Host` of the request's own, of which each origin has one.
 const KEPT_ORIGINS: usize = 64;
-
-/// What a client is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Purpose {
-    /// For `https`.
-    pub(crate) secure: bool,
-    pub(crate) connect_timeout: Option<Duration>,
-    pub(crate) proxy: Option<Proxy>,
-    pub(crate) unix_socket: Option<UnixSocket>,
-    pub(crate) host: Host,
-    /// Nothing reused, for a request that failed on a connection that was.
-    pub(crate) is_new: bool,
-    /// The runtime that drives the connections.
-    pub(crate) runtime: Id,
-}
 
 /// The clients made so far.
 #[derive(Default)]

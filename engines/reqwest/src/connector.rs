@@ -10,7 +10,7 @@ use drivetrain_engine::{
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Reqwest, request};
+use crate::{engine::Reqwest, request};
 
 /// A stream of tokio's, whatever it is. A session polls it under its lock: see
 /// [`ByteStream`](drivetrain_engine::ByteStream).

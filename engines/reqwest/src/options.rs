@@ -1,12 +1,12 @@
-//! What was set on a [`Reqwest`], and what of it can never work.
+//! What was set on a [`Reqwest`](crate::Reqwest).
 
 use std::{sync::Arc, time::Duration};
 
 use drivetrain_connect::{ConnectOptions, HttpConnector, TokioExecutor};
-use drivetrain_engine::{Error, ErrorKind, HeadLimits, NativeSetting, Resolver, Result, Support};
+use drivetrain_engine::{HeadLimits, NativeSetting, Resolver};
 use reqwest::{Client, ClientBuilder};
 
-use crate::{Reqwest, clients::Purpose, host::Host, replay::Answered, tunnelled};
+use crate::{host::Host, purpose::Purpose};
 
 type Hook = Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
 
@@ -14,7 +14,7 @@ type Hook = Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// What fits into hyper's buffer, whose size reqwest does not change.
-const LARGEST_HEAD: usize = 384 << 10;
+pub(crate) const LARGEST_HEAD: usize = 384 << 10;
 
 /// What is read of a head over HTTP/2. A larger one would cost the connection, and with it the other
 /// requests, so that the limit itself is looked at later.
@@ -123,117 +123,6 @@ impl reqwest::dns::Resolve for Dns {
     }
 }
 
-impl Reqwest {
-    pub(crate) fn client(&self, engine: &'static str, purpose: Purpose) -> Result<Client> {
-        self.clients.get(engine, &self.options, purpose)
-    }
-
-    pub(crate) fn tunnelled(&self, purpose: Purpose) -> Result<tunnelled::Client> {
-        self.clients.tunnelled(&self.options, purpose)
-    }
-
-    /// The connections that have answered a request of this engine value.
-    pub(crate) fn answered(&self) -> &Answered {
-        &self.clients.answered
-    }
-
-    pub(crate) fn options(&self) -> &Options {
-        &self.options
-    }
-
-    /// Whether its clients are as someone else made them, or had them made by a hook.
-    pub(crate) fn is_configured_by_others(&self) -> bool {
-        self.options.preconfigured.is_some() || !self.options.hooks.is_empty()
-    }
-
-    pub(crate) fn preconfigured_client(&self) -> Option<&Client> {
-        self.options.preconfigured.as_ref()
-    }
-
-    /// Refuses what can never work; `handshakes` says whether the engine opens WebSockets, for which
-    /// options beside a preconfigured client have a meaning.
-    pub(crate) fn check_options(&self, engine: &'static str, handshakes: bool) -> Result<()> {
-        let dead =
-            |set: &&Set| set.setting.name != "preconfigured" && !(handshakes && set.handshakes);
-        if self.options.preconfigured.is_some() {
-            if let Some(set) = self.options.set.iter().find(dead) {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    format!(
-                        "{} has no effect on the preconfigured client: set it on that client's \
-                         builder",
-                        set.setting.name
-                    ),
-                )
-                .with_engine(engine));
-            }
-        }
-        self.check_http2(handshakes).map_err(|error| error.with_engine(engine))?;
-        self.check_limits().map_err(|error| error.with_engine(engine))
-    }
-
-    fn check_limits(&self) -> Result<()> {
-        self.options.dialer.options().check()?;
-        if self.options.limits().max_header_size > LARGEST_HEAD {
-            let message =
-                format!("max_header_size is at most {LARGEST_HEAD} bytes: reqwest reads no more");
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        }
-        Ok(())
-    }
-
-    fn check_http2(&self, handshakes: bool) -> Result<()> {
-        if self.options.http2_prior_knowledge && self.options.http1_only {
-            let message = "http2_prior_knowledge and http1_only contradict: leave one of them out";
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        }
-        if !self.options.web_socket_over_http2 {
-            return Ok(());
-        }
-        let why = if !handshakes {
-            "this engine opens no WebSockets: use Tungstenite or FastWebSockets"
-        } else if self.options.dialer.options().tls().is_native() {
-            "it needs rustls: leave native_tls out"
-        } else {
-            return Ok(());
-        };
-        let message = format!("web_socket_over_http2 is not possible: {why}");
-        Err(Error::new(ErrorKind::InvalidInput, message))
-    }
-
-    /// Whether WebSockets go over HTTP/2; only an engine that opens some offers it.
-    pub(crate) fn over_http2(&self) -> Support {
-        match self.options.web_socket_over_http2 {
-            true => Support::Offered,
-            false => Support::missing(Self::OVER_HTTP1),
-        }
-    }
-
-    pub(crate) fn native_settings(&self, handshakes: bool) -> Vec<NativeSetting> {
-        let is_preconfigured = self.options.preconfigured.is_some();
-        let note = |set: &Set| match (&*set.setting.name, handshakes, set.handshakes) {
-            ("preconfigured", true, _) => {
-                Some("serves HTTP only; handshakes are dialled by the engine")
-            }
-            ("preconfigured", false, _) => Some("its own redirects, proxies and timeouts apply"),
-            (_, true, false) => Some("HTTP only"),
-            (_, true, true) if is_preconfigured => Some("handshakes only"),
-            _ => None,
-        };
-        self.options
-            .set
-            .iter()
-            .map(|set| {
-                let setting = set.setting.clone();
-                match note(set) {
-                    Some(note) => setting.with_note(note),
-                    None => setting,
-                }
-            })
-            .collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +131,6 @@ mod tests {
     fn the_default_idle_timeout_is_documented_as_it_is() {
         let limit = Options::default().pool_idle_timeout().expect("a limit").as_secs();
         let says = format!("Default: {limit} s.\n    pub fn pool_idle_timeout(");
-        assert!(include_str!("lib.rs").contains(&says), "it is not documented: {says}");
+        assert!(include_str!("engine.rs").contains(&says), "it is not documented: {says}");
     }
 }

@@ -1,27 +1,126 @@
-//! HTTP requests, and what a request and a handshake have in common.
+//! The engine at work: HTTP requests, and what a request and a handshake have in common.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use drivetrain_connect::{
     Tokio, Within,
     http1::{During, chain},
 };
 use drivetrain_engine::{
-    Body, Capability, ConnectTimeout, Engine as _, Error, ErrorKind, NewConnection, Proxy, Replay,
-    Result, Support, UnixSocket,
+    Answer, Body, Capability, ConnectTimeout, Engine, EngineSettings, Error, ErrorKind, Handshake,
+    NewConnection, Proxy, Replay, Result, Runtime, Support, UnixSocket, async_trait,
 };
 use http::{Request, Response, Uri};
 use tokio::time;
 
 use crate::{
-    Reqwest,
-    clients::Purpose,
+    engine::Reqwest,
     host::Host,
     map,
+    purpose::Purpose,
     replay::Sent,
     tunnelled,
     upload::{self, Underway},
 };
+
+#[async_trait]
+impl Engine for Reqwest {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn support(&self, capability: Capability) -> Support {
+        const TLS: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
+        const NO_TLS: &str =
+            "it was built without TLS: switch on cargo feature `rustls` or `native-tls`";
+        match capability {
+            Capability::Http1 => Support::Offered,
+            Capability::ConnectionReuse if self.options().pool_max_idle_per_host == Some(0) => {
+                Support::missing("pool_max_idle_per_host is 0: no connection is kept")
+            }
+            Capability::ConnectionReuse => Support::Offered,
+            Capability::Tls | Capability::ClientCertificates if TLS => Support::Offered,
+            Capability::Tls | Capability::ClientCertificates => Support::missing(NO_TLS),
+            Capability::Http2 if self.options().http1_only => {
+                Support::missing("http1_only was called")
+            }
+            Capability::Http2 if TLS => Support::Offered,
+            Capability::Http2 => Support::missing(NO_TLS),
+            Capability::ConnectTimeout if self.options().preconfigured.is_some() => {
+                Support::missing(Self::PRECONFIGURED_TIMEOUT)
+            }
+            Capability::Proxies | Capability::HttpsProxies | Capability::SocksProxies
+                if self.options().preconfigured.is_some() =>
+            {
+                Support::missing(Self::PRECONFIGURED_PROXY)
+            }
+            Capability::Resolver if self.options().preconfigured.is_some() => {
+                Support::missing(Self::PRECONFIGURED_RESOLVER)
+            }
+            Capability::UnixSockets if self.options().preconfigured.is_some() => {
+                Support::missing(Self::PRECONFIGURED_UNIX_SOCKET)
+            }
+            Capability::UnixSockets => self.options().dialer.support(capability),
+            Capability::HttpsProxies if !TLS => Support::missing(NO_TLS),
+            Capability::ConnectTimeout
+            | Capability::Proxies
+            | Capability::HttpsProxies
+            | Capability::SocksProxies
+            | Capability::Resolver => Support::Offered,
+            _ => Support::missing(Self::NO_WEB_SOCKETS),
+        }
+    }
+
+    fn settings(&self) -> EngineSettings {
+        let mut settings = EngineSettings::default();
+        settings.native = self.native_settings(false);
+        settings
+    }
+
+    fn check(&self) -> Result<()> {
+        self.check_options(Self::NAME, false)
+    }
+
+    fn runtime(&self) -> Result<Arc<dyn Runtime>> {
+        Tokio::current(Self::NAME)
+    }
+
+    async fn execute(&self, request: Request<Body>) -> Result<Response<Body>> {
+        execute(Self::NAME, self, request).await
+    }
+
+    async fn connect(&self, _: Handshake) -> Result<Answer> {
+        Err(Error::unsupported(Self::NAME, Capability::WebSockets, Self::NO_WEB_SOCKETS))
+    }
+}
+
+impl Reqwest {
+    /// Whether a request with this body goes over a connection of the engine's own.
+    pub(crate) fn tunnels(&self, purpose: &Purpose, body: &Body) -> bool {
+        let is_needed = purpose.proxy.is_some()
+            || body.as_bytes().is_none()
+            || matches!(purpose.host, Host::InUri(_));
+        is_needed && self.may_tunnel(purpose)
+    }
+
+    /// Whether a request may do so: not where a hook may have set what reqwest alone knows, unless reqwest does not take
+    /// such a proxy.
+    pub(crate) fn may_tunnel(&self, purpose: &Purpose) -> bool {
+        const TLS: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
+        let has_hooks = !self.options().hooks.is_empty();
+        match &purpose.proxy {
+            Some(proxy) => (!has_hooks || !TLS) && (purpose.secure || !proxy.is_http()),
+            None => !has_hooks && purpose.unix_socket.is_none(),
+        }
+    }
+
+    /// Whether such a connection may be one of HTTP/2.
+    pub(crate) fn may_speak_http2_itself(&self, purpose: &Purpose) -> bool {
+        let options = self.options();
+        let is_possible = purpose.secure || options.http2_prior_knowledge;
+        self.may_tunnel(purpose) && is_possible && !options.http1_only
+    }
+}
 
 /// [`ReqwestConnector::execute`], for the engine of this name.
 pub(crate) async fn execute(

@@ -7,7 +7,7 @@ use drivetrain_engine::Result;
 use drivetrain_engine::{Proxy, ProxyScheme};
 use reqwest::ClientBuilder;
 
-use crate::{clients::Purpose, options::Options};
+use crate::{options::Options, purpose::Purpose};
 
 /// Sets the TLS of a client. One that needs none gets TLS that trusts nobody, so that it works on a machine
 /// without a CA store.

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use drivetrain_connect::{HttpConnector, IntoTokio, TlsConnector, TokioExecutor, http1::ReadFirst};
-use drivetrain_engine::{Body, BoxStream, Capability, ConnectTimeout, Error, Result, UPLOAD_GRACE};
+use drivetrain_engine::{BoxStream, Capability, ConnectTimeout, Error, Result, UPLOAD_GRACE};
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::{Frame, SizeHint};
 use hyper::{
@@ -31,43 +31,14 @@ use tokio::{runtime::Handle, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Reqwest,
-    clients::Purpose,
     cut::Cut,
     host::Host,
     options::{Options, READ_OVER_HTTP2},
+    purpose::Purpose,
     upload::Underway,
 };
 
 pub(crate) type Client = legacy::Client<TunnelConnector, reqwest::Body>;
-
-impl Reqwest {
-    /// Whether a request with this body goes over a connection of the engine's own.
-    pub(crate) fn tunnels(&self, purpose: &Purpose, body: &Body) -> bool {
-        let is_needed = purpose.proxy.is_some()
-            || body.as_bytes().is_none()
-            || matches!(purpose.host, Host::InUri(_));
-        is_needed && self.may_tunnel(purpose)
-    }
-
-    /// Whether a request may do so: not where a hook may have set what reqwest alone knows, unless reqwest does not take
-    /// such a proxy.
-    pub(crate) fn may_tunnel(&self, purpose: &Purpose) -> bool {
-        const TLS: bool = cfg!(any(feature = "rustls", feature = "native-tls"));
-        let has_hooks = !self.options().hooks.is_empty();
-        match &purpose.proxy {
-            Some(proxy) => (!has_hooks || !TLS) && (purpose.secure || !proxy.is_http()),
-            None => !has_hooks && purpose.unix_socket.is_none(),
-        }
-    }
-
-    /// Whether such a connection may be one of HTTP/2.
-    pub(crate) fn may_speak_http2_itself(&self, purpose: &Purpose) -> bool {
-        let options = self.options();
-        let is_possible = purpose.secure || options.http2_prior_knowledge;
-        self.may_tunnel(purpose) && is_possible && !options.http1_only
-    }
-}
 
 /// Sends a request as reqwest would.
 pub(crate) async fn send(

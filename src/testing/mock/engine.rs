@@ -9,8 +9,8 @@ use std::{
 };
 
 use drivetrain_engine::{
-    Answer as EngineAnswer, Body, Capability, ConnectTimeout, Connection, Engine, EngineSettings,
-    Error, ErrorKind, Handshake, Result, Role, Runtime, Support, async_trait,
+    Answer, Body, Capability, ConnectTimeout, Connection, Engine, EngineSettings, Error, ErrorKind,
+    Handshake, Result, Role, Runtime, Support, async_trait,
 };
 use drivetrain_session::wake_all;
 use http::{HeaderMap, StatusCode, Version};
@@ -19,43 +19,11 @@ use http_body_util::BodyExt as _;
 use super::{
     MockEngine, MockPeer, MockRequest, Script,
     log::Log,
-    route::{Answer, End, Opening, PeerHandler, Route},
+    route::{Opening, PeerHandler, Route, RouteAnswer, RoutePeer},
 };
 use crate::testing::{Clock, pipe::ends};
 
 const NAME: &str = "mock";
-
-/// The default capabilities of a mock.
-pub(super) fn offers(capability: Capability) -> Support {
-    match capability {
-        Capability::Http1 | Capability::Tls | Capability::ConnectTimeout => Support::Offered,
-        Capability::Http2 | Capability::WebSocketOverHttp2 => {
-            Support::missing("a mock answers as an HTTP/1.1 server does")
-        }
-        Capability::ConnectionReuse => {
-            Support::missing("there are no connections in memory: each request finds its route")
-        }
-        Capability::ClientCertificates => {
-            Support::missing("there is no TLS in memory: https and wss work without it")
-        }
-        Capability::CallerStream => {
-            Support::missing("a mock is the peer itself: use an engine for a custom stream")
-        }
-        Capability::Proxies | Capability::HttpsProxies | Capability::SocksProxies => {
-            Support::missing(
-                "a mock opens no connections, so there is nothing to send through a proxy",
-            )
-        }
-        Capability::HandshakePhases => {
-            Support::missing("nothing is dialled in memory: there are no phases to time")
-        }
-        Capability::Resolver => Support::missing("a mock answers for every host: none is resolved"),
-        Capability::UnixSockets => {
-            Support::missing("a mock opens no connections, so there is no socket to connect to")
-        }
-        _ => Support::of_frames(capability),
-    }
-}
 
 #[async_trait]
 impl Engine for MockEngine {
@@ -100,21 +68,23 @@ impl Engine for MockEngine {
         let body = body.collect().await?.to_bytes();
         let request = MockRequest::new(&parts, body);
         match self.find(&request)? {
-            Answer::Respond(handler) => {
+            RouteAnswer::Respond(handler) => {
                 let reply = handler(request).await;
                 let limit = parts.extensions.get().copied();
                 reply.send(self.clock(), &parts.method, limit).await
             }
             // The route answers handshakes only.
-            Answer::Open(..) => Err(Error::new(ErrorKind::Other, "a request opens no WebSocket")),
+            RouteAnswer::Open(..) => {
+                Err(Error::new(ErrorKind::Other, "a request opens no WebSocket"))
+            }
         }
     }
 
-    async fn connect(&self, handshake: Handshake) -> Result<EngineAnswer> {
+    async fn connect(&self, handshake: Handshake) -> Result<Answer> {
         self.clock().note_activity();
         let request = MockRequest::handshake(&handshake);
         match self.find(&request)? {
-            Answer::Respond(handler) => {
+            RouteAnswer::Respond(handler) => {
                 let method = request.method().clone();
                 let reply = handler(request).await;
                 let limit = handshake.extensions().get::<ConnectTimeout>().copied();
@@ -123,16 +93,16 @@ impl Engine for MockEngine {
                     let message = "a reply of 101 opens no WebSocket: use script, open or serve";
                     return Err(Error::new(ErrorKind::InvalidInput, message));
                 }
-                Ok(EngineAnswer::Refused(response))
+                Ok(Answer::Refused(response))
             }
-            Answer::Open(opening, end) => self.open(&handshake, request, opening, end).await,
+            RouteAnswer::Open(opening, end) => self.open(&handshake, request, opening, end).await,
         }
     }
 }
 
 impl MockEngine {
     /// Records the request and finds its answer.
-    fn find(&self, request: &MockRequest) -> Result<Answer> {
+    fn find(&self, request: &MockRequest) -> Result<RouteAnswer> {
         let answer = self.state(|state| {
             state.requests.push(request.clone());
             match state.routes.iter_mut().find(|route| route.takes(request)) {
@@ -154,8 +124,8 @@ impl MockEngine {
         handshake: &Handshake,
         request: MockRequest,
         opening: Opening,
-        end: End,
-    ) -> Result<EngineAnswer> {
+        end: RoutePeer,
+    ) -> Result<Answer> {
         let Opening { headers, after, automatic, problem } = opening;
         if let Some(problem) = problem {
             return Err(problem);
@@ -178,25 +148,25 @@ impl MockEngine {
             connection = connection.with_response(response);
         }
         self.hand_over(MockPeer::new(pipe, request, automatic), end);
-        Ok(EngineAnswer::Open(connection))
+        Ok(Answer::Open(connection))
     }
 
     /// Passes the peer to the test, a handler or a script.
-    fn hand_over(&self, peer: MockPeer, end: End) {
+    fn hand_over(&self, peer: MockPeer, end: RoutePeer) {
         let log = self.shared.log.clone();
         match end {
-            End::Test => {
+            RoutePeer::Test => {
                 let acceptors = self.state(|state| {
                     state.waiting.push_back(peer);
                     std::mem::take(&mut state.acceptors)
                 });
                 wake_all(acceptors);
             }
-            End::Script(script) => {
+            RoutePeer::Script(script) => {
                 let task = played(script, peer, self.clock().clone(), log);
                 self.clock().runtime().spawn(Box::pin(task));
             }
-            End::Handler(handler) => {
+            RoutePeer::Handler(handler) => {
                 self.clock().runtime().spawn(Box::pin(served(handler, peer, log)));
             }
         }

@@ -11,12 +11,12 @@ pub(super) struct Log(Arc<Mutex<Entries>>);
 #[derive(Default)]
 struct Entries {
     failures: Vec<String>,
-    scripts: Vec<Progress>,
+    scripts: Vec<ScriptProgress>,
 }
 
 /// The position of a script; `None` at its end.
 #[derive(Clone)]
-pub(super) struct Progress {
+pub(super) struct ScriptProgress {
     what: Arc<str>,
     at: Arc<Mutex<Option<String>>>,
 }
@@ -27,9 +27,9 @@ impl Log {
     }
 
     /// Registers a script.
-    pub(super) fn script(&self, what: &str) -> Progress {
+    pub(super) fn script(&self, what: &str) -> ScriptProgress {
         let at = Arc::new(Mutex::new(Some("before its first step".into())));
-        let progress = Progress { what: what.into(), at };
+        let progress = ScriptProgress { what: what.into(), at };
         lock(&self.0).scripts.push(progress.clone());
         progress
     }
@@ -38,7 +38,7 @@ impl Log {
     pub(super) fn problems(&self) -> Vec<String> {
         let entries = lock(&self.0);
         let mut problems = entries.failures.clone();
-        for Progress { what, at } in &entries.scripts {
+        for ScriptProgress { what, at } in &entries.scripts {
             if let Some(at) = &*lock(at) {
                 problems.push(format!("the script of {what} has not ended: it is at {at}"));
             }
@@ -47,7 +47,7 @@ impl Log {
     }
 }
 
-impl Progress {
+impl ScriptProgress {
     pub(super) fn reaches(&self, at: String) {
         *lock(&self.at) = Some(at);
     }

@@ -36,12 +36,12 @@ use crate::{target, testing::Clock};
 #[must_use = "a reply is given to a route"]
 pub struct Reply {
     after: Duration,
-    head: Head,
-    body: VecDeque<Part>,
+    head: ReplyHead,
+    body: VecDeque<BodyPart>,
 }
 
 #[derive(Clone)]
-enum Head {
+enum ReplyHead {
     Response(StatusCode, HeaderMap),
     Fails(Error),
     /// No response.
@@ -51,7 +51,7 @@ enum Head {
 }
 
 #[derive(Clone)]
-enum Part {
+enum BodyPart {
     Bytes(Bytes),
     Pause(Duration),
     Stall,
@@ -61,7 +61,7 @@ enum Part {
 impl Reply {
     /// A response with this status, without headers or body.
     pub fn new(status: StatusCode) -> Self {
-        Self::of(Head::Response(status, HeaderMap::new()))
+        Self::of(ReplyHead::Response(status, HeaderMap::new()))
     }
 
     /// 200 with a value as JSON. A value that JSON cannot represent fails the request with
@@ -89,7 +89,7 @@ impl Reply {
 
     /// No response: the request fails with this error.
     pub fn fails(error: Error) -> Self {
-        Self::of(Head::Fails(error))
+        Self::of(ReplyHead::Fails(error))
     }
 
     /// No response: the connection is refused ([`ErrorKind::Connect`]).
@@ -100,18 +100,18 @@ impl Reply {
     /// No response: the server accepts the request and never answers. Request and handshake timeouts
     /// end it.
     pub fn never() -> Self {
-        Self::of(Head::Never)
+        Self::of(ReplyHead::Never)
     }
 
     /// No response: connecting never finishes. A connect timeout ends it, and the timeouts of
     /// [`never`](Self::never).
     pub fn unreachable() -> Self {
-        Self::of(Head::Unreachable)
+        Self::of(ReplyHead::Unreachable)
     }
 
     /// Sets the status, if this is a response.
     pub fn status(mut self, status: StatusCode) -> Self {
-        if let Head::Response(known, _) = &mut self.head {
+        if let ReplyHead::Response(known, _) = &mut self.head {
             *known = status;
         }
         self
@@ -124,12 +124,12 @@ impl Reply {
         name: impl TryInto<HeaderName, Error: Into<http::Error>>,
         value: impl TryInto<HeaderValue, Error: Into<http::Error>>,
     ) -> Self {
-        if let Head::Response(_, headers) = &mut self.head {
+        if let ReplyHead::Response(_, headers) = &mut self.head {
             match target::header(name, value) {
                 Ok((name, value)) => {
                     headers.append(name, value);
                 }
-                Err(error) => self.head = Head::Fails(error),
+                Err(error) => self.head = ReplyHead::Fails(error),
             }
         }
         self
@@ -137,7 +137,7 @@ impl Reply {
 
     /// Adds a chunk of the body. Each chunk is read separately.
     pub fn body(self, piece: impl Into<Bytes>) -> Self {
-        self.part(Part::Bytes(piece.into()))
+        self.part(BodyPart::Bytes(piece.into()))
     }
 
     /// Delays the answer by this time on the mock's clock.
@@ -148,12 +148,12 @@ impl Reply {
 
     /// Delays the next chunk of the body by this time on the mock's clock.
     pub fn pause(self, pause: Duration) -> Self {
-        self.part(Part::Pause(pause))
+        self.part(BodyPart::Pause(pause))
     }
 
     /// Stalls the body: no further chunk and no end.
     pub fn stall(self) -> Self {
-        self.part(Part::Stall)
+        self.part(BodyPart::Stall)
     }
 
     /// The connection ends here, in the middle of the body ([`ErrorKind::Io`]).
@@ -164,10 +164,10 @@ impl Reply {
 
     /// Reading the body fails here with this error.
     pub fn then_fail(self, error: Error) -> Self {
-        self.part(Part::Fails(error))
+        self.part(BodyPart::Fails(error))
     }
 
-    const fn of(head: Head) -> Self {
+    const fn of(head: ReplyHead) -> Self {
         Self { after: Duration::ZERO, head, body: VecDeque::new() }
     }
 
@@ -175,7 +175,7 @@ impl Reply {
         Self::new(StatusCode::OK).header(CONTENT_TYPE, content_type)
     }
 
-    fn part(mut self, part: Part) -> Self {
+    fn part(mut self, part: BodyPart) -> Self {
         self.body.push_back(part);
         self
     }
@@ -191,10 +191,10 @@ impl Reply {
             clock.sleep(self.after).await;
         }
         let (status, headers) = match self.head {
-            Head::Response(status, headers) => (status, headers),
-            Head::Fails(error) => return Err(error),
-            Head::Never => return pending().await,
-            Head::Unreachable => {
+            ReplyHead::Response(status, headers) => (status, headers),
+            ReplyHead::Fails(error) => return Err(error),
+            ReplyHead::Never => return pending().await,
+            ReplyHead::Unreachable => {
                 let Some(ConnectTimeout(limit)) = limit else { return pending().await };
                 clock.sleep(limit.saturating_sub(self.after)).await;
                 let message = format!("connecting took longer than {limit:?}");
@@ -207,8 +207,10 @@ impl Reply {
         let body = if is_bare { VecDeque::new() } else { self.body };
         let body = match body.iter().next() {
             None => Body::empty(),
-            Some(Part::Bytes(bytes)) if body.len() == 1 => Body::from(bytes.clone()),
-            Some(_) => Body::streaming(Parts { parts: body, clock: clock.clone(), pause: None }),
+            Some(BodyPart::Bytes(bytes)) if body.len() == 1 => Body::from(bytes.clone()),
+            Some(_) => {
+                Body::streaming(FaultyBody { parts: body, clock: clock.clone(), pause: None })
+            }
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -240,29 +242,31 @@ impl From<String> for Reply {
 impl<B: Into<Bytes>> From<Response<B>> for Reply {
     fn from(response: Response<B>) -> Self {
         let (parts, body) = response.into_parts();
-        Self::of(Head::Response(parts.status, parts.headers)).body(body)
+        Self::of(ReplyHead::Response(parts.status, parts.headers)).body(body)
     }
 }
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.head {
-            Head::Response(status, _) => write!(f, "Reply({status}, {} chunks)", self.body.len()),
-            Head::Fails(error) => write!(f, "Reply(fails: {error})"),
-            Head::Never => f.write_str("Reply(never)"),
-            Head::Unreachable => f.write_str("Reply(unreachable)"),
+            ReplyHead::Response(status, _) => {
+                write!(f, "Reply({status}, {} chunks)", self.body.len())
+            }
+            ReplyHead::Fails(error) => write!(f, "Reply(fails: {error})"),
+            ReplyHead::Never => f.write_str("Reply(never)"),
+            ReplyHead::Unreachable => f.write_str("Reply(unreachable)"),
         }
     }
 }
 
 /// A body with faults.
-struct Parts {
-    parts: VecDeque<Part>,
+struct FaultyBody {
+    parts: VecDeque<BodyPart>,
     clock: Clock,
     pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl http_body::Body for Parts {
+impl http_body::Body for FaultyBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -277,13 +281,15 @@ impl http_body::Body for Parts {
             }
             match self.parts.pop_front() {
                 None => return Poll::Ready(None),
-                Some(Part::Bytes(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                Some(Part::Fails(error)) => {
+                Some(BodyPart::Bytes(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Some(BodyPart::Fails(error)) => {
                     self.parts.clear();
                     return Poll::Ready(Some(Err(error)));
                 }
-                Some(Part::Pause(pause)) => self.pause = Some(Box::pin(self.clock.sleep(pause))),
-                Some(Part::Stall) => self.pause = Some(Box::pin(pending())),
+                Some(BodyPart::Pause(pause)) => {
+                    self.pause = Some(Box::pin(self.clock.sleep(pause)))
+                }
+                Some(BodyPart::Stall) => self.pause = Some(Box::pin(pending())),
             }
         }
     }
@@ -292,9 +298,9 @@ impl http_body::Body for Parts {
         let mut length = 0;
         for part in &self.parts {
             match part {
-                Part::Bytes(bytes) => length += bytes.len() as u64,
-                Part::Pause(_) => {}
-                Part::Stall | Part::Fails(_) => return SizeHint::default(),
+                BodyPart::Bytes(bytes) => length += bytes.len() as u64,
+                BodyPart::Pause(_) => {}
+                BodyPart::Stall | BodyPart::Fails(_) => return SizeHint::default(),
             }
         }
         SizeHint::with_exact(length)

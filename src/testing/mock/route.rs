@@ -3,39 +3,21 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use drivetrain_engine::{Error, ErrorKind, Result};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, Method};
 
-use super::{MockEngine, MockPeer, MockRequest, Reply, Script};
-use crate::target;
-
-/// A route for requests. Complete it with [`respond`](Self::respond) or
-/// [`respond_with`](Self::respond_with). Made by [`MockEngine::on`].
-#[must_use = "say what is answered: respond(..) or respond_with(..)"]
-pub struct MockRoute<'a> {
-    mock: &'a MockEngine,
-    place: Place,
-}
-
-/// A route for handshakes. Complete it with [`script`](Self::script), [`open`](Self::open),
-/// [`serve`](Self::serve) or [`respond`](Self::respond). Made by [`MockEngine::web_socket`].
-#[must_use = "say what happens: script(..), open(), serve(..) or respond(..)"]
-pub struct MockWebSocket<'a> {
-    mock: &'a MockEngine,
-    place: Place,
-    opening: Opening,
-}
+use super::{MockPeer, MockRequest, Reply, Script};
 
 /// The matching requests, and their number.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct RoutePattern {
     kind: Kind,
     pattern: String,
-    times: Option<usize>,
-    is_optional: bool,
+    pub(super) times: Option<usize>,
+    pub(super) is_optional: bool,
 }
 
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     Request(Method),
     AnyRequest,
     Handshake,
@@ -51,20 +33,20 @@ pub(super) struct Opening {
 }
 
 pub(super) struct Route {
-    pub(super) place: Place,
+    pub(super) place: RoutePattern,
     pub(super) hits: usize,
-    pub(super) answer: Answer,
+    pub(super) answer: RouteAnswer,
 }
 
 #[derive(Clone)]
-pub(super) enum Answer {
+pub(super) enum RouteAnswer {
     Respond(Handler),
-    Open(Opening, End),
+    Open(Opening, RoutePeer),
 }
 
 /// The peer of a route.
 #[derive(Clone)]
-pub(super) enum End {
+pub(super) enum RoutePeer {
     Script(Script),
     Test,
     Handler(PeerHandler),
@@ -74,132 +56,8 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) type Handler = Arc<dyn Fn(MockRequest) -> BoxFuture<Reply> + Send + Sync>;
 pub(super) type PeerHandler = Arc<dyn Fn(MockPeer) -> BoxFuture<Result<()>> + Send + Sync>;
 
-impl<'a> MockRoute<'a> {
-    pub(super) fn new(mock: &'a MockEngine, method: Method, pattern: &str) -> Self {
-        Self { mock, place: Place::new(Kind::Request(method), pattern) }
-    }
-
-    /// The expected number of requests. Later requests go to the next route. Default: any number,
-    /// at least one.
-    pub fn times(mut self, times: usize) -> Self {
-        self.place.times = Some(times);
-        self
-    }
-
-    /// Makes the route optional: no call is required.
-    pub fn optional(mut self) -> Self {
-        self.place.is_optional = true;
-        self
-    }
-
-    /// Answers each request with this reply.
-    pub fn respond(self, reply: impl Into<Reply>) {
-        self.mock.add(self.place, Answer::Respond(always(reply.into())));
-    }
-
-    /// Answers each request with the closure's reply. A panic in the closure belongs to the request.
-    pub fn respond_with<F, Fut>(self, handler: F)
-    where
-        F: Fn(MockRequest) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: Into<Reply>> + Send + 'static,
-    {
-        self.mock.add(self.place, Answer::Respond(erased(handler)));
-    }
-}
-
-impl<'a> MockWebSocket<'a> {
-    pub(super) fn new(mock: &'a MockEngine, pattern: &str) -> Self {
-        let headers = HeaderMap::new();
-        let opening = Opening { headers, after: Duration::ZERO, automatic: true, problem: None };
-        Self { mock, place: Place::new(Kind::Handshake, pattern), opening }
-    }
-
-    /// The expected number of handshakes. Later handshakes go to the next route. Default: any number,
-    /// at least one.
-    pub fn times(mut self, times: usize) -> Self {
-        self.place.times = Some(times);
-        self
-    }
-
-    /// Makes the route optional: no call is required.
-    pub fn optional(mut self) -> Self {
-        self.place.is_optional = true;
-        self
-    }
-
-    /// Selects a subprotocol. One that the client has not offered fails the handshake, as on every engine.
-    /// Default: none.
-    pub fn subprotocol(self, name: &str) -> Self {
-        self.header(header::SEC_WEBSOCKET_PROTOCOL, name)
-    }
-
-    /// Selects an extension, with its parameters as in the header. One that the client has not offered
-    /// fails the handshake, as on every engine. Default: none.
-    pub fn extension(self, chosen: &str) -> Self {
-        self.header(header::SEC_WEBSOCKET_EXTENSIONS, chosen)
-    }
-
-    /// Adds a header to the 101, or replaces one, for example `Sec-WebSocket-Accept` by a wrong value. An
-    /// invalid header fails the handshake with [`ErrorKind::InvalidInput`].
-    pub fn header(
-        mut self,
-        name: impl TryInto<HeaderName, Error: Into<http::Error>>,
-        value: impl TryInto<HeaderValue, Error: Into<http::Error>>,
-    ) -> Self {
-        match target::header(name, value) {
-            Ok((name, value)) => {
-                self.opening.headers.append(name, value);
-            }
-            Err(error) => self.opening.problem = Some(error),
-        }
-        self
-    }
-
-    /// Delays the 101 by this time on the mock's clock.
-    pub fn after(mut self, delay: Duration) -> Self {
-        self.opening.after = delay;
-        self
-    }
-
-    /// Switches off the peer's automatic answers: see [`MockPeer::set_automatic`].
-    pub fn silent(mut self) -> Self {
-        self.opening.automatic = false;
-        self
-    }
-
-    /// Opens each WebSocket with a scripted peer.
-    pub fn script(self, script: Script) {
-        self.opens(End::Script(script));
-    }
-
-    /// Opens each WebSocket. [`MockEngine::accept`] returns the peer.
-    pub fn open(self) {
-        self.opens(End::Test);
-    }
-
-    /// Opens each WebSocket with a handler as its peer. The handler's error or panic fails the client's session and
-    /// [`assert_done`](MockEngine::assert_done).
-    pub fn serve<F, Fut>(self, handler: F)
-    where
-        F: Fn(MockPeer) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<()>> + Send + 'static,
-    {
-        self.opens(End::Handler(Arc::new(move |peer| Box::pin(handler(peer)))));
-    }
-
-    /// Refuses each handshake with this reply: a 401, a redirect, a 503, or a failure. A reply with status 101 opens
-    /// nothing and fails with [`ErrorKind::InvalidInput`].
-    pub fn respond(self, reply: impl Into<Reply>) {
-        self.mock.add(self.place, Answer::Respond(always(reply.into())));
-    }
-
-    fn opens(self, end: End) {
-        self.mock.add(self.place, Answer::Open(self.opening, end));
-    }
-}
-
-impl Place {
-    fn new(kind: Kind, pattern: &str) -> Self {
+impl RoutePattern {
+    pub(super) fn new(kind: Kind, pattern: &str) -> Self {
         let pattern = match pattern.split_once("://") {
             Some(("ws", rest)) => format!("http://{rest}"),
             Some(("wss", rest)) => format!("https://{rest}"),
@@ -300,7 +158,7 @@ impl Route {
 
     /// The missing calls.
     pub(super) fn missing(&self) -> Option<String> {
-        let Place { times, is_optional, .. } = self.place;
+        let RoutePattern { times, is_optional, .. } = self.place;
         let expected = times.unwrap_or(1);
         if is_optional || self.hits >= expected {
             return None;
@@ -311,24 +169,12 @@ impl Route {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { kind, pattern, .. } = &self.place;
+        let RoutePattern { kind, pattern, .. } = &self.place;
         match kind {
             Kind::Request(method) => write!(f, "{method} {pattern}"),
             Kind::AnyRequest => f.write_str("any request"),
             Kind::Handshake => write!(f, "WebSocket {pattern}"),
         }
-    }
-}
-
-impl fmt::Debug for MockRoute<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MockRoute").field("place", &self.place).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for MockWebSocket<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MockWebSocket").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
@@ -344,7 +190,7 @@ where
     })
 }
 
-fn always(reply: Reply) -> Handler {
+pub(super) fn always(reply: Reply) -> Handler {
     Arc::new(move |_| {
         let reply = reply.clone();
         Box::pin(async move { reply })

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use drivetrain_engine::{CloseCode, CloseReason, Frame, RawFrame};
 
-use super::{MockPeer, describe::describe, log::Progress};
+use super::{MockPeer, describe::describe, log::ScriptProgress};
 use crate::testing::Clock;
 
 /// A scripted peer: the messages that it expects and sends.
@@ -38,11 +38,11 @@ use crate::testing::Clock;
 #[derive(Clone, Debug, Default)]
 #[must_use = "a script is given to a route"]
 pub struct Script {
-    steps: Vec<Step>,
+    steps: Vec<ScriptStep>,
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ScriptStep {
     Expect(Expected),
     Send(Frame),
     SendFrame(RawFrame),
@@ -71,7 +71,7 @@ impl Script {
 
     /// Expects this message, or this control frame.
     pub fn expect(self, frame: impl Into<Frame>) -> Self {
-        self.step(Step::Expect(Expected::Frame(frame.into())))
+        self.step(ScriptStep::Expect(Expected::Frame(frame.into())))
     }
 
     /// Expects a message that satisfies the predicate; `what` describes it for errors.
@@ -80,7 +80,7 @@ impl Script {
         what: &'static str,
         matches: impl Fn(&Frame) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.step(Step::Expect(Expected::Matching(what, Arc::new(matches))))
+        self.step(ScriptStep::Expect(Expected::Matching(what, Arc::new(matches))))
     }
 
     /// Expects any message.
@@ -91,7 +91,7 @@ impl Script {
 
     /// Expects a Ping of the client, for example of its ping interval.
     pub fn expect_ping(self) -> Self {
-        self.step(Step::Expect(Expected::Ping))
+        self.step(ScriptStep::Expect(Expected::Ping))
     }
 
     /// Expects a Pong with this payload.
@@ -101,17 +101,17 @@ impl Script {
 
     /// Expects a Close with any reason.
     pub fn expect_close(self) -> Self {
-        self.step(Step::Expect(Expected::Close))
+        self.step(ScriptStep::Expect(Expected::Close))
     }
 
     /// Expects a Close with this code; [`CloseCode::NO_STATUS`] expects none.
     pub fn expect_close_code(self, code: CloseCode) -> Self {
-        self.step(Step::Expect(Expected::CloseCode(code)))
+        self.step(ScriptStep::Expect(Expected::CloseCode(code)))
     }
 
     /// Sends a message or a control frame.
     pub fn send(self, frame: impl Into<Frame>) -> Self {
-        self.step(Step::Send(frame.into()))
+        self.step(ScriptStep::Send(frame.into()))
     }
 
     /// Sends a Ping.
@@ -126,40 +126,40 @@ impl Script {
 
     /// Sends a frame unchanged: see [`MockPeer::send_frame`].
     pub fn send_frame(self, frame: RawFrame) -> Self {
-        self.step(Step::SendFrame(frame))
+        self.step(ScriptStep::SendFrame(frame))
     }
 
     /// Sends bytes unchanged: see [`MockPeer::send_raw`].
     pub fn send_raw(self, bytes: impl Into<Bytes>) -> Self {
-        self.step(Step::SendRaw(bytes.into()))
+        self.step(ScriptStep::SendRaw(bytes.into()))
     }
 
     /// Waits for this time on the mock's clock.
     pub fn pause(self, pause: Duration) -> Self {
-        self.step(Step::Pause(pause))
+        self.step(ScriptStep::Pause(pause))
     }
 
     /// Stops reading: see [`MockPeer::stall`].
     pub fn stall(self) -> Self {
-        self.step(Step::Stall)
+        self.step(ScriptStep::Stall)
     }
 
     /// Ends a [`stall`](Self::stall).
     pub fn resume(self) -> Self {
-        self.step(Step::Resume)
+        self.step(ScriptStep::Resume)
     }
 
     /// Ends the stream: see [`MockPeer::eof`].
     pub fn eof(self) -> Self {
-        self.step(Step::Eof)
+        self.step(ScriptStep::Eof)
     }
 
     /// Resets the connection: see [`MockPeer::reset`].
     pub fn reset(self) -> Self {
-        self.step(Step::Reset)
+        self.step(ScriptStep::Reset)
     }
 
-    fn step(mut self, step: Step) -> Self {
+    fn step(mut self, step: ScriptStep) -> Self {
         self.steps.push(step);
         self
     }
@@ -169,7 +169,7 @@ impl Script {
         &self,
         peer: &mut MockPeer,
         clock: &Clock,
-        progress: &Progress,
+        progress: &ScriptProgress,
     ) -> Result<(), String> {
         let last = self.steps.len();
         for (step, number) in self.steps.iter().zip(1..) {
@@ -196,7 +196,7 @@ impl Script {
     }
 }
 
-impl Step {
+impl ScriptStep {
     async fn play(&self, peer: &mut MockPeer, clock: &Clock) -> Result<(), String> {
         match self {
             Self::Expect(expected) => loop {
@@ -256,7 +256,7 @@ impl Expected {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ScriptStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Expect(expected) => write!(f, "expected {expected}"),

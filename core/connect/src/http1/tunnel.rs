@@ -14,7 +14,7 @@ use hyper::{
 };
 use tokio_socks::{Error as Socks, io::AsyncSocket, tcp::Socks5Stream};
 
-use super::{builder, failure::too_large, spelled};
+use super::{builder::builder, failure::too_large, spelling::spelled};
 
 /// Asks an HTTP proxy, on a connection to it, for a tunnel to this host (RFC 9110 section 9.3.6), and
 /// gives the stream back.

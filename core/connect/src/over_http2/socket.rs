@@ -14,7 +14,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::{runtime::Handle, time::timeout};
 
-use super::Http2Connection;
+use super::connections::Http2Connection;
 
 /// How long the peer may take to end a stream that was ended here, and to take what is queued.
 const LINGER: Duration = Duration::from_secs(2);
@@ -29,13 +29,13 @@ const QUEUED: usize = 64 << 10;
 /// a TCP connection (RFC 6455 section 7.1.1).
 pub(crate) struct Socket {
     /// Until it is dropped.
-    stream: Option<Stream>,
+    stream: Option<Http2Stream>,
     connection: Arc<Http2Connection>,
     handle: Handle,
 }
 
 /// Both directions of a stream.
-struct Stream {
+struct Http2Stream {
     send: SendStream<Bytes>,
     recv: RecvStream,
     chunk: Bytes,
@@ -50,11 +50,12 @@ impl Socket {
         connection: Arc<Http2Connection>,
         handle: &Handle,
     ) -> Self {
-        let stream = Stream { send, recv, chunk: Bytes::new(), is_shut: false, is_ended: false };
+        let stream =
+            Http2Stream { send, recv, chunk: Bytes::new(), is_shut: false, is_ended: false };
         Self { stream: Some(stream), connection, handle: handle.clone() }
     }
 
-    fn stream(&mut self) -> io::Result<&mut Stream> {
+    fn stream(&mut self) -> io::Result<&mut Http2Stream> {
         self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -73,7 +74,7 @@ impl Drop for Socket {
     }
 }
 
-impl Stream {
+impl Http2Stream {
     /// Lets the peer end a stream that was shut down, and take what is queued of one that was not. What is left is
     /// reset, with what the peer's window keeps back.
     async fn end(self) {

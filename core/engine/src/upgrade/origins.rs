@@ -24,7 +24,7 @@ pub struct Origins {
     same_host: bool,
     any: bool,
     required: bool,
-    entries: Vec<Entry>,
+    entries: Vec<OriginPattern>,
     predicates: Vec<Arc<Predicate>>,
     error: Option<Error>,
 }
@@ -61,7 +61,7 @@ impl Origins {
     /// origin, such as files and sandboxed frames.
     #[must_use]
     pub fn and(mut self, entry: &str) -> Self {
-        match Entry::parse(entry) {
+        match OriginPattern::parse(entry) {
             Some(entry) => self.entries.push(entry),
             None => {
                 let entry = entry.escape_debug();
@@ -152,17 +152,17 @@ impl fmt::Debug for Origins {
 
 /// The hosts that a server answers for.
 #[derive(Clone, Debug)]
-pub(super) struct Hosts {
-    entries: Vec<Entry>,
+pub(super) struct AllowedHosts {
+    entries: Vec<OriginPattern>,
     error: Option<Error>,
 }
 
-impl Hosts {
+impl AllowedHosts {
     pub(super) fn new(entries: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let mut hosts = Self { entries: Vec::new(), error: None };
         for entry in entries {
             let entry = entry.as_ref();
-            match Entry::parse_host(entry) {
+            match OriginPattern::parse_host(entry) {
                 Some(parsed) => hosts.entries.push(parsed),
                 None => {
                     let entry = entry.escape_debug();
@@ -201,7 +201,7 @@ pub(super) fn requested_host<B>(request: &Request<B>) -> Option<&str> {
 
 /// What was configured, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
+struct OriginPattern {
     /// `None`: http and https.
     scheme: Option<String>,
     host: String,
@@ -210,7 +210,7 @@ struct Entry {
     port: Option<u16>,
 }
 
-impl Entry {
+impl OriginPattern {
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
         if text == "null" {

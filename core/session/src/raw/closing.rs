@@ -11,7 +11,7 @@ use drivetrain_engine::{
     CloseCode, CloseReason, Error, ErrorKind, Instant, OpCode, Outcome, RawFrame, Result, Transport,
 };
 
-use crate::lifecycle::closing::LastWords;
+use crate::{budget::FAIR_SHARE, lifecycle::closing::LastWords};
 
 /// The state of a raw session's closing handshake.
 #[derive(Debug)]
@@ -215,7 +215,6 @@ impl RawClosing {
         transport: &mut dyn Transport,
         max_payload: usize,
     ) -> Poll<()> {
-        const FAIR_SHARE: usize = 64;
         for _ in 0..FAIR_SHARE {
             if (self.received.is_some() && self.unread.is_empty()) || self.ended {
                 return Poll::Ready(());

@@ -14,7 +14,7 @@ use std::{
 
 use drivetrain_engine::CloseReason;
 
-use super::Wire;
+use super::wire::RawWire;
 
 /// What a raw session and its handles share.
 #[derive(Default)]
@@ -34,7 +34,7 @@ struct State {
     waiting: Vec<Waker>,
     /// A [`RawFarewell`] sends what the session leaves behind.
     is_kept: bool,
-    left: Option<Box<Wire>>,
+    left: Option<Box<RawWire>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl RawRemote {
     }
 
     /// The session is dropped.
-    pub(super) fn ended(&self, wire: Option<Box<Wire>>) {
+    pub(super) fn ended(&self, wire: Option<Box<RawWire>>) {
         let (_wakers, _unkept, waiting) = {
             let mut state = self.lock();
             state.phase = Phase::Ended;

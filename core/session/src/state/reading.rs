@@ -9,6 +9,7 @@ use drivetrain_engine::{Error, ErrorKind, Frame, OpCode, RawFrame, Result};
 
 use super::{
     super::{
+        budget::FAIR_SHARE,
         extensions::Passed,
         inbound::read_ahead::InboundItem,
         inbound::validation::{Event, Fragment},
@@ -20,9 +21,6 @@ use bytes::Bytes;
 
 /// A payload above this size is most of the buffer that it is a slice of.
 const LONG: usize = 128 << 10;
-
-/// How many frames the session task reads before others have their turn.
-pub(crate) const FAIR_SHARE: usize = 64;
 
 impl State {
     /// Takes a message that the session task has read.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use drivetrain_engine::{CloseReason, Error, Frame, OpCode, RawFrame, Result};
 
 use super::{Extensions, For, Place, SendQueue, SessionConfig, State};
-use crate::{extensions::Resume, waiters::PollWaker};
+use crate::{extensions::Resume, poll_waker::PollWaker};
 
 /// The most payload that a session writes in its `Drop`, and the most that it transforms there. The rest is dropped. It is
 /// several times the default capacity.

@@ -51,6 +51,26 @@ pub struct MessageReader<'a> {
     is_last: bool,
 }
 
+impl Incoming {
+    /// The next message, Text or Binary, as a stream that is never held as a whole: an `AsyncRead`;
+    /// `None` after the peer's Close, also on later calls. See [`MessageReader`].
+    ///
+    /// Each frame of a message is read on demand. The incoming capacity bounds unread data, and a peer that sends
+    /// more has to wait. A frame is held as a whole: the limits for frames and
+    /// for messages apply to each frame, and to the message only
+    /// `max_stream_size`.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future loses nothing, and neither does a [`receive`](Self::receive) that was dropped
+    /// before.
+    pub async fn receive_stream(&mut self) -> Result<Option<MessageReader<'_>>> {
+        MessageReader::open(self).await
+    }
+}
+
 impl<'a> MessageReader<'a> {
     /// The next message.
     pub(crate) async fn open(incoming: &'a mut Incoming) -> Result<Option<Self>> {

@@ -14,7 +14,11 @@ use drivetrain_engine::{Error, ErrorKind, OpCode, Result, Unit, Utf8Check};
 use futures_io::AsyncWrite;
 
 use crate::{
-    halves::Live, kind::MessageKind, shared::Shared, streaming::reader::io_error, waiters::Place,
+    halves::{Live, Outgoing},
+    kind::MessageKind,
+    shared::{Shared, Waits},
+    streaming::reader::io_error,
+    waiters::Place,
 };
 
 /// The most bytes that wait for more of a fragment.
@@ -65,6 +69,28 @@ pub struct MessageWriter {
     begun: bool,
     finished: bool,
     place: Place,
+}
+
+impl Outgoing {
+    /// Begins a message that is sent in fragments while it is written (RFC 6455 section 5.4), and never held as
+    /// a whole: an `AsyncWrite`. See [`MessageWriter`].
+    ///
+    /// Earlier messages go first. Until the writer ends the message or is dropped, every other
+    /// message and the next call wait; Ping, Pong and Close do not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] on an engine that sends no fragments, and those of [`send`](Self::send), except
+    /// errors of a frame.
+    ///
+    /// # Cancel safety
+    /// Dropped while pending, nothing was begun.
+    pub async fn send_stream(&self, kind: MessageKind) -> Result<MessageWriter> {
+        let shared = self.shared();
+        shared.config.check_fragments(shared.facts.whole_messages)?;
+        let mut waits = Waits::new(shared);
+        poll_fn(|cx| waits.poll_begin_stream(cx)).await?;
+        Ok(MessageWriter::new(Arc::clone(&self.live), kind))
+    }
 }
 
 impl MessageWriter {

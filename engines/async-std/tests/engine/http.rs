@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use drivetrain_engine::{Body, ConnectTimeout, Engine as _, Error, ErrorKind};
+use drivetrain_engine::{Body, ConnectTimeout, Engine, Error, ErrorKind};
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};

@@ -15,7 +15,7 @@ use drivetrain_engine::{Role, frame_rules};
 use futures_io::AsyncRead as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{LARGEST_CONTROL, Stream};
+use super::{limits::LARGEST_CONTROL, shared_stream::SharedStream};
 use crate::map::{LONG_CONTROL, Stop};
 
 /// The bounds of what is offered to one read. The space is zero-filled for each read, and the library offers all that it
@@ -36,19 +36,19 @@ pub(super) const KEEP_READ_BUFFER: usize = 64 << 10;
 /// an error: the engine writes frames by itself.
 pub struct Gate {
     early: Bytes,
-    stream: Stream,
+    stream: SharedStream,
     /// Bytes that the next read is offered.
     offer: usize,
     scanner: Scanner,
     /// Found behind bytes that had to be passed on first.
     stopped: Option<Stop>,
-    progress: Arc<Progress>,
+    progress: Arc<ReadProgress>,
 }
 
 /// What the reader and a gate that the library has taken in must know of each other. Relaxed throughout:
 /// both sides run under the one `&mut Framer`.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct ReadProgress {
     whole: AtomicUsize,
     inside: AtomicBool,
     announced: AtomicU64,
@@ -57,7 +57,7 @@ pub(super) struct Progress {
     give_back: AtomicBool,
 }
 
-impl Progress {
+impl ReadProgress {
     /// Frames that went into the library's buffer with their last byte, wrapping.
     pub(super) fn whole(&self) -> usize {
         self.whole.load(Relaxed)
@@ -90,7 +90,12 @@ impl Progress {
 }
 
 impl Gate {
-    pub(super) fn new(stream: Stream, early: Bytes, role: Role, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(
+        stream: SharedStream,
+        early: Bytes,
+        role: Role,
+        progress: Arc<ReadProgress>,
+    ) -> Self {
         let (offer, scanner) = (READ_AT_LEAST, Scanner::new(role));
         // A slice, even an empty one, would keep the buffer that the answer was read into.
         let early = Bytes::copy_from_slice(&early);
@@ -98,7 +103,7 @@ impl Gate {
     }
 
     /// The stream itself, to be drained.
-    pub(super) fn into_stream(self) -> Stream {
+    pub(super) fn into_stream(self) -> SharedStream {
         self.stream
     }
 

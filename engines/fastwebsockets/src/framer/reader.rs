@@ -14,8 +14,10 @@ use futures_io::AsyncRead as _;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
-    LARGEST_FRAME, Options, Stream,
-    gate::{Gate, KEEP_READ_BUFFER, Progress},
+    gate::{Gate, KEEP_READ_BUFFER, ReadProgress},
+    limits::LARGEST_FRAME,
+    options::Options,
+    shared_stream::SharedStream,
 };
 use crate::map::{self, Stop};
 
@@ -40,10 +42,10 @@ type Library = WebSocket<Gate>;
 type Read = (Box<Library>, Result<Frame<'static>, WebSocketError>);
 
 pub(super) struct Reader {
-    state: State,
+    state: ReadState,
     /// The box of every kept read, the running one or a finished one.
     kept: Option<ReusableBoxFuture<'static, Read>>,
-    progress: Arc<Progress>,
+    progress: Arc<ReadProgress>,
     /// A frame that was taken to be borrowed, and may not be.
     parked: Option<Result<RawFrame, Error>>,
     /// The text that is borrowed.
@@ -58,7 +60,7 @@ pub(super) struct Reader {
     options: Options,
 }
 
-enum State {
+enum ReadState {
     /// Before the first read, which makes the library's socket, and its buffer of 8 KiB.
     New(Gate),
     /// Between frames.
@@ -67,19 +69,19 @@ enum State {
     Reading,
     /// An error was told, a Close may follow from this end: input is discarded until the peer has ended,
     /// because a socket that is closed with unread input resets the connection.
-    Draining(Stream),
+    Draining(SharedStream),
     /// For good: at the end of the stream, or because it failed.
     Ended(Option<Error>),
 }
 
 impl Reader {
-    pub(super) fn new(stream: Stream, early: Bytes, role: Role, options: Options) -> Self {
-        let progress = Arc::new(Progress::default());
+    pub(super) fn new(stream: SharedStream, early: Bytes, role: Role, options: Options) -> Self {
+        let progress = Arc::new(ReadProgress::default());
         let gate = Gate::new(stream, early, role, progress.clone());
         // Not later than now where there are hooks: reads are under the session's lock.
         let state = match options.hooks.is_empty() {
-            true => State::New(gate),
-            false => State::Idle(Box::new(library(gate, role, &options))),
+            true => ReadState::New(gate),
+            false => ReadState::Idle(Box::new(library(gate, role, &options))),
         };
         Self {
             state,
@@ -106,24 +108,24 @@ impl Reader {
         let limit = self.options.limit(max_payload);
         self.progress.set_limit(limit);
         loop {
-            match mem::replace(&mut self.state, State::Reading) {
-                State::New(gate) => {
-                    self.state = State::Idle(Box::new(library(gate, self.role, &self.options)));
+            match mem::replace(&mut self.state, ReadState::Reading) {
+                ReadState::New(gate) => {
+                    self.state = ReadState::Idle(Box::new(library(gate, self.role, &self.options)));
                     continue;
                 }
-                State::Idle(library) => {
+                ReadState::Idle(library) => {
                     let announced = self.progress.announced();
                     if announced > limit as u64 {
-                        self.state = State::Idle(library);
+                        self.state = ReadState::Idle(library);
                         self.drain();
                         return Poll::Ready(Err(map::too_big(announced, limit)));
                     }
                     self.keep(library);
                 }
-                State::Reading => {}
-                State::Draining(stream) => return self.poll_drain(cx, stream),
-                State::Ended(end) => {
-                    self.state = State::Ended(end.clone());
+                ReadState::Reading => {}
+                ReadState::Draining(stream) => return self.poll_drain(cx, stream),
+                ReadState::Ended(end) => {
+                    self.state = ReadState::Ended(end.clone());
                     return Poll::Ready(end.map_or(Ok(None), Err));
                 }
             }
@@ -131,7 +133,7 @@ impl Reader {
                 return Poll::Ready(self.end(Err(map::lost()))); // `Reading` implies `kept`
             };
             let (library, result) = ready!(kept.poll(cx));
-            self.state = State::Idle(library);
+            self.state = ReadState::Idle(library);
             match result {
                 Ok(frame) => return Poll::Ready(self.accept(frame, limit, false).map(Some)),
                 Err(error) => match Stop::of(&error) {
@@ -195,7 +197,7 @@ impl Reader {
             return None;
         }
         // No whole frame is there while one is read, and none is counted after the end.
-        let State::Idle(library) = &mut self.state else { return None };
+        let ReadState::Idle(library) = &mut self.state else { return None };
         let mut cx = Context::from_waker(Waker::noop());
         let polled = pin!(library.read_frame()).poll(&mut cx);
         Some(match polled {
@@ -268,11 +270,11 @@ impl Reader {
         if !self.is_empty() {
             return;
         }
-        if let State::Idle(socket) = mem::replace(&mut self.state, State::Reading) {
+        if let ReadState::Idle(socket) = mem::replace(&mut self.state, ReadState::Reading) {
             self.grown = false;
             self.progress.set_give_back(false);
             self.state =
-                State::Idle(Box::new(library(socket.into_inner(), self.role, &self.options)));
+                ReadState::Idle(Box::new(library(socket.into_inner(), self.role, &self.options)));
         }
     }
 
@@ -295,19 +297,19 @@ impl Reader {
         self.kept = None;
         self.copies = Copies::default();
         self.delivered = self.progress.whole();
-        match mem::replace(&mut self.state, State::Reading) {
-            State::New(gate) => self.state = State::Draining(gate.into_stream()),
-            State::Idle(library) => {
-                self.state = State::Draining(library.into_inner().into_stream());
+        match mem::replace(&mut self.state, ReadState::Reading) {
+            ReadState::New(gate) => self.state = ReadState::Draining(gate.into_stream()),
+            ReadState::Idle(library) => {
+                self.state = ReadState::Draining(library.into_inner().into_stream());
             }
-            State::Reading | State::Draining(_) | State::Ended(_) => {}
+            ReadState::Reading | ReadState::Draining(_) | ReadState::Ended(_) => {}
         }
     }
 
     fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
-        stream: Stream,
+        stream: SharedStream,
     ) -> Poll<Result<Option<RawFrame>, Error>> {
         let mut scratch = [0; 8 << 10];
         let mut discarded = 0;
@@ -317,12 +319,12 @@ impl Reader {
                 Poll::Ready(Ok(count)) => discarded += count,
                 Poll::Ready(Err(error)) => return Poll::Ready(self.end(Err(map::io(error)))),
                 Poll::Pending => {
-                    self.state = State::Draining(stream);
+                    self.state = ReadState::Draining(stream);
                     return Poll::Pending;
                 }
             }
         }
-        self.state = State::Draining(stream);
+        self.state = ReadState::Draining(stream);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -332,7 +334,7 @@ impl Reader {
         self.kept = None;
         self.copies = Copies::default();
         self.delivered = self.progress.whole();
-        self.state = State::Ended(end.clone().err());
+        self.state = ReadState::Ended(end.clone().err());
         end.map(|()| None)
     }
 }

@@ -9,7 +9,7 @@ use drivetrain_engine::{Error, OpCode, RawFrame, Role};
 use fastwebsockets::{Frame, Payload};
 use futures_io::AsyncWrite as _;
 
-use super::{LARGEST_CONTROL, Stream};
+use super::{limits::LARGEST_CONTROL, shared_stream::SharedStream};
 use crate::map;
 
 /// Encoded and unwritten bytes from which on `poll_ready` waits for the stream.
@@ -22,7 +22,7 @@ const KEEP_WRITE_BUFFER: usize = 2 * HIGH_WATER;
 const LONGEST_HEAD: usize = 14;
 
 pub(super) struct Writer {
-    stream: Stream,
+    stream: SharedStream,
     /// A client's frames are masked.
     is_masking: bool,
     /// Whole encoded frames; `buffer[written..]` is still to be written.
@@ -35,7 +35,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(stream: Stream, role: Role) -> Self {
+    pub(super) fn new(stream: SharedStream, role: Role) -> Self {
         let is_masking = role == Role::Client;
         Self { stream, is_masking, buffer: Vec::new(), written: 0, total: 0, failed: None }
     }

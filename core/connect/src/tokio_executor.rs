@@ -1,4 +1,4 @@
-//! All that is tokio's for a dialer; tasks and time are in `tokio_runtime.rs`.
+//! Dialling on tokio.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
@@ -9,7 +9,7 @@ use socket2::Socket;
 use tokio::net::{TcpSocket, lookup_host};
 
 #[cfg(feature = "http2")]
-use crate::http_connector::HttpConnector;
+use crate::{connector_state::ConnectorState, over_http2};
 use crate::{
     executor::{Executor, sealed},
     stream::ConnectedStream,
@@ -57,9 +57,10 @@ impl sealed::Operations for TokioExecutor {
 
     #[cfg(feature = "http2")]
     async fn upgrade_over_http2(
-        connector: &HttpConnector<Self>,
+        engine: &'static str,
+        shared: &ConnectorState,
         handshake: &Handshake,
     ) -> Result<Option<UpgradeResult>> {
-        crate::over_http2::upgrade(connector, handshake).await
+        over_http2::upgrade::<Self>(engine, shared, handshake).await
     }
 }
