@@ -385,6 +385,8 @@ mod tests {
         let (value, set_by, applied_by) = row(&config, "max_frame_size");
         assert_eq!(value, format!("{} bytes", Limits::default().max_frame_size));
         assert_eq!((set_by, applied_by), (SetBy::Default, AppliedBy::Nobody));
+        let note = config.settings.get("max_frame_size").and_then(|row| row.note.as_deref());
+        assert_eq!(note, Some("of its library"));
         let error = config.check_pings().expect_err("refused");
         assert_eq!(error.capability(), Some(Capability::SendPing));
         assert!(config.no_fragments.is_none());

@@ -172,7 +172,7 @@ mod tests {
             Arc,
             atomic::{AtomicUsize, Ordering::Relaxed},
         },
-        task::Wake,
+        task::{Context, Wake},
     };
 
     use super::*;
@@ -194,7 +194,9 @@ mod tests {
         let receiving = Receiving::new(Arc::clone(&task));
         receiving.watch_again();
         let wakes = receiving.wakes();
-        assert!(receiving.wait(&Waker::from(Arc::clone(&app_wakes)), wakes).is_ok());
+        let app = Waker::from(Arc::clone(&app_wakes));
+        let mut app = PollWaker::of(&Context::from_waker(&app));
+        assert!(receiving.wait(&mut app, wakes).is_ok());
         let mut deferred = DeferredWork::default();
         work(&mut deferred);
         assert!(deferred.run(&task, &receiving).is_empty());

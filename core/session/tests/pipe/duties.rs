@@ -3,7 +3,7 @@
 
 use std::{pin::pin, sync::Arc};
 
-use drivetrain_engine::{Duties, ErrorKind, OpCode, RawFrame};
+use drivetrain_engine::{CloseReason, Duties, ErrorKind, OpCode, RawFrame};
 use drivetrain_session::{Session, WebSockets};
 
 use crate::support::{Peer, TestRuntime, close, close_code, direct_pipe};
@@ -69,5 +69,27 @@ fn a_message_is_fragmented_where_there_are_frames() {
         let sent: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
         assert_eq!(sent.iter().map(|frame| frame.payload.len()).sum::<usize>(), 200_000);
         assert_eq!(sent.len(), frames);
+    }
+}
+
+/// The engine's own Close goes out, and the one that waits does not.
+#[test]
+fn a_close_that_waits_is_overtaken_by_the_engines() {
+    for (duties, sent) in [(Duties::frames(), 4001), (Duties::frames().sending_close(), 1009)] {
+        let (runtime, session, mut peer) = open(duties, WebSockets::new().max_message_size(50_000));
+        peer.set_stalled(true);
+        runtime.block_on(session.send(vec![7; 40_000])).unwrap();
+        session.outgoing().start_close(CloseReason::new(4001, "").unwrap()).unwrap();
+        peer.send(RawFrame::new(OpCode::Binary, vec![0; 50_001]));
+        runtime.settle();
+        peer.set_stalled(false);
+        runtime.settle();
+        assert_eq!(peer.receive().unwrap().payload.len(), 40_000);
+        let close_sent = peer.receive().map(|frame| close_code(&frame));
+        assert_eq!(close_sent, (sent == 4001).then_some(4001));
+        peer.send(close(1000));
+        let outcome = runtime.block_on(session.closed()).unwrap();
+        assert_eq!(outcome.sent.map(|reason| reason.code().into()), Some(sent));
+        assert_eq!(outcome.error.unwrap().kind(), ErrorKind::TooBig);
     }
 }

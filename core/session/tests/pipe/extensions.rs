@@ -199,6 +199,36 @@ fn a_peer_that_takes_nothing_gets_all_of_it_later() {
     assert_eq!(other.read(std::slice::from_ref(last)), b"after");
 }
 
+/// A transform keeps back what it may join with more; a flush is not to wait for that.
+#[test]
+fn what_was_flushed_of_a_streamed_message_can_be_read() {
+    use futures_util::AsyncWriteExt as _;
+
+    let (runtime, session, mut peer) = open(deflating());
+    let mut other = Other::new();
+    let mut inflated = |peer: &mut Peer| {
+        let mut message = Vec::new();
+        for frame in written(peer) {
+            let part = MessagePart::new(OpCode::Binary, frame.payload);
+            let first = frame.rsv == Rsv::RSV1;
+            let mut part = MessagePart { first, fin: frame.fin, ..part };
+            while !part.payload.is_empty() {
+                message.extend_from_slice(&other.0.incoming(&mut part, usize::MAX).unwrap());
+                part.first = false;
+            }
+        }
+        message
+    };
+    let mut writer = runtime.block_on(session.send_stream(MessageKind::Binary)).unwrap();
+    for part in ["the first part", "and another"] {
+        runtime.block_on(writer.write_all(part.as_bytes())).unwrap();
+        runtime.block_on(writer.flush()).unwrap();
+        assert_eq!(inflated(&mut peer), part.as_bytes());
+    }
+    runtime.block_on(writer.close()).unwrap();
+    assert_eq!(inflated(&mut peer), b"");
+}
+
 #[test]
 fn violations_have_their_codes() {
     let hello: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];

@@ -437,6 +437,20 @@ fn with_the_receiving_half_gone_control_frames_are_served() {
 }
 
 #[test]
+fn what_was_read_ahead_is_discarded_with_the_receiving_half() {
+    let (runtime, session, mut peer) = open(WebSockets::new());
+    for _ in 0..3 {
+        peer.send(RawFrame::new(OpCode::Text, "x"));
+    }
+    runtime.pass(2 * SECOND);
+    assert_eq!(session.stats().received.messages, 3, "the session task has read them");
+    let (outgoing, incoming) = session.split();
+    drop(incoming);
+    peer.send(close_frame(1000));
+    assert_eq!(runtime.block_on(outgoing.closed()).unwrap().discarded, 3);
+}
+
+#[test]
 fn a_changed_ping_interval_takes_effect() {
     let (runtime, session, mut peer) = open(WebSockets::new());
     runtime.pass(1000 * SECOND);
