@@ -163,8 +163,11 @@ fn is_seen_through(engine: &dyn Engine) -> bool {
         return false;
     }
     for (method, path) in [("HEAD", "next"), ("GET", "last")] {
-        let response = block_on(engine.execute(request(method, uri(path), ())));
-        let response = response.expect("answered");
+        let response = match block_on(engine.execute(request(method, uri(path), ()))) {
+            // The connection was not free in time, and there is no second one.
+            Err(error) if error.kind() == ErrorKind::Connect => return false,
+            response => response.expect("answered"),
+        };
         assert_eq!(response.headers()["content-length"], "99");
         assert_eq!(block_on(text(response)).expect("a body"), "");
     }
