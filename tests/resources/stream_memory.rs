@@ -36,7 +36,8 @@ pub(crate) fn a_streamed_message_is_not_held(engine: Arc<dyn Engine>) {
     let name = engine.name().to_owned();
     // First, while nothing is in use that may be freed meanwhile.
     let whole = runtime.block_on(received(&engine, true));
-    assert!(whole >= SIZE, "{name}: {whole}: is anything measured?");
+    // What the handshake held may be freed meanwhile.
+    assert!(whole >= SIZE - MIB, "{name}: {whole}: is anything measured?");
     let (out, into) =
         runtime.block_on(async { (sent(&engine, false).await, received(&engine, false).await) });
     println!(

@@ -56,9 +56,10 @@ async fn echo(mut session: Session) -> Result<()> {
 }
 
 /// A busy machine does not meet the default time limits.
+const LONG: Duration = Duration::from_secs(60);
+
 fn patient() -> WebSockets {
-    let long = Duration::from_secs(60);
-    WebSockets::new().handshake_timeout(long).close_timeout(long)
+    WebSockets::new().handshake_timeout(LONG).close_timeout(LONG)
 }
 
 fn client(engine: impl engine::Engine) -> HttpClient {
@@ -96,7 +97,9 @@ async fn every_engine_talks_to_every_framing() {
     let ca = TestCa::new();
     for (framing, upgrader) in upgraders() {
         let (listener, address) = listen().await;
-        tokio::spawn(serve(listener, upgrader.service(echo)).into_future());
+        tokio::spawn(
+            serve(listener, upgrader.service(echo)).header_read_timeout(LONG).into_future(),
+        );
         for engine in engines(&ca) {
             let what = format!("{} with {framing}", engine.name());
             let client = client(engine);
@@ -114,7 +117,7 @@ async fn options_are_agreed_on() {
     let upgrader = Upgrader::new(NativeFraming::new())
         .install(deflate.clone())
         .subprotocols(["chat.v2", "chat.v1"]);
-    tokio::spawn(serve(listener, upgrader.service(echo)).into_future());
+    tokio::spawn(serve(listener, upgrader.service(echo)).header_read_timeout(LONG).into_future());
     for engine in engines(&ca) {
         let what = engine.name().to_owned();
         let has_deflate = engine.name() != "fastwebsockets";
@@ -139,7 +142,9 @@ async fn every_engine_talks_over_tls() {
     let acceptor = tokio_rustls::TlsAcceptor::from(ca.server_config());
     let (listener, address) = listen().await;
     let upgrader = Upgrader::new(NativeFraming::new());
-    let server = serve(listener, upgrader.service(echo)).tls(move |socket| acceptor.accept(socket));
+    let server = serve(listener, upgrader.service(echo))
+        .header_read_timeout(LONG)
+        .tls(move |socket| acceptor.accept(socket));
     tokio::spawn(server.into_future());
     for engine in engines(&ca) {
         let what = format!("{} over TLS", engine.name());
@@ -157,6 +162,7 @@ async fn a_client_without_tls_is_disconnected_in_time() {
     let (listener, address) = listen().await;
     let upgrader = Upgrader::new(NativeFraming::new());
     let server = serve(listener, upgrader.service(echo))
+        .header_read_timeout(LONG)
         .tls(move |socket| acceptor.accept(socket))
         .header_read_timeout(Duration::from_millis(200));
     tokio::spawn(server.into_future());
@@ -173,9 +179,11 @@ async fn sessions_share_a_connection_of_http2() {
     let (clear, clear_address) = listen().await;
     let (secure, secure_address) = listen().await;
     let upgrader = Upgrader::new(NativeFraming::new()).sessions(&sessions);
-    tokio::spawn(serve(clear, upgrader.service(echo)).into_future());
+    tokio::spawn(serve(clear, upgrader.service(echo)).header_read_timeout(LONG).into_future());
     let acceptor = tokio_rustls::TlsAcceptor::from(ca.http2_server_config());
-    let server = serve(secure, upgrader.service(echo)).tls(move |socket| acceptor.accept(socket));
+    let server = serve(secure, upgrader.service(echo))
+        .header_read_timeout(LONG)
+        .tls(move |socket| acceptor.accept(socket));
     tokio::spawn(server.into_future());
 
     let http = engine::Reqwest::new()
@@ -210,6 +218,7 @@ async fn a_shutdown_ends_sessions_over_http2_with_1001() {
     let upgrader = Upgrader::new(NativeFraming::new()).sessions(&sessions);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = serve(listener, upgrader.service(echo))
+        .header_read_timeout(LONG)
         .sessions(&sessions)
         .until(async { drop(stopped.await) });
     let server = tokio::spawn(server.into_future());
@@ -235,7 +244,7 @@ async fn a_unix_socket_serves_sessions() {
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).expect("a socket");
     let upgrader = Upgrader::new(NativeFraming::new());
-    tokio::spawn(serve(listener, upgrader.service(echo)).into_future());
+    tokio::spawn(serve(listener, upgrader.service(echo)).header_read_timeout(LONG).into_future());
     let stream = UnixStream::connect(&path).await.expect("connected");
     let client = client(engine::Native::over(stream));
     let session = client.web_socket("ws://localhost/").connect().await.expect("a session");

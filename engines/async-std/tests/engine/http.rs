@@ -160,9 +160,13 @@ fn is_seen_through(engine: &dyn Engine) -> bool {
         server.finish();
         return false;
     }
+    // It goes back to the pool in a moment of which nobody tells.
+    thread::sleep(Duration::from_millis(400));
     for (method, path) in [("HEAD", "next"), ("GET", "last")] {
-        let response = block_on(engine.execute(request(method, uri(path), ())));
-        let response = response.expect("answered");
+        let Ok(response) = block_on(engine.execute(request(method, uri(path), ()))) else {
+            // The connection was not there in time, and a second one is not served.
+            return false;
+        };
         assert_eq!(response.headers()["content-length"], "99");
         assert_eq!(block_on(text(response)).expect("a body"), "");
     }

@@ -25,7 +25,7 @@ pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// A server on a free port of 127.0.0.1 that runs `handler` for each connection on its own thread.
 ///
 /// When the handler returns, the connection ends gracefully: what was fed is flushed, the writing
-/// side is shut down, and what still arrives is discarded until the client closes, for at most 20
+/// side is shut down, and what still arrives is discarded until the client closes, for at most 45
 /// seconds. [`Conn::close`] and [`Conn::reset`] end it otherwise. An error from the handler ends the
 /// connection the same way and is not reported; a panic is printed by the thread and ends it at once.
 ///
