@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::{Future, IntoFuture, pending, poll_fn},
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -37,7 +38,7 @@ use crate::{
     upgrader::Peer,
 };
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How long a request's head may take, if nothing else is said.
 const HEAD: Duration = Duration::from_secs(10);
@@ -45,6 +46,14 @@ const HEAD: Duration = Duration::from_secs(10);
 /// How often an HTTP/2 connection is pinged, and how long its peer may take to answer.
 #[cfg(feature = "http2")]
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// How long a shutdown waits for the next connection that the system has accepted, and the most of them: closed with the
+/// listener, they would be reset.
+const LAST_ACCEPT: Duration = Duration::from_millis(5);
+const MOST_LAST: usize = 4096;
+
+/// How long a connection whose request has not come yet has for it in a shutdown.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How long to wait after a failed accept: the process has no descriptor left, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -158,7 +167,8 @@ impl<S, L: Listener> Serve<S, L> {
     }
 
     /// Shuts the server down when this future is ready: no connection is accepted any more, requests in progress are
-    /// answered, and sessions end as [`Sessions::shutdown`] says. Default: never.
+    /// answered, and sessions end as [`Sessions::shutdown`] says. A client that has connected by then has another second for
+    /// its first request; a handshake is answered with 503. Default: never.
     pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.signal = Box::pin(signal);
         self
@@ -183,6 +193,13 @@ impl<S, L: Listener> Serve<S, L> {
         let (stop, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut signal = pin!(signal);
+        let header_read_timeout = self.header_read_timeout;
+        let connection = move |peer: Option<SocketAddr>| Connection {
+            service: service.clone(),
+            peer: peer.map(Peer),
+            header_read_timeout,
+            stopped: stopped.clone(),
+        };
         loop {
             let accept = async {
                 let permit = Arc::clone(&permits).acquire_owned().await;
@@ -195,19 +212,10 @@ impl<S, L: Listener> Serve<S, L> {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let connection = Connection {
-                        service: service.clone(),
-                        peer: peer.map(Peer),
-                        header_read_timeout: self.header_read_timeout,
-                        stopped: stopped.clone(),
-                    };
-                    let tls = tls.clone();
+                    let (connection, tls) = (connection(peer), tls.clone());
                     connections.spawn(async move {
                         let _permit = permit;
-                        match tls {
-                            None => connection.serve(stream).await,
-                            Some(handshake) => connection.serve_tls(handshake(stream)).await,
-                        }
+                        connection.begin(stream, tls).await;
                     });
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -219,6 +227,11 @@ impl<S, L: Listener> Serve<S, L> {
                     }
                 }
             }
+        }
+        for _ in 0..MOST_LAST {
+            let accepted = time::timeout(LAST_ACCEPT, listener.accept()).await;
+            let Ok(Ok((stream, peer))) = accepted else { break };
+            connections.spawn(connection(peer).begin(stream, tls.clone()));
         }
         drop(listener);
         let until = time::Instant::now() + deadline;
@@ -276,6 +289,22 @@ struct Connection<S> {
 }
 
 impl<S> Connection<S> {
+    /// The connection, behind a TLS handshake if there is to be one.
+    async fn begin<B, I>(self, stream: I, tls: Option<Handshake<I>>)
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        match tls {
+            None => self.serve(stream).await,
+            Some(handshake) => self.serve_tls(handshake(stream)).await,
+        }
+    }
+
     /// The handshake, then the connection.
     async fn serve_tls<B>(self, handshake: impl Future<Output = io::Result<SecureStream>>)
     where
@@ -320,17 +349,30 @@ impl<S> Connection<S> {
             // The server itself is gone otherwise, and this task with it.
             let _ = stopped.wait_for(|stopped| *stopped).await;
         });
-        let mut is_stopping = false;
+        let (mut is_stopping, mut is_told) = (false, false);
+        let mut last_request = pin!(time::sleep(LAST_REQUEST));
         // hyper's own limit begins with the version of HTTP, which a silent client does not tell.
         let mut silence = pin!(time::sleep(self.header_read_timeout));
         let mut is_silent = true;
         let served = poll_fn(|cx| {
             if !is_stopping && stop.as_mut().poll(cx).is_ready() {
                 is_stopping = true;
-                connection.as_mut().graceful_shutdown();
+                last_request.as_mut().reset(time::Instant::now() + LAST_REQUEST);
             }
-            if let Poll::Ready(served) = connection.as_mut().poll(cx) {
-                return Poll::Ready(served);
+            loop {
+                if let Poll::Ready(served) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(served);
+                }
+                // hyper would end a connection whose request has not come yet.
+                let is_due = is_stopping
+                    && !is_told
+                    && (has_request.load(Ordering::Relaxed)
+                        || last_request.as_mut().poll(cx).is_ready());
+                if !is_due {
+                    break;
+                }
+                is_told = true;
+                connection.as_mut().graceful_shutdown();
             }
             is_silent = is_silent && !has_request.load(Ordering::Relaxed);
             if is_silent && silence.as_mut().poll(cx).is_ready() {
@@ -365,7 +407,10 @@ fn protocols(header_read_timeout: Duration) -> auto::Builder<TokioExecutor> {
 }
 
 /// Gives a request to the service when it is ready.
-async fn call<S, B>(mut service: S, request: Request<Incoming>) -> Result<Response<B>, BoxError>
+pub(crate) async fn call<S, B>(
+    mut service: S,
+    request: Request<Incoming>,
+) -> Result<Response<B>, BoxError>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
     S::Error: Into<BoxError>,
