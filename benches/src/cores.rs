@@ -40,7 +40,7 @@ impl Placed {
     }
 }
 
-/// This process runs on one core and measured ones on another, until this is dropped.
+/// Measured processes run on the last core, and this one where their work wants it, until this is dropped.
 #[cfg(feature = "server")]
 #[derive(Debug)]
 pub(crate) struct Apart {
@@ -49,8 +49,8 @@ pub(crate) struct Apart {
 
 #[cfg(feature = "server")]
 impl Apart {
-    /// Moves the processes to the last core that this one may use, and this one to the last but one.
-    pub(crate) fn place(processes: &[u32]) -> Result<Self> {
+    /// Moves the processes to the last core that this one may use, and this one there too or to the last but one.
+    pub(crate) fn place(cores: Cores, processes: &[u32]) -> Result<Self> {
         let all = sched_getaffinity(None)?;
         let mut from_the_last = (0..CpuSet::MAX_CPU).rev().filter(|&core| all.is_set(core));
         let mut next = || {
@@ -58,7 +58,12 @@ impl Apart {
             one.set(from_the_last.next().ok_or("two cores are needed")?);
             Ok::<_, crate::Error>(one)
         };
-        let (theirs, own) = (next()?, next()?);
+        let theirs = next()?;
+        let own = match cores {
+            Cores::One => theirs,
+            Cores::Two => next()?,
+            Cores::Any => all,
+        };
         let apart = Self { all };
         for process in processes {
             place(*process, &theirs)?;

@@ -23,6 +23,7 @@ use crate::{
     },
     spread::Spread,
     table::Table,
+    work::Cores,
 };
 pub(crate) use host::serve;
 pub(crate) use subject::Subject;
@@ -63,6 +64,14 @@ impl Measure {
         Self::Broadcast(1),
         Self::Broadcast(20),
     ];
+
+    /// One message at a time is as in the client's ping-pongs: on two cores, waking an idle one costs more than the message.
+    fn cores(self) -> Cores {
+        match self {
+            Self::Echo(_) => Cores::One,
+            _ => Cores::Two,
+        }
+    }
 
     fn is_asked_of(self, subject: Subject) -> bool {
         match self {
@@ -164,7 +173,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Servers> {
 /// In a process that has done nothing else but one session.
 fn memory(subject: Subject, sessions: usize) -> Result<[Row; 2]> {
     let mut host = Host::start(subject)?;
-    let _apart = Apart::place(&[host.process()])?;
+    let _apart = Apart::place(Cores::Two, &[host.process()])?;
     let server = host.address()?;
     let mut first = Crowd::open(server, "/echo", 1)?;
     first.send(&crowd::text(32));
@@ -187,7 +196,7 @@ fn timed(measure: Measure, subjects: &[Subject], rounds: usize) -> Result<Vec<Ro
         hosts.push(Host::start(*subject)?);
     }
     let processes: Vec<_> = hosts.iter().map(Host::process).collect();
-    let _apart = Apart::place(&processes)?;
+    let _apart = Apart::place(measure.cores(), &processes)?;
     let mut crowds = Vec::new();
     for host in &mut hosts {
         let server = host.address()?;
@@ -258,7 +267,7 @@ fn work(measure: Measure, host: &mut Host, crowd: &mut Crowd) -> Result<usize> {
 /// Two servers with the same subscribers; at one of them, one more reads nothing.
 fn stalled(rounds: usize) -> Result<Stalled> {
     let mut hosts = [Host::start(Subject::Native)?, Host::start(Subject::Native)?];
-    let _apart = Apart::place(&[hosts[0].process(), hosts[1].process()])?;
+    let _apart = Apart::place(Cores::Two, &[hosts[0].process(), hosts[1].process()])?;
     let mut crowds = Vec::new();
     for host in &mut hosts {
         crowds.push(Crowd::open(host.address()?, "/news", MANY - 1)?);
@@ -306,7 +315,7 @@ fn stalled(rounds: usize) -> Result<Stalled> {
 
 fn idle(sessions: usize) -> Result<f64> {
     let mut host = Host::start(Subject::Native)?;
-    let _apart = Apart::place(&[host.process()])?;
+    let _apart = Apart::place(Cores::Two, &[host.process()])?;
     let mut crowd = Crowd::open(host.address()?, "/echo", sessions)?;
     crowd.rest(SETTLED)?;
     let (before, then) = (host.state()?, Instant::now());
@@ -318,7 +327,7 @@ fn idle(sessions: usize) -> Result<f64> {
 /// Sessions that are idle, sending, busy, closing and just coming.
 fn shutdown() -> Result<Shutdown> {
     let mut host = Host::start(Subject::Native)?;
-    let _apart = Apart::place(&[host.process()])?;
+    let _apart = Apart::place(Cores::Two, &[host.process()])?;
     let server = host.address()?;
     drop(Crowd::open(server, "/echo", 1)?);
     let each = MANY / 5;

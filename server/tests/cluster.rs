@@ -41,7 +41,7 @@ impl Broker {
     /// It is gone, and all subscriptions with it.
     fn stop(&self) {
         self.0.away.store(true, Ordering::SeqCst);
-        self.0.topics.lock().unwrap().clear();
+        self.0.topics.lock().expect("no panic").clear();
     }
 
     fn start(&self) {
@@ -52,13 +52,18 @@ impl Broker {
         if self.0.away.load(Ordering::SeqCst) {
             return Err("the broker is away".into());
         }
-        let mut topics = self.0.topics.lock().unwrap();
+        let mut topics = self.0.topics.lock().expect("no panic");
         Ok(topics.entry(topic.into()).or_insert_with(|| broadcast::channel(4096).0).clone())
     }
 
     /// How many servers have subscribed to the topic.
     fn servers(&self, topic: &str) -> usize {
-        self.0.topics.lock().unwrap().get(topic).map_or(0, broadcast::Sender::receiver_count)
+        self.0
+            .topics
+            .lock()
+            .expect("no panic")
+            .get(topic)
+            .map_or(0, broadcast::Sender::receiver_count)
     }
 }
 
@@ -217,7 +222,9 @@ async fn a_broker_that_is_away_ends_no_session_and_is_found_again() {
 }
 
 /// Takes the first message and never returns.
-struct Stuck(Arc<()>);
+struct Stuck {
+    _alive: Arc<()>,
+}
 
 #[async_trait]
 impl Backplane for Stuck {
@@ -233,7 +240,7 @@ impl Backplane for Stuck {
 #[tokio::test]
 async fn a_broker_that_takes_nothing_costs_so_much_and_nobody_waits() {
     let alive = Arc::new(());
-    let cluster = Cluster::new(Stuck(Arc::clone(&alive))).expect("a runtime");
+    let cluster = Cluster::new(Stuck { _alive: Arc::clone(&alive) }).expect("a runtime");
     let message = Bytes::from(vec![0; 1 << 20]);
     tokio::task::yield_now().await;
     cluster.publish("a", "this one is with the broker");

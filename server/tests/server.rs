@@ -351,6 +351,33 @@ async fn requests_know_the_address_of_their_client() {
 }
 
 #[tokio::test]
+async fn clients_that_have_connected_are_answered_in_a_shutdown() {
+    let server = Server::start(&sockets(), echo).await;
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        peers.push(Peer::dial(server.address).await);
+    }
+    let request = handshake("/", "a", "");
+    for peer in &peers {
+        // Without waiting, so that the shutdown begins before the server has read it.
+        let written = peer.stream.try_write(request.as_bytes()).expect("writes");
+        assert_eq!(written, request.len());
+    }
+    let stopped = tokio::spawn(server.stop());
+    for mut peer in peers {
+        match peer.head().await.status {
+            101 => {
+                assert_eq!(peer.closed().await.0, 1001);
+                peer.close(1001).await;
+                peer.ended().await;
+            }
+            status => assert_eq!(status, 503),
+        }
+    }
+    within(stopped).await.expect("no panic");
+}
+
+#[tokio::test]
 async fn the_server_stops_with_its_sessions() {
     let sessions = Sessions::new();
     let sockets = sockets().sessions(&sessions);

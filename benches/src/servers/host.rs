@@ -12,7 +12,11 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Handle};
 
 use super::subject::{Serving, Subject};
-use crate::{Result, clock, partner, partner::Partner, server::address};
+use crate::{
+    Result, clock,
+    server::address,
+    worker_process::{self, WorkerProcess},
+};
 
 /// What the server's process tells.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -40,7 +44,7 @@ pub(crate) fn serve(subject: &str) -> Result<()> {
     let on_server = OnServer(runtime.handle().clone());
     thread::spawn(move || runtime.block_on(pending::<()>()));
     let mut serving = on_server.run(move || subject.start(listener))??;
-    partner::answer(|line| {
+    worker_process::answer(|line| {
         let mut dropped = 0;
         match *line.split(' ').collect::<Vec<_>>() {
             ["state"] => {}
@@ -88,17 +92,17 @@ impl OnServer {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) subject: Subject,
-    partner: Partner,
+    worker: WorkerProcess,
 }
 
 impl Host {
     pub(crate) fn start(subject: Subject) -> Result<Self> {
-        Ok(Self { subject, partner: Partner::start(&["host", subject.name()])? })
+        Ok(Self { subject, worker: WorkerProcess::start(&["host", subject.name()])? })
     }
 
     /// The process id.
     pub(crate) fn process(&self) -> u32 {
-        self.partner.process()
+        self.worker.process()
     }
 
     pub(crate) fn state(&mut self) -> Result<State> {
@@ -127,6 +131,6 @@ impl Host {
 
     fn ask(&mut self, line: &str) -> Result<State> {
         let name = self.subject.name();
-        self.partner.ask(line).map_err(|error| format!("{name}: {line}: {error}").into())
+        self.worker.ask(line).map_err(|error| format!("{name}: {line}: {error}").into())
     }
 }
