@@ -1,4 +1,4 @@
-//! Servers of Ktor, Go and Java: every route on every engine.
+//! Servers of Ktor, Go and Java: every route on every engine. Their clients: every check on every framing of the server.
 //!
 //! Their programs are looked for in the folder that `DRIVETRAIN_PEERS` names: `ktor/ktor-peer.jar` and
 //! `java/java-peer.jar`, which need Java, and `go/go-peer`. What is not there is printed, and its trials count as
@@ -6,7 +6,7 @@
 //!
 //! `DRIVETRAIN_PEERS=.. cargo test --features full --test foreign -- jetty::native` runs one server on one engine. A trial is named
 //! `server::engine::behaviour`, with `h2c`, `tls` or `reverse` before the behaviour where the server is asked in another
-//! way. A server starts with the first of its trials and stops with the last. A trial `readme::program` compares the
+//! way; `clients::framing::library` is a client of theirs against our server. A server starts with the first of its trials and stops with the last. A trial `readme::program` compares the
 //! routes that the program's README names with those of the scenarios.
 //!
 //! A fault of a server's own stands in `faults.rs`, and in the trial's line: the trial passes if it shows just that fault.
@@ -22,6 +22,7 @@
 
 mod answers;
 mod bytes;
+mod clients;
 #[path = "../engines.rs"]
 #[allow(dead_code, reason = "some of it is the other program's")]
 mod engines;
@@ -162,6 +163,9 @@ const GROUPS: &[Group] = &[
 ];
 
 fn main() -> ExitCode {
+    if let Some(served) = clients::serve_if_asked() {
+        return served;
+    }
     let mut arguments = Arguments::from_args();
     // Most of them wait most of the time.
     arguments.test_threads.get_or_insert(4 * thread::available_parallelism().map_or(1, Into::into));
@@ -178,6 +182,7 @@ fn main() -> ExitCode {
     }
     let mut trials: Vec<_> =
         servers.iter().flat_map(|(group, server)| trials(group, server)).collect();
+    trials.extend(clients::trials());
     trials.extend(PROGRAMS.iter().map(|&program| readme(program, &servers)));
     // A server is its trials' alone, and stops with the last of them.
     drop(missing);
