@@ -99,7 +99,7 @@ async fn an_upload_comes_back(site: &Site) -> Verdict {
     Ok(())
 }
 
-/// The answer begins while the request goes on: each piece comes back before the next one is sent.
+/// The answer begins before the request ends: each chunk is echoed before the next one is sent.
 async fn both_directions_at_once(site: &Site) -> Verdict {
     let (upload, pieces) = channel::bounded::<io::Result<Bytes>>(1);
     let request = site.client.post(site.http("/duplex")).body(Body::from_stream(pieces));

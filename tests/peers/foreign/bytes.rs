@@ -59,7 +59,7 @@ answers! {
     "/cut-header" => Taken::Refused(ErrorKind::Io),
     "/nothing-sent" => Taken::Refused(ErrorKind::Io),
     "/100s" => Taken::Text("ok"),
-    // Nobody has asked for another protocol; what comes in it is no body.
+    // The request has no Upgrade; bytes of another protocol are no body.
     "/101" => Taken::Empty(StatusCode::SWITCHING_PROTOCOLS),
     // What follows an answer is none to the next request.
     "/extra" => Taken::Text("ok"),

@@ -42,7 +42,7 @@ const CLIENTS: &[(Program, &str, usize)] = &[
     (Program::Java, "jdk", 29),
 ];
 
-/// Clients that are not there, or a server that does not end, take no longer.
+/// No client runs longer, and no socket is read longer.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Serves, if that is what the process is for.
@@ -86,13 +86,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         let missing = server::missing(Program::Go).is_some();
         trials.push(
             Trial::test(format!("clients::{framing}::sigterm_when_all_have_left"), move || {
-                Ok(nobody_is_left(framing)?)
+                Ok(all_have_left(framing)?)
             })
             .with_ignored_flag(missing),
         );
         trials.push(Trial::test(
             format!("clients::{framing}::sigterm_under_clients_that_do_not_answer"),
-            move || Ok(nobody_is_waited_for(framing)?),
+            move || Ok(none_answers(framing)?),
         ));
     }
     trials
@@ -120,8 +120,8 @@ fn is_lacking(line: &str) -> bool {
     line.contains(": n/a the library cannot")
 }
 
-/// Five libraries, some of which leave without a Close, and connections that are kept.
-fn nobody_is_left(framing: &str) -> Verdict {
+/// Clients of five libraries have ended, some without a Close. One HTTP connection is idle, one has sent nothing.
+fn all_have_left(framing: &str) -> Verdict {
     let mut server = Served::start(framing)?;
     let libraries = CLIENTS.iter().filter(|(program, ..)| *program == Program::Go);
     thread::scope(|scope| {
@@ -140,7 +140,6 @@ fn nobody_is_left(framing: &str) -> Verdict {
     let end = server.terminate()?;
     drop((kept, silent));
     ensure(end.status.success(), format!("{}", end.status))?;
-    // A session would have had to end by the deadline: there is none.
     same("what it said", end.said, "ended: 0 of 0 sessions in time")?;
     ensure(end.after < DEADLINE, format!("it took {:?}, as long as the deadline", end.after))
 }
@@ -148,8 +147,8 @@ fn nobody_is_left(framing: &str) -> Verdict {
 /// What `serve` gives sessions and requests by default.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Sessions whose peers read nothing, or answer nothing; a request that is half sent.
-fn nobody_is_waited_for(framing: &str) -> Verdict {
+/// Sessions whose peers do not answer the Close, and half a request: `close_timeout` and the shutdown's deadline end them.
+fn none_answers(framing: &str) -> Verdict {
     const SESSIONS: usize = 20;
     let mut server = Served::start(framing)?;
     let mut sockets = Vec::new();

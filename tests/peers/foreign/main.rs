@@ -6,8 +6,9 @@
 //!
 //! `DRIVETRAIN_PEERS=.. cargo test --features full --test foreign -- jetty::native` runs one server on one engine. A trial is named
 //! `server::engine::behaviour`, with `h2c`, `tls` or `reverse` before the behaviour where the server is asked in another
-//! way; `clients::framing::library` is a client of theirs against our server. A server starts with the first of its trials and stops with the last. A trial `readme::program` compares the
-//! routes that the program's README names with those of the scenarios.
+//! way. A server starts with the first of its trials and stops with the last. `clients::framing::library` is a client of
+//! theirs against our server. A trial `readme::program` compares the routes that the program's README names with those of
+//! the scenarios.
 //!
 //! A fault of a server's own stands in `faults.rs`, and in the trial's line: the trial passes if it shows just that fault.
 //!

@@ -510,7 +510,7 @@ async fn buffers_of_any_size(site: &Site) -> Verdict {
     Ok(())
 }
 
-/// A server that cannot write for so long ends the connection: whoever sends and does not read is told.
+/// A server that cannot write for so long ends the connection: a client that sends without reading gets an error.
 async fn a_server_that_gives_up_writing(site: &Site) -> Verdict {
     let mut session = site.open("/echo?deadline=20000").await?;
     echo(&mut session, pattern(100_000)).await?;
