@@ -15,6 +15,7 @@ modes
   fairness        for how long a flood keeps another task waiting
   memory          resident bytes per session
   idle            10 000 idle sessions with keepalive: CPU, memory, how pings spread
+  server          our server beside those of axum and fastwebsockets: memory, CPU per message, shutdown
   instructions    instructions per message, by callgrind (needs valgrind)
   size            dependencies, clean build time and size of a program, with this and without it
 
@@ -25,7 +26,7 @@ options
   --json FILE     writes the figures to FILE as well
   --page          writes tables, plots and figures to target/benchmarks
   --docs          writes the summary and two plots into docs/reference/benchmarks.md
-  --sessions N    sessions to open (memory: default 5000; idle: default 10000)
+  --sessions N    sessions to open (memory: default 5000; idle: default 10000; server: 2000 and 10000)
   --raw           the raw libraries too (instructions)
   --baseline FILE compares with FILE and fails when a figure has grown by more than 5 % (instructions)
   --update        writes FILE instead (instructions)
@@ -60,6 +61,7 @@ pub(crate) enum Mode {
     Fairness,
     Memory,
     Idle,
+    Server,
     Instructions,
     Size,
     /// Inside valgrind.
@@ -73,6 +75,10 @@ pub(crate) enum Mode {
     },
     /// The other side, for the process that starts it.
     Serve,
+    /// A measured server, for the process that starts it.
+    Host {
+        server: String,
+    },
 }
 
 impl Mode {
@@ -86,11 +92,13 @@ impl Mode {
             Self::Fairness => "fairness",
             Self::Memory => "memory",
             Self::Idle => "idle",
+            Self::Server => "server",
             Self::Instructions => "instructions",
             Self::Size => "size",
             Self::Count { .. } => "count",
             Self::Worker { .. } => "worker",
             Self::Serve => "serve",
+            Self::Host { .. } => "host",
         }
     }
 
@@ -135,6 +143,7 @@ impl Arguments {
                 "fairness" => arguments.mode = Mode::Fairness,
                 "memory" => arguments.mode = Mode::Memory,
                 "idle" => arguments.mode = Mode::Idle,
+                "server" => arguments.mode = Mode::Server,
                 "instructions" => arguments.mode = Mode::Instructions,
                 "size" => arguments.mode = Mode::Size,
                 "count" => arguments.mode = Mode::Count { subject: value()? },
@@ -142,6 +151,7 @@ impl Arguments {
                     arguments.mode = Mode::Worker { subject: value()?, port: value()?.parse()? };
                 }
                 "serve" => arguments.mode = Mode::Serve,
+                "host" => arguments.mode = Mode::Host { server: value()? },
                 "--rounds" => arguments.rounds = at_least_one(&argument, &value()?)?,
                 "--millis" => arguments.millis = value()?.parse()?,
                 "--filter" => arguments.filters.push(value()?.to_lowercase()),
@@ -173,6 +183,8 @@ impl Arguments {
         }
         if mode.has(&Mode::Work) {
             command += &format!(" --rounds {rounds} --millis {millis}");
+        } else if mode.has(&Mode::Server) {
+            command += &format!(" --rounds {rounds}");
         }
         for filter in filters {
             command += &format!(" --filter '{filter}'");
@@ -235,6 +247,7 @@ mod tests {
 
     #[test]
     fn a_mode_has_its_parts() {
+        assert!(Mode::All.has(&Mode::Server) && !Mode::Central.has(&Mode::Server));
         assert!(Mode::All.has(&Mode::Idle) && Mode::All.has(&Mode::Size));
         assert!(Mode::Central.has(&Mode::Memory) && !Mode::Central.has(&Mode::Idle));
         assert!(Mode::Idle.has(&Mode::Idle) && !Mode::Idle.has(&Mode::Work));

@@ -54,6 +54,15 @@ pub(crate) fn resident() -> Result<usize> {
     Ok(pages.parse::<usize>()? * rustix::param::page_size())
 }
 
+/// The anonymous memory of this process, in bytes: without the program and what else is mapped from files.
+#[cfg(feature = "server")]
+pub(crate) fn anonymous() -> Result<usize> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no RssAnon")?;
+    Ok(kib.parse::<usize>()? * 1024)
+}
+
 /// Raises the soft limit of open files to what `files` need, if it may.
 pub(crate) fn allow_files(files: usize) -> Result<()> {
     let needed = files as u64 + 100;

@@ -40,6 +40,43 @@ impl Placed {
     }
 }
 
+/// This process runs on one core and measured ones on another, until this is dropped.
+#[cfg(feature = "server")]
+#[derive(Debug)]
+pub(crate) struct Apart {
+    all: CpuSet,
+}
+
+#[cfg(feature = "server")]
+impl Apart {
+    /// Moves the processes to the last core that this one may use, and this one to the last but one.
+    pub(crate) fn place(processes: &[u32]) -> Result<Self> {
+        let all = sched_getaffinity(None)?;
+        let mut from_the_last = (0..CpuSet::MAX_CPU).rev().filter(|&core| all.is_set(core));
+        let mut next = || {
+            let mut one = CpuSet::new();
+            one.set(from_the_last.next().ok_or("two cores are needed")?);
+            Ok::<_, crate::Error>(one)
+        };
+        let (theirs, own) = (next()?, next()?);
+        let apart = Self { all };
+        for process in processes {
+            place(*process, &theirs)?;
+        }
+        place(std::process::id(), &own)?;
+        Ok(apart)
+    }
+}
+
+#[cfg(feature = "server")]
+impl Drop for Apart {
+    fn drop(&mut self) {
+        if let Err(error) = place(std::process::id(), &self.all) {
+            eprintln!("this process stays on its core: {error}");
+        }
+    }
+}
+
 fn place(process: u32, cores: &CpuSet) -> io::Result<()> {
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
         let id = thread?.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use serde::Serialize;
 
+#[cfg(feature = "server")]
+use crate::servers::{Measure, Servers, Subject};
 use crate::{
     compare::{Compared, Row},
     libraries::LIMIT,
@@ -116,7 +118,60 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
             Goal::new(what, AtMost(1.0), Spread::of([row.cpu / 2.0 * 100.0]))
         }));
     }
+    #[cfg(feature = "server")]
+    if let Some(servers) = &results.servers {
+        goals.extend(of_the_server(servers));
+    }
     goals.into_iter().flatten().collect()
+}
+
+/// Our server on the native framing: CPU time and memory, on a core of its own.
+#[cfg(feature = "server")]
+fn of_the_server(servers: &Servers) -> Vec<Option<Goal>> {
+    use Measure::{Broadcast, Echo, Handshake, Memory, PipelinedEcho};
+    let ours = Subject::Native;
+    let is = |measure: Measure, bound: f64| {
+        Goal::new(format!("server: {measure}"), AtMost(bound), servers.of(measure, ours))
+    };
+    let by = |measure: Measure, other: Subject, bound: f64| {
+        let what = format!("server: {measure} / {}", other.name());
+        Goal::new(what, AtMost(bound), servers.by(measure, ours, other))
+    };
+    let mut goals = vec![
+        is(Memory, 6_144.0),
+        is(Broadcast(1), 8.0),
+        by(Broadcast(1), Subject::Axum, 0.35),
+        by(Broadcast(1), Subject::AxumSelect, 0.35),
+        is(Broadcast(20), 1.0),
+        by(Handshake, Subject::Axum, 1.0),
+    ];
+    for size in [32, 1024] {
+        goals.push(by(Echo(size), Subject::Axum, 0.9));
+        goals.push(by(Echo(size), Subject::RawFastWebSockets, 1.0));
+        goals.push(by(PipelinedEcho(size), Subject::Axum, 0.3));
+    }
+    if let Some(stalled) = &servers.stalled {
+        // The limit, what the framing has encoded, and the holes of the allocator.
+        let what = "server: bytes that a stalled subscriber adds, limit 256 KiB".to_owned();
+        goals.push(Goal::new(what, AtMost(327_680.0), Spread::of([stalled.bytes])));
+        let what = "server: p99 of the others / without it".to_owned();
+        goals.push(Goal::new(what, AtMost(1.1), Spread::of(stalled.p99.iter().copied())));
+    }
+    if let Some((sessions, cpu)) = servers.idle {
+        let what = format!("server: % of a core for {sessions} idle");
+        goals.push(Goal::new(what, AtMost(1.0), Spread::of([cpu * 100.0])));
+    }
+    if let Some(shutdown) = &servers.shutdown {
+        for (what, left) in [
+            ("sessions that saw neither 1001 nor 503", shutdown.with_nothing),
+            ("sessions left", shutdown.sessions),
+            ("descriptors left", shutdown.descriptors),
+        ] {
+            let what = format!("server: shutdown of 1000, {what}");
+            goals.push(Goal::new(what, AtMost(0.0), Spread::of([left as f64])));
+        }
+    }
+    goals
 }
 
 /// Against a plain `send().await` of tokio-tungstenite as shipped: by the clock and by CPU time.

@@ -6,6 +6,7 @@
 //! | `arguments`, this one | the command line |
 //! | `compare`, `sample`, `spread` | the main part: interleaved rounds over loopback, medians, ratios |
 //! | `sessions`, `fairness`, `memory`, `idle`, `many` | many sessions, and tasks beside each other |
+//! | `servers` | our server, measured beside others |
 //! | `instructions`, `callgrind`, `profile`, `wire` | instructions per message, over an in-memory connection |
 //! | `size` | compile time and size of a program |
 //! | `results`, `goals`, `summary`, `table`, `page`, `plots`, `machine` | the report of a run |
@@ -34,6 +35,8 @@ mod profile;
 mod results;
 mod sample;
 mod server;
+#[cfg(feature = "server")]
+mod servers;
 mod service;
 mod sessions;
 mod size;
@@ -72,6 +75,8 @@ pub fn main() -> ExitCode {
         Mode::Count { subject } => callgrind::work(subject),
         Mode::Worker { subject, port } => worker::work(subject, *port),
         Mode::Serve => server::serve(),
+        #[cfg(feature = "server")]
+        Mode::Host { server } => servers::serve(server),
         _ => measure(&arguments),
     };
     match done {
@@ -112,6 +117,14 @@ fn measure_parts(arguments: &Arguments, results: &mut Results) -> Result<()> {
     }
     if has(Mode::Idle) {
         results.idle = Some(idle::run(arguments)?);
+    }
+    #[cfg(feature = "server")]
+    if has(Mode::Server) {
+        results.servers = Some(servers::run(arguments)?);
+    }
+    #[cfg(not(feature = "server"))]
+    if arguments.mode == Mode::Server {
+        return Err("the mode `server` needs the feature `server`".into());
     }
     if has(Mode::Instructions) {
         results.instructions = Some(instructions::run(arguments)?);

@@ -55,6 +55,10 @@ const REPORT: &str = "\
 
 <!-- begin idle --><!-- end idle -->
 
+## Servers
+
+<!-- begin server --><!-- end server -->
+
 ## Instructions
 
 <!-- begin instructions --><!-- end instructions -->

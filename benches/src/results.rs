@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use serde_json::{Map, Value, json};
 
+#[cfg(feature = "server")]
+use crate::servers::Servers;
 use crate::{
     Result,
     arguments::Arguments,
@@ -24,8 +26,18 @@ use crate::{
 
 /// The parts of the report.
 #[cfg(test)]
-pub(crate) const PARTS: [&str; 9] =
-    ["summary", "goals", "work", "sessions", "fairness", "memory", "idle", "instructions", "size"];
+pub(crate) const PARTS: [&str; 10] = [
+    "summary",
+    "goals",
+    "work",
+    "sessions",
+    "fairness",
+    "memory",
+    "idle",
+    "server",
+    "instructions",
+    "size",
+];
 
 #[derive(Debug)]
 pub(crate) struct Results {
@@ -35,6 +47,8 @@ pub(crate) struct Results {
     pub(crate) fairness: Option<Fairness>,
     pub(crate) memory: Option<Memory>,
     pub(crate) idle: Option<Idle>,
+    #[cfg(feature = "server")]
+    pub(crate) servers: Option<Servers>,
     pub(crate) instructions: Option<Instructions>,
     pub(crate) size: Option<Sizes>,
 }
@@ -49,6 +63,8 @@ impl Results {
             fairness: None,
             memory: None,
             idle: None,
+            #[cfg(feature = "server")]
+            servers: None,
             instructions: None,
             size: None,
         }
@@ -63,6 +79,8 @@ impl Results {
             ("fairness", self.fairness.as_ref().map(Fairness::tables)),
             ("memory", self.memory.as_ref().map(|part| vec![part.table()])),
             ("idle", self.idle.as_ref().map(|part| vec![part.table()])),
+            #[cfg(feature = "server")]
+            ("server", self.servers.as_ref().map(Servers::tables)),
             ("instructions", self.instructions.as_ref().map(|part| vec![part.table()])),
             ("size", self.size.as_ref().map(|part| vec![part.table()])),
             ("summary", self.summary().map(|table| vec![table])),
@@ -84,6 +102,8 @@ impl Results {
             ("fairness", self.fairness.as_ref().map(|part| Ok(json!(part.rows)))),
             ("memory", self.memory.as_ref().map(|part| Ok(json!(part)))),
             ("idle", self.idle.as_ref().map(|part| Ok(json!(part)))),
+            #[cfg(feature = "server")]
+            ("server", self.servers.as_ref().map(|part| Ok(json!(part)))),
             ("instructions", self.instructions.as_ref().map(|part| Ok(json!(part.counts)))),
             ("size", self.size.as_ref().map(|part| Ok(json!(part)))),
             ("goals", Some(Ok(json!(goals::goals(self))))),
