@@ -6,6 +6,7 @@
 //! | [`WebSocketUpgrade`] | a handshake that may be accepted, and the session's handler |
 //! | [`Sessions`] | the registry: limit, count, closing, shutdown |
 //! | [`Broadcast`], [`Topics`] | one message to many sessions, with a policy for slow ones |
+//! | [`Cluster`], [`Backplane`] | topics that several servers share, over a message broker |
 //! | [`Events`] | server-sent events |
 //! | [`serve`](serve()), [`Listener`] | a server for programs without a framework, over TCP, TLS or Unix sockets |
 //!
@@ -20,7 +21,9 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod backplane;
 mod broadcast;
+mod cluster;
 mod events;
 mod frames;
 mod listener;
@@ -33,8 +36,10 @@ mod upgrader;
 
 #[cfg(feature = "axum")]
 pub use crate::axum::{raw_web_socket, web_socket};
+pub use backplane::{Backplane, BackplaneError, Messages};
 pub use broadcast::{Broadcast, Delivered, Lag, Subscription, TopicSubscription, Topics};
-pub use drivetrain_engine::{Origins, RefusalKind};
+pub use cluster::{Cluster, ClusterStats, ClusterSubscription, Published};
+pub use drivetrain_engine::{Origins, RefusalKind, async_trait};
 pub use drivetrain_session::{RawSession, Session, WebSockets};
 pub use events::{EventBody, Events, ServerEvent};
 pub use listener::Listener;

@@ -29,7 +29,10 @@ const SHORT_HEAD: usize = 2;
 const MASKED_HEAD: usize = SHORT_HEAD + MASK;
 const LONGEST_SHORT: usize = 125;
 
-/// Payloads up to this size are copied out, larger ones are slices of the buffer.
+/// Payloads up to this size are copied out. A larger one is a slice of the buffer, if it is at least a quarter of it.
+///
+/// This value and the two below bound what a kept payload keeps alive: [`Decoder`] promises it. `.ci/instructions` counts
+/// what they cost a message (`receive` and `echo`).
 const COPIED: usize = 1 << 10;
 
 /// Short payloads that arrived together share a block of at most this many bytes, or this many times their own length.
@@ -263,8 +266,7 @@ impl Decoder {
     /// Takes the next frame, of so many bytes of which so many are its head, for its payload, which is short.
     ///
     /// It is copied: the buffer is never given away and so never zero-filled again, and who keeps 32 bytes does
-    /// not keep a buffer of 64 KiB. Those that came together are slices of one block, which costs a third of an
-    /// allocation for each.
+    /// not keep a buffer of 64 KiB. Those that came together are slices of one block, with one allocation for all.
     #[inline]
     fn take_short(&mut self, head: usize, frame: usize) -> Bytes {
         let from = self.shared_from as usize;

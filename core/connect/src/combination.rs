@@ -39,7 +39,7 @@ macro_rules! engine {
             /// The URL is used for the handshake's request alone. For `wss` the stream already is the TLS stream: it
             /// is used as it is. HTTP requests, TLS options and a connect timeout are refused. A second connect fails
             /// with [`ErrorKind::Connect`](drivetrain_engine::ErrorKind::Connect); a connect that was dropped has
-            /// used the stream.
+            /// used the stream. A session polls it under its lock: a poll must not use that session.
             pub fn over(stream: impl $crate::drivetrain_engine::ByteStream + 'static) -> Self {
                 Self::of($crate::HttpConnector::over(Self::NAME, stream))
             }

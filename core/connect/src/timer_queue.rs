@@ -1,7 +1,7 @@
 //! The shared timer queue: the deadlines of all sessions on one timer of async-io.
 //!
-//! async-io interrupts its reactor's wait whenever a timer is set, even if that timer is the last to fire: a few system
-//! calls for each ping of many idle sessions. Here only a deadline before all others sets the timer.
+//! async-io interrupts its reactor's wait whenever a timer is set, even if that timer is the last to fire. Here only a
+//! deadline before all others sets the timer.
 
 use std::{
     collections::BTreeMap,

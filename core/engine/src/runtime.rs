@@ -19,7 +19,7 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
     /// shutting down; the future may then be dropped.
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send + 'static>>);
 
-    /// The current time. Never goes back.
+    /// The current time. Never goes back. A session reads it under its lock: it must be short, and must not use a session.
     fn now(&self) -> Instant;
 
     /// A timer that is ready at `deadline`.

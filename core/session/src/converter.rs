@@ -49,7 +49,9 @@ pub trait Converter: Send + Sync + fmt::Debug + 'static {
 #[non_exhaustive]
 pub enum ConvertError {
     /// No converter is installed.
-    #[error("no converter is installed: call .converter(Json) on the WebSockets plugin")]
+    #[error(
+        "no converter is installed: call .converter(Json) on the WebSockets of this client, request or server"
+    )]
     NoConverter,
     /// The converter does not read frames of this kind; the frame is attached.
     #[error("the converter does not read frames of this kind: {0:?}")]

@@ -9,6 +9,7 @@ use super::{
     extensions::{Done, Extensions},
     panics::Panics,
     trace::TraceEvents,
+    waiters::PollWaker,
     waiting::{READER, Receiving, TaskHandle, WRITER},
 };
 
@@ -71,6 +72,13 @@ impl DeferredWork {
     fn push(&mut self, work: Deferred) {
         self.pending |= WORK;
         self.rest.push(work);
+    }
+
+    /// Wakes the task of a poll that has to be repeated.
+    pub(super) fn repeat(&mut self, waker: &mut PollWaker) {
+        if let Some(waker) = waker.take() {
+            self.wake(waker);
+        }
     }
 
     pub(super) fn wake(&mut self, waker: Waker) {

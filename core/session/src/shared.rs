@@ -26,7 +26,7 @@ use super::{
     stats::SessionStats,
     sync::{AtomicU64, Mutex, MutexGuard},
     trace::Trace,
-    waiters::{For, Place},
+    waiters::{For, Place, PollWaker},
     waiting::{Receiving, TaskHandle},
 };
 
@@ -107,6 +107,14 @@ impl Shared {
         let ends = EndsByPanic(self);
         let result = code();
         mem::forget(ends);
+        result
+    }
+
+    /// As [`with`](Self::with), for a poll that may wait.
+    fn poll_with<R>(&self, cx: &Context<'_>, f: impl FnOnce(&mut State, &mut PollWaker) -> R) -> R {
+        let mut waker = self.guard(|| PollWaker::of(cx));
+        let result = self.with(|state| f(state, &mut waker));
+        self.guard(|| drop(waker));
         result
     }
 
@@ -229,11 +237,9 @@ impl Shared {
         size: impl Fn(&T) -> usize,
         fill: impl FnOnce(&mut State),
     ) -> Option<Poll<Result<Option<T>>>> {
-        // The waker of an earlier wait, to be dropped without the lock. It is not left to `deferred`, which would allocate
-        // for each wait on a runtime that has two virtual tables for one task's wakers (tokio's `block_on`); the column
-        // of ping-pongs that `benches instructions` prints shows it.
+        // The waker of an earlier wait, to be dropped without the lock. It is not left to `deferred`, which would allocate.
         let mut before = None;
-        let polled = self.with(|state| {
+        let polled = self.poll_with(cx, |state, waker| {
             state.inbound.app_polls += 1;
             if state.inbound.task_reads && !state.task_must_read() {
                 state.inbound.task_reads = false;
@@ -253,7 +259,7 @@ impl Shared {
                 }
                 if state.inbound.budget.is_exhausted() {
                     state.pump(true);
-                    state.deferred.wake(cx.waker().clone());
+                    state.deferred.repeat(waker);
                     return Some(Poll::Pending);
                 }
                 match poll(state) {
@@ -280,9 +286,9 @@ impl Shared {
             state.outbound.coalescing.waits_for_input();
             state.inbound.budget.reset();
             state.outbound.budget.reset();
-            match self.receiving.wait(cx.waker(), wakes) {
+            match self.receiving.wait(waker, wakes) {
                 Ok(waker) => before = waker,
-                Err(_) => state.deferred.wake(cx.waker().clone()),
+                Err(_) => state.deferred.repeat(waker),
             }
             Some(Poll::Pending)
         });
@@ -337,8 +343,8 @@ impl Shared {
         urgency: Urgency,
         place: &mut Place,
     ) -> Poll<Result<()>> {
-        let polled = self.with(|state| {
-            ready!(state.poll_accept(cx, slot, &self.config, place))?;
+        let polled = self.poll_with(cx, |state, waker| {
+            ready!(state.poll_accept(waker, slot, &self.config, place))?;
             self.accept(state, urgency);
             Poll::Ready(Ok(()))
         });
@@ -392,10 +398,10 @@ impl Shared {
         cx: &mut Context<'_>,
         place: &mut Place,
     ) -> Poll<Result<()>> {
-        self.with(|state| {
-            ready!(state.poll_open(cx))?;
+        self.poll_with(cx, |state, waker| {
+            ready!(state.poll_open(waker))?;
             if state.outbound.queue.is_streaming() || !state.is_turn(place, For::Room) {
-                state.wait(place, For::Room, cx.waker());
+                state.wait(place, For::Room, waker);
                 return Poll::Pending;
             }
             state.begin_stream();
@@ -427,17 +433,17 @@ impl Shared {
         place: &mut Place,
         take: impl FnOnce() -> (OpCode, Bytes),
     ) -> Poll<Result<()>> {
-        self.with(|state| {
-            ready!(state.poll_open(cx))?;
+        self.poll_with(cx, |state, waker| {
+            ready!(state.poll_open(waker))?;
             if state.outbound.budget.is_exhausted() {
-                state.deferred.wake(cx.waker().clone());
+                state.deferred.repeat(waker);
                 return Poll::Pending;
             }
             if !state.outbound.queue.has_room_for_fragment(size) {
                 state.pump(true);
-                ready!(state.poll_open(cx))?;
+                ready!(state.poll_open(waker))?;
                 if !state.outbound.queue.has_room_for_fragment(size) {
-                    state.wait(place, For::FragmentRoom, cx.waker());
+                    state.wait(place, For::FragmentRoom, waker);
                     return Poll::Pending;
                 }
             }
@@ -457,19 +463,19 @@ impl Shared {
 
     /// Ready when everything accepted is written.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>, place: &mut Place) -> Poll<Result<()>> {
-        self.with(|state| {
+        self.poll_with(cx, |state, waker| {
             if !place.is(For::Flush) {
                 state.flush_fragments(); // once for each flush
             }
             state.pump(true);
-            if let Some(error) = ready!(state.poll_write_error(cx)) {
+            if let Some(error) = ready!(state.poll_write_error(waker)) {
                 return Poll::Ready(Err(error));
             }
             if state.is_flushed() {
                 state.leave(place);
                 return Poll::Ready(Ok(()));
             }
-            state.wait(place, For::Flush, cx.waker());
+            state.wait(place, For::Flush, waker);
             Poll::Pending
         })
     }
@@ -481,10 +487,10 @@ impl Shared {
 
     /// Ready when the session has ended.
     pub(super) fn poll_closed(&self, cx: &mut Context<'_>, place: &mut Place) -> Poll<Outcome> {
-        self.with(|state| match state.end() {
+        self.poll_with(cx, |state, waker| match state.end() {
             Some(outcome) => Poll::Ready(outcome.clone()),
             None => {
-                state.wait(place, For::End, cx.waker());
+                state.wait(place, For::End, waker);
                 Poll::Pending
             }
         })
@@ -503,8 +509,8 @@ impl Shared {
     /// Sends a ping and has the session task read until its pong.
     pub(super) fn poll_start_ping(&self, cx: &mut Context<'_>) -> Poll<Result<u64>> {
         let now = self.runtime.now();
-        self.with(|state| {
-            ready!(state.poll_open(cx))?;
+        self.poll_with(cx, |state, waker| {
+            ready!(state.poll_open(waker))?;
             state.lifecycle.pings.await_one();
             state.ask_task();
             Poll::Ready(Ok(state.ping(now)))
@@ -513,7 +519,10 @@ impl Shared {
 
     /// Ready when the session accepts messages, or with the error.
     pub(super) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.with(|state| state.poll_open(cx))
+        if self.with(|state| state.is_open()) {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_with(cx, State::poll_open)
     }
 
     /// A waiter for a pong has left.
@@ -528,12 +537,12 @@ impl Shared {
         number: u64,
         place: &mut Place,
     ) -> Poll<Result<Duration>> {
-        self.with(|state| {
+        self.poll_with(cx, |state, waker| {
             if state.lifecycle.pings.is_answered(number) {
                 return Poll::Ready(Ok(state.lifecycle.pings.latency().unwrap_or_default()));
             }
-            ready!(state.poll_open(cx))?;
-            state.wait(place, For::Pong, cx.waker());
+            ready!(state.poll_open(waker))?;
+            state.wait(place, For::Pong, waker);
             Poll::Pending
         })
     }

@@ -14,7 +14,7 @@ pub(super) use reading::FAIR_SHARE;
 
 use std::{
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -40,7 +40,7 @@ use super::{
     },
     stats::SessionStats,
     trace::{Trace, TraceEvent},
-    waiters::{For, Place, Waiters},
+    waiters::{For, Place, PollWaker, Waiters},
     waiting::{Receiving, TaskHandle},
 };
 
@@ -50,8 +50,8 @@ const TURN: Duration = Duration::from_millis(100);
 /// The charge to the cooperative budget for a transform's work without visible output.
 const UNSEEN_WORK: usize = 64 << 10;
 
-/// The state of a session. Its methods never block, never wake a task, and run no code of the user's but that of
-/// custom streams: wakers to wake and values to drop are left in `deferred`, and extensions are taken out to run.
+/// The state of a session. Its methods never block, never wake a task, and run no code of the user's but the polls of
+/// custom streams and [`Runtime::now`]: wakers are cloned before the lock is taken ([`PollWaker`]), wakers to wake and values to drop are left in `deferred`, and extensions are taken out to run.
 pub(super) struct State {
     /// `None` once the session has ended.
     transport: Option<Box<dyn Transport>>,
@@ -190,11 +190,11 @@ impl State {
     /// The reason why sending fails: the error that ended the session, or
     /// [`ErrorKind::Closed`].
     #[inline]
-    pub(super) fn poll_open(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+    pub(super) fn poll_open(&mut self, waker: &mut PollWaker) -> Poll<Result<()>> {
         if self.is_open() {
             return Poll::Ready(Ok(()));
         }
-        self.poll_why_closed(cx).map(Err)
+        self.poll_why_closed(waker).map(Err)
     }
 
     /// Whether the session accepts messages.
@@ -204,12 +204,12 @@ impl State {
     }
 
     #[cold]
-    fn poll_why_closed(&mut self, cx: &Context<'_>) -> Poll<Error> {
+    fn poll_why_closed(&mut self, waker: &mut PollWaker) -> Poll<Error> {
         self.read_last_words();
         if self.lifecycle.end.is_none()
             && (self.is_due() || self.lifecycle.closing.awaits_last_words(self.runtime.now()))
         {
-            self.deferred.wake(cx.waker().clone());
+            self.deferred.repeat(waker);
             return Poll::Pending;
         }
         let outcome = self.outcome();
@@ -334,7 +334,7 @@ impl State {
     }
 
     /// Registers a waiter.
-    pub(super) fn wait(&mut self, place: &mut Place, what: For, waker: &Waker) {
+    pub(super) fn wait(&mut self, place: &mut Place, what: For, waker: &mut PollWaker) {
         if place.is_taken() && !place.is(what) {
             self.leave(place);
         }

@@ -1,8 +1,34 @@
 //! The tasks that wait for a session, in order. A waiter that is dropped is forgotten. Pure.
 
-use std::{collections::BTreeMap, ops::Range, task::Waker};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    task::{Context, Waker},
+};
 
 use super::deferred::DeferredWork;
+
+/// The waker of a poll. It is cloned before the lock is taken, and dropped after it is released if nobody waits: both may
+/// be user code, which may use the session.
+#[derive(Debug)]
+pub(super) struct PollWaker(Option<Waker>);
+
+impl PollWaker {
+    #[inline]
+    pub(super) fn of(cx: &Context<'_>) -> Self {
+        Self(Some(cx.waker().clone()))
+    }
+
+    fn is_like(&self, known: &Waker) -> bool {
+        self.0.as_ref().is_some_and(|waker| waker.will_wake(known))
+    }
+
+    /// Takes it for the one that the poll waits for.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<Waker> {
+        self.0.take()
+    }
+}
 
 /// The event that a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +96,7 @@ impl Waiters {
         &mut self,
         place: &mut Place,
         what: For,
-        waker: &Waker,
+        waker: &mut PollWaker,
         deferred: &mut DeferredWork,
     ) {
         debug_assert!(!place.is_taken() || place.is(what), "a place for something else");
@@ -78,12 +104,9 @@ impl Waiters {
             self.latest += 1;
             *place = Place(what.range().start + self.latest);
         }
-        match self.waiting.get_mut(&place.0) {
-            Some(Some(known)) if known.will_wake(waker) => {}
-            Some(known) => deferred.forget(known.replace(waker.clone())),
-            None => {
-                self.waiting.insert(place.0, Some(waker.clone()));
-            }
+        match self.waiting.get(&place.0) {
+            Some(Some(known)) if waker.is_like(known) => {}
+            _ => deferred.forget(self.waiting.insert(place.0, waker.take()).flatten()),
         }
     }
 
@@ -136,7 +159,8 @@ mod tests {
     use super::*;
 
     fn wait(waiters: &mut Waiters, place: &mut Place, what: For) {
-        waiters.wait(place, what, Waker::noop(), &mut DeferredWork::default());
+        let mut waker = PollWaker(Some(Waker::noop().clone()));
+        waiters.wait(place, what, &mut waker, &mut DeferredWork::default());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
     outbound::pending_flush::PendingFlush,
     panics::Panics,
     sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, MutexGuard},
+    waiters::PollWaker,
 };
 
 /// The transport is being polled, under the session's lock.
@@ -48,12 +49,14 @@ impl Default for TaskHandle {
 impl TaskHandle {
     /// Registers the waker of the session task, at the start of each of its polls.
     pub(super) fn register(&self, waker: &Waker) {
-        let mut slot = relock(&self.waker);
-        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            let before = slot.replace(waker.clone());
-            drop(slot);
-            drop(before);
+        let is_known = |known: &Waker| known.will_wake(waker);
+        if relock(&self.waker).as_ref().is_some_and(is_known) {
+            return;
         }
+        // Without the lock, as the clone and the drop may be user code.
+        let waker = waker.clone();
+        let before = relock(&self.waker).replace(waker);
+        drop(before);
     }
 
     /// Begins a poll of the transport: wake-ups in it are deferred.
@@ -95,9 +98,9 @@ impl TaskHandle {
         self.requested.swap(false, Ordering::AcqRel)
     }
 
-    /// Wakes the task, for a pending flush or another request.
+    /// Wakes the task, for a pending flush or another request. Until its next poll it is not to be woken again.
     pub(super) fn wake_task(&self) {
-        let waker = relock(&self.waker).clone();
+        let waker = relock(&self.waker).take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -108,21 +111,14 @@ impl TaskHandle {
 #[derive(Debug)]
 pub(super) struct Receiving {
     task: Arc<TaskHandle>,
-    app: Mutex<App>,
+    /// The waker of the application's pending `receive`.
+    app: Mutex<Option<Waker>>,
     /// Counts wake-ups under `app`'s lock, so that one between a poll and the registration is seen.
     wakes: AtomicU64,
     /// The session task reads, or its grace timer runs: input need not wake it.
     watched: AtomicBool,
     /// Input wakes the session task at once.
     task_reads: AtomicBool,
-}
-
-/// The application's pending `receive`.
-#[derive(Debug, Default)]
-struct App {
-    /// Kept between waits, so that the same task waits again without a clone.
-    waker: Option<Waker>,
-    waiting: bool,
 }
 
 impl Receiving {
@@ -146,27 +142,22 @@ impl Receiving {
     ///
     /// # Errors
     /// A wake-up came since `wakes` was read: poll again.
-    pub(super) fn wait(&self, waker: &Waker, wakes: u64) -> Result<Option<Waker>, Woken> {
+    pub(super) fn wait(&self, waker: &mut PollWaker, wakes: u64) -> Result<Option<Waker>, Woken> {
         let mut app = relock(&self.app);
         if self.wakes.load(Ordering::Acquire) != wakes {
             return Err(Woken);
         }
-        app.waiting = true;
-        if app.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            return Ok(None);
-        }
-        Ok(app.waker.replace(waker.clone()))
+        Ok(std::mem::replace(&mut *app, waker.take()))
     }
 
     /// Whether the application waits.
     pub(super) fn app_waits(&self) -> bool {
-        relock(&self.app).waiting
+        relock(&self.app).is_some()
     }
 
     /// Takes the application's waker, if it waits.
     pub(super) fn take_app(&self) -> Option<Waker> {
-        let mut app = relock(&self.app);
-        std::mem::take(&mut app.waiting).then(|| app.waker.clone()).flatten()
+        relock(&self.app).take()
     }
 
     /// The application received without waiting: the session task has to check later whether it still does. Returns
@@ -238,7 +229,7 @@ impl Wake for Receiving {
             if self.task.defer(READER) {
                 return;
             }
-            std::mem::take(&mut app.waiting).then(|| app.waker.clone()).flatten()
+            app.take()
         };
         self.tell_of_input(app);
     }

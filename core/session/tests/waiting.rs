@@ -12,10 +12,10 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use drivetrain_engine::Role;
+use drivetrain_engine::{Connection, Protocol, RawFrame, Result, Role, Transport};
 use drivetrain_session::{Session, SessionConfig};
 
-use support::{Peer, TestRuntime, config, session_and_peer};
+use support::{Peer, PipeTransport, TestRuntime, config, open_on, pipe, session_and_peer};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -89,4 +89,86 @@ fn senders_are_served_in_order_when_there_is_room() {
     for (at, send) in sends.iter_mut().enumerate() {
         assert!(poll(send.as_mut(), &wakes[at]).is_ready(), "{at}");
     }
+}
+
+/// A transport that notes how many clones of a waker there are while it is polled, which is under the session's lock.
+struct Counting {
+    pipe: PipeTransport,
+    waker: Arc<Wakes>,
+    seen: Arc<AtomicUsize>,
+}
+
+impl Counting {
+    fn count(&self) {
+        self.seen.store(Arc::strong_count(&self.waker), Ordering::Relaxed);
+    }
+}
+
+impl Transport for Counting {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<Result<Option<RawFrame>>> {
+        self.count();
+        self.pipe.poll_receive(cx, most)
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.count();
+        self.pipe.poll_ready(cx)
+    }
+
+    fn start_send(&mut self, frame: RawFrame) -> Result<()> {
+        self.pipe.start_send(frame)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.count();
+        self.pipe.poll_flush(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.pipe.poll_close(cx)
+    }
+}
+
+/// `Waker::clone` may be user code, which may use the session: a poll clones its waker before the session is locked, and no
+/// wake-up clones it.
+#[test]
+fn no_waker_is_cloned_while_the_session_is_locked() {
+    let runtime = TestRuntime::new();
+    let (ours, theirs) = pipe(&runtime);
+    let mut peer = theirs.by_hand();
+    let (waker, seen) = (Arc::new(Wakes::default()), Arc::new(AtomicUsize::new(0)));
+    let transport = Counting { pipe: ours, waker: waker.clone(), seen: seen.clone() };
+    let connection = Connection::new(transport).with_role(Role::Client).with_protocol(Protocol::H1);
+    let config = SessionConfig { outgoing_capacity: 10, ..config() };
+    let mut session = open_on(&runtime, connection, config);
+    runtime.settle();
+    // That of the poll and its clone.
+    let cloned = Arc::strong_count(&waker) + 2;
+
+    let mut receiving = Box::pin(session.receive());
+    assert!(poll(receiving.as_mut(), &waker).is_pending());
+    assert_eq!(seen.load(Ordering::Relaxed), cloned, "receive");
+    let waiting = Arc::strong_count(&waker);
+    peer.send(support::text("one"));
+    assert_eq!(waker.count(), 1);
+    assert_eq!(Arc::strong_count(&waker), waiting - 1, "the wake-up takes it");
+    assert!(poll(receiving.as_mut(), &waker).is_ready());
+    drop(receiving);
+
+    peer.set_stalled(true);
+    for size in [40_000, 6] {
+        runtime.run(session.send(vec![0; size])).expect("taken");
+    }
+    let before = Arc::strong_count(&waker);
+    let mut sending = Box::pin(session.send(vec![0; 6]));
+    let mut flushing = Box::pin(session.flush());
+    assert!(poll(sending.as_mut(), &waker).is_pending());
+    assert_eq!(seen.load(Ordering::Relaxed), before + 2, "send");
+    assert!(poll(flushing.as_mut(), &waker).is_pending());
+    assert_eq!(seen.load(Ordering::Relaxed), before + 3, "flush, while the sender's is kept");
+    assert_eq!(Arc::strong_count(&waker), before + 2);
 }

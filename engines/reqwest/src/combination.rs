@@ -35,7 +35,8 @@ macro_rules! engine {
             /// The URL is used for the handshake's request alone. For `wss` the stream already is the TLS stream: it
             /// is used as it is. HTTP requests and a connect timeout are refused. A second connect fails with
             /// [`ErrorKind::Connect`](drivetrain_engine::ErrorKind::Connect); a connect that was dropped has used
-            /// the stream. Options of [`http`](Self::http) are refused when the client is built.
+            /// the stream. Options of [`http`](Self::http) are refused when the client is built. A session polls the
+            /// stream under its lock: a poll must not use that session.
             pub fn over(stream: impl $crate::CustomStream + 'static) -> Self {
                 Self::of($crate::ReqwestConnector::over(Self::NAME, stream))
             }

@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{Reqwest, request};
 
-/// A stream of tokio's, whatever it is.
+/// A stream of tokio's, whatever it is. A session polls it under its lock: see
+/// [`ByteStream`](drivetrain_engine::ByteStream).
 pub trait CustomStream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> CustomStream for S {}

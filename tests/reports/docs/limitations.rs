@@ -178,7 +178,7 @@ const OTHERS: &str = "\
 | `reqwest`, `native`, `tungstenite`, `fastwebsockets` | a preconfigured client keeps its own limits of response heads, and works on the runtime that it was first used on only | the limits and the connections are that client's |
 | `reqwest`, `native`, `tungstenite`, `fastwebsockets` | beside a `configure` hook, over a Unix socket, and to an HTTP proxy for `http`, a plain request with a `Host` of its own goes over HTTP/1.1; a preconfigured client sends it over HTTP/2 as a field beside the URL's `:authority` | reqwest derives `:authority` from the URL alone |
 | `reqwest`, `native`, `tungstenite`, `fastwebsockets` | a request with a `Host` that is no authority, or names the scheme's own port over `https`, goes over HTTP/1.1 | HTTP/2 has no place for the one; hyper would leave out the port where the server chooses HTTP/1.1 |
-| `fastwebsockets` | a used session holds about 12 KB, twice as much as the others | the library's read buffer of 8 KiB |
+| `fastwebsockets` | a session that has read holds about 10 KB, the others 6 KB | the library's read buffer of 8 KiB |
 | all | SOCKS4 and SOCKS4a proxies are refused | tokio-socks, which speaks SOCKS5 over any stream, has them for TCP alone |
 
 async-std itself is discontinued (RUSTSEC-2025-0052). `smol` and `native-smol` are the same engines on a maintained

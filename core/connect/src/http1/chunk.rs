@@ -1,6 +1,6 @@
 //! The memory through which hyper reads.
 
-/// The first size. The head of an answer fits in most cases, and what no read fills costs no memory.
+/// The first size. The head of an answer fits in most cases.
 const FIRST: usize = 1 << 10;
 
 /// hyper's first read buffer has half this size; more pays off for large bodies only.
@@ -9,8 +9,7 @@ const LARGEST: usize = 16 << 10;
 /// What a full chunk grows by.
 const GROWTH: usize = 4;
 
-/// Memory for one read, which grows when a read fills it. It touches no more pages than the connection needs: a WebSocket
-/// has what its handshake touched for the rest of its life.
+/// Memory for one read, which grows when a read fills it. A connection keeps it while it waits for another request.
 #[derive(Debug)]
 pub(crate) struct Chunk(Box<[u8]>);
 

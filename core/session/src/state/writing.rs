@@ -6,7 +6,7 @@ use bytes::Bytes;
 use drivetrain_engine::{CloseReason, Error, Frame, OpCode, RawFrame, Result};
 
 use super::{Extensions, For, Place, SendQueue, SessionConfig, State};
-use crate::extensions::Resume;
+use crate::{extensions::Resume, waiters::PollWaker};
 
 /// The most payload that a session writes in its `Drop`, and the most that it transforms there. The rest is dropped. It is
 /// several times the default capacity.
@@ -176,7 +176,7 @@ impl State {
     #[inline(never)]
     pub(crate) fn poll_accept(
         &mut self,
-        cx: &mut Context<'_>,
+        waker: &mut PollWaker,
         slot: &mut Option<Frame>,
         config: &SessionConfig,
         place: &mut Place,
@@ -184,9 +184,9 @@ impl State {
         if let Some(frame) = slot {
             config.check_frame(frame)?;
         }
-        ready!(self.poll_open(cx))?;
+        ready!(self.poll_open(waker))?;
         if self.outbound.budget.is_exhausted() {
-            self.deferred.wake(cx.waker().clone());
+            self.deferred.repeat(waker);
             return Poll::Pending;
         }
         let size = slot.as_ref().map_or(0, |frame| frame.payload().len());
@@ -205,9 +205,9 @@ impl State {
         };
         if !has_room(self, place) {
             self.pump(true);
-            ready!(self.poll_open(cx))?;
+            ready!(self.poll_open(waker))?;
             if !has_room(self, place) {
-                self.wait(place, what, cx.waker());
+                self.wait(place, what, waker);
                 return Poll::Pending;
             }
         }
@@ -315,13 +315,13 @@ impl State {
     }
 
     /// The error that keeps accepted messages from being written, if there is one.
-    pub(crate) fn poll_write_error(&mut self, cx: &Context<'_>) -> Poll<Option<Error>> {
+    pub(crate) fn poll_write_error(&mut self, waker: &mut PollWaker) -> Poll<Option<Error>> {
         if (self.is_flushed() && self.lifecycle.closing.is_writable())
             || self.outcome().error.is_none()
         {
             return Poll::Ready(None);
         }
-        self.poll_why_closed(cx).map(Some)
+        self.poll_why_closed(waker).map(Some)
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Reader {
 }
 
 enum State {
+    /// Before the first read, which makes the library's socket, and its buffer of 8 KiB.
+    New(Gate),
     /// Between frames.
     Idle(Box<Library>),
     /// `kept` has the socket.
@@ -74,8 +76,13 @@ impl Reader {
     pub(super) fn new(stream: Stream, early: Bytes, role: Role, options: Options) -> Self {
         let progress = Arc::new(Progress::default());
         let gate = Gate::new(stream, early, role, progress.clone());
+        // Not later than now where there are hooks: reads are under the session's lock.
+        let state = match options.hooks.is_empty() {
+            true => State::New(gate),
+            false => State::Idle(Box::new(library(gate, role, &options))),
+        };
         Self {
-            state: State::Idle(Box::new(library(gate, role, &options))),
+            state,
             kept: None,
             progress,
             parked: None,
@@ -100,6 +107,10 @@ impl Reader {
         self.progress.set_limit(limit);
         loop {
             match mem::replace(&mut self.state, State::Reading) {
+                State::New(gate) => {
+                    self.state = State::Idle(Box::new(library(gate, self.role, &self.options)));
+                    continue;
+                }
                 State::Idle(library) => {
                     let announced = self.progress.announced();
                     if announced > limit as u64 {
@@ -284,8 +295,12 @@ impl Reader {
         self.kept = None;
         self.copies = Copies::default();
         self.delivered = self.progress.whole();
-        if let State::Idle(library) = mem::replace(&mut self.state, State::Reading) {
-            self.state = State::Draining(library.into_inner().into_stream());
+        match mem::replace(&mut self.state, State::Reading) {
+            State::New(gate) => self.state = State::Draining(gate.into_stream()),
+            State::Idle(library) => {
+                self.state = State::Draining(library.into_inner().into_stream());
+            }
+            State::Reading | State::Draining(_) | State::Ended(_) => {}
         }
     }
 
