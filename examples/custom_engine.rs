@@ -26,7 +26,11 @@ use drivetrain::{
 #[tokio::main]
 async fn main() -> Result<()> {
     let client = HttpClient::builder(Parrot)
-        .install(WebSockets::new().ping_interval(Duration::from_millis(20)))
+        .install(
+            WebSockets::new()
+                .ping_interval(Duration::from_millis(20))
+                .ping_timeout(Duration::from_secs(20)),
+        )
         .build()?;
 
     let response = client.post("http://anywhere/").body("hello over HTTP").send().await?;

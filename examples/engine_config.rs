@@ -24,7 +24,12 @@ async fn main() -> Result<()> {
         .preconfigured(preconfigured)
         .http(Reqwest::new().tcp_keepalive(Duration::from_secs(30)).http1_only());
     let client = HttpClient::builder(engine)
-        .install(WebSockets::new().ping_interval(Duration::from_secs(20)).max_message_size(4 << 20))
+        .install(
+            WebSockets::new()
+                .ping_interval(Duration::from_secs(20))
+                .ping_timeout(Duration::from_secs(20))
+                .max_message_size(4 << 20),
+        )
         .build()?;
     println!("The engine's ping interval wins over the plugin's; of limits the smallest wins:\n");
     println!("{}", client.settings());

@@ -23,10 +23,14 @@ async fn main() -> Result<()> {
         .on_open(|session| Box::pin(async move { session.send("subscribe").await }))
         .connect()
         .await?;
-    for n in 1..=5 {
-        session.send(format!("message {n}")).await?;
-    }
     let mut again = VecDeque::<Frame>::new();
+    for n in 1..=5 {
+        let message = Frame::from(format!("message {n}"));
+        // The connection may be lost in the middle.
+        if session.send(message.clone()).await.is_err() {
+            again.push_back(message);
+        }
+    }
     while let Some(event) = session.receive().await? {
         match event {
             Event::Message(frame) => {

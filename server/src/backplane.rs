@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn what_is_no_message_is_refused() {
         let message = Frame::from("x");
-        let good = Envelope { node: 1, sequence: 2, index: 3, message }.encode().expect("a message");
+        let good =
+            Envelope { node: 1, sequence: 2, index: 3, message }.encode().expect("a message");
         let with = |at: usize, byte| {
             let mut bytes = good.to_vec();
             bytes[at] = byte;

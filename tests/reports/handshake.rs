@@ -85,7 +85,7 @@ fn a_handshake_needs_no_budget_of_its_task() {
                             _ => exhausted(open).await,
                         }
                     };
-                    tokio::time::timeout(Duration::from_secs(20), open).await
+                    tokio::time::timeout(Duration::from_secs(60), open).await
                 });
                 let received = task.await.expect("no panic");
                 let received = received.unwrap_or_else(|_| panic!("{name} hangs in round {round}"));

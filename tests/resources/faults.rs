@@ -31,7 +31,7 @@ const ATTEMPTS: u64 = 260;
 const SESSIONS: u64 = 200;
 const AT_A_TIME: usize = 26;
 /// No wait is longer than the session's own timeouts add up to, with this much for a busy machine.
-const HUNG: Duration = Duration::from_secs(20);
+const HUNG: Duration = Duration::from_secs(120);
 const LONGEST: usize = 200_000;
 /// What the second half may leave behind. Live heap: counted, so only what fills up late in tables
 /// and caches. Resident memory: the allocator's arenas of some hundred threads, server's and proxy's.
@@ -147,7 +147,7 @@ async fn run(
             .incoming_capacity(plan.incoming_capacity)
             .ping_timeout(plan.ping_timeout)
             .close_timeout(plan.close_timeout)
-            .handshake_timeout(Duration::from_secs(2));
+            .handshake_timeout(Duration::from_secs(10));
         let records = Arc::clone(records);
         running.spawn(async move {
             match timeout(HUNG, request.connect()).await {
@@ -242,8 +242,8 @@ impl Plan {
             answers: if bulk { 0 } else { rng.range(0, 3) },
             ping_interval,
             // Pings, too, have to wait for what is in the sockets' buffers.
-            ping_timeout: if bulk { Duration::from_secs(4) } else { ping_interval * 2 },
-            close_timeout: Duration::from_secs(if bulk { 6 } else { 1 }),
+            ping_timeout: if bulk { Duration::from_secs(4) } else { ping_interval * 10 },
+            close_timeout: Duration::from_secs(if bulk { 6 } else { 3 }),
             outgoing_capacity: rng.magnitude(12, 20) as usize,
             incoming_capacity: rng.magnitude(12, 20) as usize,
             slow_reader: rng.one_in(6),
@@ -558,7 +558,7 @@ async fn at_rest(
     session_tasks: &Tasks,
     before: Option<&Rest>,
 ) -> Result<Rest, String> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + HUNG;
     loop {
         sleep(Duration::from_millis(50)).await;
         let now = Rest::measure(session_tasks);

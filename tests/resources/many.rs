@@ -39,7 +39,9 @@ async fn many(engine: Arc<dyn Engine>, url: &str) {
     while sessions.len() < SESSIONS {
         let opening: Vec<_> = (0..AT_A_TIME)
             .map(|_| {
-                let request = client.web_socket(url).handshake_timeout(Duration::from_secs(60));
+                // Thousands of them at once on a busy machine.
+                let long = Duration::from_secs(120);
+                let request = client.web_socket(url).handshake_timeout(long).close_timeout(long);
                 tokio::spawn(request.connect())
             })
             .collect();

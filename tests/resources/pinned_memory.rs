@@ -71,8 +71,8 @@ pub(crate) fn what_waits_for_an_application_takes_at_most_four_times_the_capacit
                 let before = allocated();
                 let mut most = 0;
                 let (mut seen, mut quiet) = (0, 0);
-                // Until nothing moves for longer than the session waits for its application.
-                while quiet < 40 {
+                // Until nothing moves, once something has, for longer than the session waits for its application.
+                while quiet < 40 || seen == 0 {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     most = most.max(allocated().saturating_sub(before));
                     let now = written.load(Ordering::SeqCst);

@@ -64,14 +64,14 @@ fn poll_once<T>(future: impl Future<Output = T>) {
     let _: Poll<T> = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
 }
 
-/// What `work` does within a minute; a deadlock is a failure, not a test that hangs.
-fn within_a_minute(work: impl FnOnce() + Send + 'static) {
+/// What `work` does in time; a deadlock is a failure, not a test that hangs.
+fn in_time(work: impl FnOnce() + Send + 'static) {
     let (done, waiting) = mpsc::channel();
     let worker = thread::spawn(move || {
         work();
         done.send(()).unwrap();
     });
-    match waiting.recv_timeout(Duration::from_secs(60)) {
+    match waiting.recv_timeout(Duration::from_secs(600)) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
         _ => worker.join().unwrap(),
     }
@@ -79,7 +79,7 @@ fn within_a_minute(work: impl FnOnce() + Send + 'static) {
 
 pub(crate) fn it_may_use_the_session_and_may_panic() {
     tracing::subscriber::set_global_default(Meddler(AtomicU64::new(1))).unwrap();
-    within_a_minute(|| {
+    in_time(|| {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.unwrap().block_on(async {
@@ -115,13 +115,13 @@ async fn on_each(path: &str, panics: bool, receives: bool) {
             }
             Ok(())
         });
-        let ended = tokio::time::timeout(Duration::from_secs(15), using).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), using).await;
         let ended = ended.unwrap_or_else(|_| panic!("{name} {path} hangs, panics: {panics}"));
         assert!(ended.is_ok(), "{name} {path}, panics: {panics}");
         PANICS.store(false, Ordering::SeqCst);
         // It is not poisoned, and has ended.
         let left = SESSION.lock().unwrap().take().unwrap();
-        let closed = tokio::time::timeout(Duration::from_secs(15), left.closed()).await;
+        let closed = tokio::time::timeout(Duration::from_secs(60), left.closed()).await;
         closed.unwrap_or_else(|_| panic!("{name} {path} does not end, panics: {panics}")).unwrap();
     }
 }

@@ -16,7 +16,8 @@ use futures_util::{StreamExt as _, stream};
 const UPLOADS: usize = 50;
 
 /// Where the system is left to notice such a peer, it takes 30 s (Linux, `TCP_USER_TIMEOUT`) or for ever.
-const AT_MOST: Duration = UPLOAD_GRACE.saturating_add(Duration::from_secs(4));
+/// The time that a machine may stand still is below that.
+const AT_MOST: Duration = UPLOAD_GRACE.saturating_add(Duration::from_secs(20));
 
 const ANSWER: &[u8] = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 9\r\n\r\ntoo large";
 

@@ -51,8 +51,18 @@ async fn echo(mut session: Session) -> Result<()> {
     Ok(())
 }
 
+/// A busy machine does not meet the default time limits.
+fn patient() -> WebSockets {
+    let long = Duration::from_secs(60);
+    WebSockets::new().handshake_timeout(long).close_timeout(long)
+}
+
+fn client(engine: impl engine::Engine) -> HttpClient {
+    HttpClient::builder(engine).install(patient()).build().expect("a client")
+}
+
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("in time")
 }
 
 async fn listen() -> (TcpListener, SocketAddr) {
@@ -85,7 +95,7 @@ async fn every_engine_talks_to_every_framing() {
         tokio::spawn(serve(listener, upgrader.service(echo)).into_future());
         for engine in engines(&ca) {
             let what = format!("{} with {framing}", engine.name());
-            let client = HttpClient::new(engine);
+            let client = client(engine);
             let session = client.web_socket(format!("ws://{address}/")).connect().await;
             talk(session.unwrap_or_else(|e| panic!("{what}: {e:#}")), &what).await;
         }
@@ -105,7 +115,11 @@ async fn options_are_agreed_on() {
         let what = engine.name().to_owned();
         let has_deflate = engine.name() != "fastwebsockets";
         let plugin = if has_deflate { deflate.clone() } else { WebSockets::new() };
-        let client = HttpClient::builder(engine).install(plugin).build().expect("a client");
+        let client = HttpClient::builder(engine)
+            .install(patient())
+            .install(plugin)
+            .build()
+            .expect("a client");
         let request = client.web_socket(format!("ws://{address}/"));
         let session = request.subprotocol("chat.v1").subprotocol("chat.v2").connect().await;
         let session = session.unwrap_or_else(|e| panic!("{what}: {e:#}"));
@@ -125,7 +139,7 @@ async fn every_engine_talks_over_tls() {
     tokio::spawn(server.into_future());
     for engine in engines(&ca) {
         let what = format!("{} over TLS", engine.name());
-        let client = HttpClient::new(engine);
+        let client = client(engine);
         let url = format!("wss://localhost:{}/", address.port());
         let session = client.web_socket(url).connect().await;
         talk(session.unwrap_or_else(|e| panic!("{what}: {e:#}")), &what).await;
@@ -164,7 +178,7 @@ async fn sessions_share_a_connection_of_http2() {
         .root_certificate_pem(ca.ca_pem())
         .web_socket_over_http2()
         .http2_prior_knowledge();
-    let client = HttpClient::new(engine::Native::new().http(http));
+    let client = client(engine::Native::new().http(http));
     for url in
         [format!("ws://{clear_address}/"), format!("wss://localhost:{}/", secure_address.port())]
     {
@@ -196,7 +210,7 @@ async fn a_shutdown_ends_sessions_over_http2_with_1001() {
         .until(async { drop(stopped.await) });
     let server = tokio::spawn(server.into_future());
     let http = engine::Reqwest::new().web_socket_over_http2().http2_prior_knowledge();
-    let client = HttpClient::new(engine::Native::new().http(http));
+    let client = client(engine::Native::new().http(http));
     let mut session = client.web_socket(format!("ws://{address}/")).connect().await.expect("open");
     drop(stop);
     assert_eq!(within(session.receive()).await.expect("a clean end"), None);
@@ -219,7 +233,7 @@ async fn a_unix_socket_serves_sessions() {
     let upgrader = Upgrader::new(NativeFraming::new());
     tokio::spawn(serve(listener, upgrader.service(echo)).into_future());
     let stream = UnixStream::connect(&path).await.expect("connected");
-    let client = HttpClient::new(engine::Native::over(stream));
+    let client = client(engine::Native::over(stream));
     let session = client.web_socket("ws://localhost/").connect().await.expect("a session");
     talk(session, "a Unix socket").await;
     std::fs::remove_dir_all(&directory).expect("removed");
@@ -256,7 +270,7 @@ fn sessions_run_on_smol() {
             }
         })
         .detach();
-        let client = HttpClient::new(engine);
+        let client = client(engine);
         let mut session =
             client.web_socket(format!("ws://{address}/")).connect().await.expect("a session");
         session.send("hello").await.expect("sent");

@@ -1,9 +1,5 @@
 //! Sessions in virtual time, over connections in memory: exact, without sockets or sleeping.
 
-mod batches;
-mod extensions;
 mod jitter;
 mod orders;
 mod reconnect;
-mod streams;
-mod time;

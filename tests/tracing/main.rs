@@ -28,7 +28,12 @@ fn engines() -> Vec<HttpClient> {
     let engines: Vec<_> = engine::all()
         .into_iter()
         .filter(|engine| engine.support(Capability::WebSockets).is_offered())
-        .map(|engine| HttpClient::builder(engine).install(WebSockets::new()).build().unwrap())
+        .map(|engine| {
+            // A busy machine does not meet the default time limits.
+            let long = Duration::from_secs(60);
+            let plugin = WebSockets::new().handshake_timeout(long).close_timeout(long);
+            HttpClient::builder(engine).install(plugin).build().unwrap()
+        })
         .collect();
     assert!(!engines.is_empty());
     engines
@@ -56,7 +61,7 @@ fn closed_span(caller: &Span, name: &str) -> SeenSpan {
 
 /// What `look` finds, once it is there: the session task tells on a thread of its own.
 fn until<T>(look: impl Fn(&Seen) -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = look(&seen()) {
             return found;

@@ -406,6 +406,22 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_slice_the_rest_of_the_buffer_is_read_into_and_then_another() {
+        const KIB: usize = 1 << 10;
+        let mut buffer = filled(5, 64 * KIB);
+        buffer.room(0);
+        buffer.received(48 * KIB);
+        assert_eq!(buffer.split(0, 48 * KIB).len(), 48 * KIB);
+        assert_eq!(buffer.room(0).len(), 16 * KIB, "a quarter is left, which is enough");
+        buffer.received(16 * KIB);
+        assert_eq!(buffer.room(0).len(), 48 * KIB, "none was left");
+        buffer.received(8 * KIB);
+        let place = buffer.bytes().as_ptr_range();
+        let taken = buffer.split(0, 20 * KIB);
+        assert!(place.contains(&taken.as_ptr()), "more than a quarter of what is held now");
+    }
+
+    #[test]
     fn no_more_is_taken_than_there_is() {
         let mut buffer = ReadBuffer::new(100);
         buffer.feed(b"abc", 0);

@@ -313,6 +313,24 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_doubles_above_a_half_and_is_halved_below_an_eighth() {
+        const OFFER: usize = 4 * READ_AT_LEAST;
+        for (count, next) in [
+            (OFFER / 2 + 1, 2 * OFFER),
+            (OFFER / 2, OFFER),
+            (OFFER / 8, OFFER),
+            (OFFER / 8 - 1, OFFER / 2),
+        ] {
+            let (mut stream, ..) = stream(0);
+            assert_eq!(read(&mut stream, 5), b"ahead");
+            assert_eq!(read(&mut stream, OFFER).len(), OFFER / 4);
+            assert_eq!(read(&mut stream, OFFER).len(), OFFER / 2);
+            assert_eq!(read(&mut stream, count).len(), count);
+            assert_eq!(read(&mut stream, 1 << 20).len(), next, "{count}");
+        }
+    }
+
+    #[test]
     fn one_poll_drains_a_bounded_amount() {
         let (mut stream, monitor, _, _) = stream(0);
         let mut cx = Context::from_waker(Waker::noop());
@@ -327,10 +345,12 @@ mod tests {
         assert_eq!(write(&mut stream, &[b"alone", b""]), 5);
         assert_eq!(write(&mut stream, &[&[7; WRITE_AT_MOST], b"behind"]), WRITE_AT_MOST);
         assert_eq!(write(&mut stream, &[b"", b""]), 0);
+        assert_eq!(write(&mut stream, &[&[7; WRITE_AT_MOST - 1], b"1"]), WRITE_AT_MOST);
+        assert_eq!(write(&mut stream, &[&[7; 1000], &[8; 1000]]), 2000);
         let writes = writes.lock().expect("no panic");
         assert_eq!(writes[..2], [&b"abcd"[..], b"alone"]);
         assert_eq!(writes[2].len(), WRITE_AT_MOST);
-        assert_eq!(monitor.progress().written, 9 + WRITE_AT_MOST);
+        assert_eq!(monitor.progress().written, 9 + 2 * WRITE_AT_MOST + 2000);
     }
 
     #[test]

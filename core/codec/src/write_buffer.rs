@@ -168,6 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_allocated_than_twice_or_what_is_needed() {
+        let mut buffer = WriteBuffer::default();
+        for (size, capacity) in [(100, 100), (140, 240), (1, 480)] {
+            buffer.make_room(size);
+            buffer.filled(size);
+            assert_eq!(buffer.capacity(), capacity, "{size}");
+        }
+    }
+
+    #[test]
     fn room_that_is_there_is_taken_exactly() {
         let mut buffer = WriteBuffer::default();
         buffer.make_room(10);

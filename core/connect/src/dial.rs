@@ -340,21 +340,28 @@ mod tests {
     #[test]
     fn an_address_that_refuses_gives_way_at_once_and_one_that_is_silent_after_the_delay() {
         for (silent, least, most) in [(false, 0, 200), (true, 250, 2000)] {
-            let start = Instant::now();
-            let tried = Mutex::new(Vec::new());
-            let winner = block_on(addresses(3), |address| {
-                tried.lock().expect("no panic").push(address);
-                match address.ip().to_string().as_str() {
-                    "127.0.0.1" if silent => Either::Left(pending()),
-                    "127.0.0.1" => Either::Right(ready(Err(io::ErrorKind::HostUnreachable.into()))),
-                    _ => Either::Right(ready(Ok(address))),
-                }
-            });
-            let took = start.elapsed().as_millis();
-            assert_eq!(winner.expect("one answers"), addresses(3)[1]);
-            assert_eq!(tried.into_inner().expect("no panic"), addresses(2), "in the given order");
-            assert!((least..most).contains(&took), "{took} ms, silent: {silent}");
+            // It is enough if it is so once: a machine may stand still.
+            assert!((0..5).any(|_| took(silent, least) < most), "silent: {silent}");
         }
+    }
+
+    /// After how many milliseconds there is a winner.
+    fn took(silent: bool, least: u128) -> u128 {
+        let start = Instant::now();
+        let tried = Mutex::new(Vec::new());
+        let winner = block_on(addresses(3), |address| {
+            tried.lock().expect("no panic").push(address);
+            match address.ip().to_string().as_str() {
+                "127.0.0.1" if silent => Either::Left(pending()),
+                "127.0.0.1" => Either::Right(ready(Err(io::ErrorKind::HostUnreachable.into()))),
+                _ => Either::Right(ready(Ok(address))),
+            }
+        });
+        let took = start.elapsed().as_millis();
+        assert_eq!(winner.expect("one answers"), addresses(3)[1]);
+        assert_eq!(tried.into_inner().expect("no panic"), addresses(2), "in the given order");
+        assert!(took >= least, "{took} ms, silent: {silent}");
+        took
     }
 
     #[test]

@@ -174,16 +174,27 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    /// How far away moments are. A machine that is too slow to wait for one before it has come tries the next.
+    const AWAY: [Duration; 3] =
+        [Duration::from_millis(20), Duration::from_millis(500), Duration::from_secs(10)];
+
     #[test]
     fn timers_fire_in_the_order_of_their_moments_and_not_before() {
+        assert!(AWAY.into_iter().any(fire_in_order), "no timer is pending");
+    }
+
+    fn fire_in_order(away: Duration) -> bool {
         let (tell, told) = mpsc::channel();
         let start = Instant::now();
-        let moment = |number: usize| start + Duration::from_millis(20 * (number as u64 + 1));
+        let moment = |number: usize| start + away * (number as u32 + 1);
         let mut timers: Vec<_> =
             [2, 0, 3, 1].map(|number| (number, QueuedTimer::at(moment(number)))).into();
         for (number, timer) in &mut timers {
             let waker = teller(*number, &tell);
-            assert!(timer.poll(&mut Context::from_waker(&waker)).is_pending());
+            if timer.poll(&mut Context::from_waker(&waker)).is_ready() {
+                assert!(Instant::now() >= moment(*number));
+                return false;
+            }
         }
         for number in 0..4 {
             assert_eq!(told.recv_timeout(LONG), Ok(number));
@@ -191,30 +202,42 @@ mod tests {
             let (_, timer) = timers.iter_mut().find(|(known, _)| *known == number).expect("there");
             assert!(timer.poll(&mut Context::from_waker(Waker::noop())).is_ready());
         }
+        true
     }
 
     #[test]
     fn the_waker_of_the_latest_poll_is_woken_and_a_dropped_timer_wakes_nobody() {
+        assert!(AWAY.into_iter().any(only_the_latest_is_woken), "no timer is pending");
+    }
+
+    fn only_the_latest_is_woken(away: Duration) -> bool {
         let (tell, told) = mpsc::channel();
-        let at = Instant::now() + Duration::from_millis(50);
+        let at = Instant::now() + away;
         let mut timer = QueuedTimer::at(at);
         let mut dropped = QueuedTimer::at(at);
         let mut moved = QueuedTimer::at(at);
-        let poll = |timer: &mut QueuedTimer, number| {
+        let is_pending = |timer: &mut QueuedTimer, number| {
             let waker = teller(number, &tell);
-            assert!(timer.poll(&mut Context::from_waker(&waker)).is_pending());
+            timer.poll(&mut Context::from_waker(&waker)).is_pending()
         };
-        poll(&mut timer, 1);
-        poll(&mut dropped, 2);
-        poll(&mut moved, 3);
-        poll(&mut timer, 4);
+        let are_pending = is_pending(&mut timer, 1)
+            && is_pending(&mut dropped, 2)
+            && is_pending(&mut moved, 3)
+            && is_pending(&mut timer, 4);
         drop(dropped);
         moved.set_at(at + LONG);
+        // Those that were changed too late have fired.
+        if !are_pending || Instant::now() >= at {
+            return false;
+        }
         assert_eq!(told.recv_timeout(LONG), Ok(4));
         // Later timers fire after it, so that nothing else can have been meant.
-        let mut last = QueuedTimer::at(Instant::now() + Duration::from_millis(20));
-        poll(&mut last, 5);
+        let mut last = QueuedTimer::at(Instant::now() + away);
+        if !is_pending(&mut last, 5) {
+            return false;
+        }
         assert_eq!(told.recv_timeout(LONG), Ok(5));
+        true
     }
 
     #[test]
@@ -234,6 +257,10 @@ mod tests {
 
     #[test]
     fn a_waker_that_panics_keeps_none_from_being_woken() {
+        assert!(AWAY.into_iter().any(both_are_woken), "no timer is pending");
+    }
+
+    fn both_are_woken(away: Duration) -> bool {
         struct Panics;
         impl Wake for Panics {
             fn wake(self: Arc<Self>) {
@@ -241,14 +268,17 @@ mod tests {
             }
         }
         let (tell, told) = mpsc::channel();
-        let at = Instant::now() + Duration::from_millis(20);
+        let at = Instant::now() + away;
         let mut timers = [QueuedTimer::at(at), QueuedTimer::at(at)];
         for (timer, waker) in
             timers.iter_mut().zip([Waker::from(Arc::new(Panics)), teller(1, &tell)])
         {
-            assert!(timer.poll(&mut Context::from_waker(&waker)).is_pending());
+            if timer.poll(&mut Context::from_waker(&waker)).is_ready() {
+                return false;
+            }
         }
         assert_eq!(told.recv_timeout(LONG), Ok(1));
+        true
     }
 
     /// A task whose last waker drops it, and with it a timer.

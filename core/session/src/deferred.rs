@@ -164,3 +164,75 @@ impl DeferredWork {
         panics
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+        task::Wake,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How often the session task and the application are woken by this work, while the task watches the application.
+    fn woken(work: impl FnOnce(&mut DeferredWork)) -> (usize, usize) {
+        let (task_wakes, app_wakes) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+        let task = Arc::new(TaskHandle::default());
+        task.register(&Waker::from(Arc::clone(&task_wakes)));
+        let receiving = Receiving::new(Arc::clone(&task));
+        receiving.watch_again();
+        let wakes = receiving.wakes();
+        assert!(receiving.wait(&Waker::from(Arc::clone(&app_wakes)), wakes).is_ok());
+        let mut deferred = DeferredWork::default();
+        work(&mut deferred);
+        assert!(deferred.run(&task, &receiving).is_empty());
+        (task_wakes.0.load(Relaxed), app_wakes.0.load(Relaxed))
+    }
+
+    #[test]
+    fn each_is_woken_for_its_own_reason() {
+        assert_eq!(woken(|_| ()), (0, 0));
+        assert_eq!(woken(DeferredWork::transform), (0, 0));
+        assert_eq!(woken(DeferredWork::wake_task), (1, 0));
+        assert_eq!(woken(DeferredWork::wake_reader), (0, 1));
+        assert_eq!(woken(|deferred| deferred.note_woken(READER)), (0, 1));
+        assert_eq!(woken(|deferred| deferred.note_woken(READER | WRITER)), (1, 1));
+    }
+
+    #[test]
+    fn nothing_is_deferred_until_something_is() {
+        type Work = fn(&mut DeferredWork, Bytes);
+        assert!(DeferredWork::default().is_empty());
+        let shared = Bytes::from(vec![1, 2, 3]);
+        let unique = || Bytes::from(vec![1]);
+        let works: [(Work, Bytes, bool); 5] = [
+            (DeferredWork::drop_payload, shared.clone(), true),
+            (DeferredWork::drop_payload, unique(), false),
+            (DeferredWork::drop_payload, Bytes::from_static(b""), false),
+            (|deferred, bytes| deferred.keep_payload(&bytes), shared.clone(), true),
+            (|deferred, bytes| deferred.keep_payload(&bytes), unique(), false),
+        ];
+        for (at, (defer, payload, is_deferred)) in works.into_iter().enumerate() {
+            let mut deferred = DeferredWork::default();
+            defer(&mut deferred, payload);
+            assert_eq!(!deferred.is_empty(), is_deferred, "{at}");
+        }
+        let mut deferred = DeferredWork::default();
+        deferred.forget(None);
+        assert!(deferred.is_empty());
+        deferred.forget(Some(Waker::noop().clone()));
+        assert!(!deferred.is_empty());
+    }
+}

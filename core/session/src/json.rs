@@ -55,3 +55,25 @@ impl Converter for Json {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use drivetrain_engine::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn json_is_in_messages_and_null_is_no_value() {
+        for (frame, is_applicable, is_null) in [
+            (Frame::from("null"), true, true),
+            (Frame::from("\u{feff}\tnull\n"), true, true),
+            (Frame::from(b"null".to_vec()), true, true),
+            (Frame::from("0"), true, false),
+            (Frame::Ping(Bytes::new()), false, false),
+            (Frame::Close(None), false, false),
+        ] {
+            assert_eq!(Json.is_applicable(&frame), is_applicable, "{frame:?}");
+            assert_eq!(Json.is_null(&frame), is_null, "{frame:?}");
+        }
+    }
+}

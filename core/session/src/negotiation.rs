@@ -136,3 +136,150 @@ fn offer(extension: &dyn Extension, parameters: &str) -> String {
 fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidInput, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll};
+
+    use drivetrain_engine::{
+        Duties, MessagePart, NegotiatedExtension, RawFrame, Role, Rsv, Transform, Transport,
+    };
+
+    use super::*;
+
+    /// An extension of this name with these offers.
+    #[derive(Clone, Debug)]
+    struct Named {
+        name: &'static str,
+        rsv: Rsv,
+        offers: &'static [&'static str],
+        required: bool,
+        valid: bool,
+    }
+
+    const X: Named =
+        Named { name: "x", rsv: Rsv::RSV1, offers: &[""], required: false, valid: true };
+    const Y: Named = Named { name: "y", rsv: Rsv::RSV2, offers: &["a=1", "b"], ..X };
+
+    impl Extension for Named {
+        fn name(&self) -> &str {
+            self.name
+        }
+
+        fn rsv(&self) -> Rsv {
+            self.rsv
+        }
+
+        fn offers(&self) -> Vec<String> {
+            self.offers.iter().map(ToString::to_string).collect()
+        }
+
+        fn is_required(&self) -> bool {
+            self.required
+        }
+
+        fn check(&self) -> Result<()> {
+            if self.valid { Ok(()) } else { Err(invalid("its own check".into())) }
+        }
+
+        fn accept(&self, agreed: &NegotiatedExtension, role: Role) -> Result<Box<dyn Transform>> {
+            assert_eq!((agreed.name(), role), (self.name, Role::Client));
+            Ok(Box::new(self.clone()))
+        }
+    }
+
+    impl Transform for Named {
+        fn incoming(&mut self, part: &mut MessagePart, _: usize) -> Result<bytes::Bytes> {
+            Ok(std::mem::take(&mut part.payload))
+        }
+
+        fn outgoing(&mut self, _: &mut MessagePart) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A connection that is never used.
+    struct Unused;
+
+    impl Transport for Unused {
+        fn poll_receive(
+            &mut self,
+            _: &mut Context<'_>,
+            _: usize,
+        ) -> Poll<Result<Option<RawFrame>>> {
+            Poll::Pending
+        }
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Pending
+        }
+
+        fn start_send(&mut self, _: RawFrame) -> Result<()> {
+            Ok(())
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    fn set<const N: usize>(extensions: [Named; N]) -> ExtensionSet {
+        extensions.into_iter().map(|it| Arc::new(it) as Arc<dyn Extension>).collect()
+    }
+
+    #[test]
+    fn extensions_that_cannot_be_offered_together_are_refused_by_name() {
+        for (extensions, says) in [
+            (set([X, Y]), None),
+            (set([X, X]), Some("extension `x` is set twice")),
+            (set([X, Y, Named { name: "z", ..Y }]), Some("extensions `y` and `z` use the same")),
+            (set([X, Named { valid: false, ..Y }]), Some("its own check")),
+            (set([Named { offers: &["\n"], ..X }]), Some("")),
+        ] {
+            match (extensions.check(), says) {
+                (Ok(()), None) => {}
+                (Err(error), Some(says)) => {
+                    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+                    assert!(error.to_string().starts_with(says), "{error}");
+                }
+                (checked, _) => panic!("{extensions:?}: {checked:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn each_offer_is_one_of_the_handshake_in_order() {
+        assert!(set([]).is_empty() && !set([X]).is_empty());
+        assert_eq!(set([X, Y]).iter().map(|it| it.name()).collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(set([]).to_string(), "none");
+        let required = Named { required: true, ..Y };
+        assert_eq!(set([X, required]).to_string(), "x, y; a=1, y; b (required)");
+        let handshake = Handshake::new(Uri::from_static("http://localhost")).expect("valid");
+        let offered = set([X, Y]).offer(handshake).expect("well-formed");
+        assert_eq!(offered.offered_extensions(), ["x", "y; a=1", "y; b"]);
+    }
+
+    #[test]
+    fn what_was_agreed_on_is_what_was_offered_and_has_what_is_required() {
+        let agreed = |names: &[&str]| {
+            let agreed = names.iter().map(|name| NegotiatedExtension::new(*name, [])).collect();
+            Connection::new(Unused).with_extensions(agreed)
+        };
+        let both = set([X, Named { required: true, ..Y }]);
+        assert!(both.negotiated(&agreed(&["y"])).expect("fits").is_some());
+        assert!(set([X]).negotiated(&agreed(&[])).expect("none").is_none());
+        let applying = agreed(&["y"]).with_duties(Duties::frames().applying_extensions());
+        assert!(both.negotiated(&applying).expect("fits").is_none(), "by the engine");
+        for names in [["x"], ["z"]] {
+            let error = both.negotiated(&agreed(&names)).expect_err("y is required");
+            assert_eq!(error.kind(), ErrorKind::Rejected);
+            assert_eq!(error.close_code(), Some(CloseCode::MANDATORY_EXTENSION));
+        }
+        let error = set([X]).negotiated(&agreed(&["x", "z"])).expect_err("not offered");
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+    }
+}

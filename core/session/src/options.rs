@@ -386,3 +386,38 @@ pub(super) fn refused_zero(name: &str, instead: &str) -> Error {
     let message = format!("a {name} of zero is not possible: {instead}");
     Error::new(ErrorKind::InvalidInput, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_told_with_its_unit_and_zero_is_none() {
+        fn of(value: impl Value) -> (bool, bool, String) {
+            (value.is_zero(), value.is_on(), value.words())
+        }
+        let second = Duration::from_secs(1);
+        for (value, expected) in [
+            (of(second), (false, true, "1s")),
+            (of(Duration::ZERO), (true, true, "0ns")),
+            (of(Some(second)), (false, true, "1s")),
+            (of(Some(Duration::ZERO)), (true, true, "0ns")),
+            (of(None::<Duration>), (false, false, "off")),
+            (of(7_usize), (false, true, "7 bytes")),
+            (of(0_usize), (true, true, "0 bytes")),
+            (of(usize::MAX), (false, true, &*format!("{} bytes", usize::MAX))),
+            (of(7_u64), (false, true, "7 bytes")),
+            (of(0_u64), (true, true, "0 bytes")),
+            (of(u64::MAX), (false, true, "none")),
+        ] {
+            let (is_zero, is_on, words) = value;
+            assert_eq!((is_zero, is_on, &*words), expected);
+        }
+    }
+
+    #[test]
+    fn raw_sessions_apply_what_the_table_says() {
+        let raw: Vec<_> = OPTIONS.iter().filter(|it| it.is_for_raw()).map(|it| it.name).collect();
+        assert_eq!(raw, ["max_frame_size", "close_timeout", "handshake_timeout"]);
+    }
+}

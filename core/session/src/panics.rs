@@ -61,3 +61,59 @@ pub fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     }
     panics.resume();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::resume_unwind,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+        task::Wake,
+    };
+
+    use super::*;
+
+    /// The payload of a panic that runs code on its drop.
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    struct Panicking(AtomicUsize);
+
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+            resume_unwind(Box::new("of a waker"));
+        }
+    }
+
+    #[test]
+    fn a_panic_that_is_forgotten_runs_no_code() {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let mut panics = Panics::default();
+        panics.catch(|| ());
+        assert!(panics.is_empty());
+        for _ in 0..2 {
+            panics.catch(|| resume_unwind(Box::new(Counted(Arc::clone(&drops)))));
+        }
+        assert!(!panics.is_empty());
+        panics.forget();
+        assert_eq!(drops.load(Relaxed), 0);
+        Panics::default().resume();
+    }
+
+    #[test]
+    fn all_wakers_are_woken_and_the_panic_is_resumed() {
+        let wakes = Arc::new(Panicking(AtomicUsize::new(0)));
+        let wakers = [0; 3].map(|_| Waker::from(Arc::clone(&wakes)));
+        let panic = panic::catch_unwind(|| wake_all(wakers)).expect_err("it panics");
+        assert_eq!(panic.downcast_ref(), Some(&"of a waker"));
+        assert_eq!(wakes.0.load(Relaxed), 3);
+    }
+}

@@ -138,3 +138,34 @@ impl fmt::Display for Settings {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_their_order_and_print_as_a_table() {
+        let mut settings = Settings::default();
+        assert_eq!((settings.iter().count(), settings.get("b")), (0, None));
+        let row = |name: &'static str, value: &'static str| {
+            Setting::new(name, value, SetBy::Plugin, AppliedBy::Session)
+        };
+        settings.push(row("b", "1 s").with_note(Some("why".into())));
+        settings.extend([
+            row("a", "off"),
+            NativeSetting::new("c", "7").as_default().into(),
+            NativeSetting::new("d", "8").into(),
+        ]);
+        let names: Vec<_> = settings.iter().map(|row| &*row.name).collect();
+        assert_eq!(names, ["b", "a", "c", "d"]);
+        assert_eq!(settings.get("b").and_then(|row| row.note.as_deref()), Some("why"));
+        let by = |name| settings.get(name).map(|row| (row.set_by, row.applied_by));
+        assert_eq!(by("c"), Some((SetBy::Default, AppliedBy::Engine)));
+        assert_eq!(by("d"), Some((SetBy::Engine, AppliedBy::Engine)));
+        let table = settings.to_string();
+        let lines: Vec<_> = table.lines().collect();
+        assert_eq!(lines[0], "option  value  set by   applied by  note");
+        assert_eq!(lines[1], "b       1 s    plugin   session     why");
+        assert_eq!(lines[3], "c       7      default  engine");
+    }
+}

@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use common::*;
-use drivetrain_engine::{Body, ConnectTimeout, Error, ErrorKind};
+use drivetrain_engine::{Body, ConnectTimeout, Engine, Error, ErrorKind};
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -127,33 +127,49 @@ fn a_large_upload_arrives_whole() {
     }
 }
 
+/// Within a grace, for which a machine may be too slow. It is enough if it is so once.
 #[test]
 fn an_upload_is_seen_through_when_the_answer_has_no_body() {
     for engine in engines() {
-        let server = Server::new(1, |_, stream| {
-            let mut reader = BufReader::new(&stream);
-            head(&mut reader);
-            write(&stream, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-            let body = chunked(&mut reader);
-            // The connection is whole: another request follows.
-            assert!(head(&mut reader).starts_with("HEAD /next"));
-            write(&stream, "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n");
-            assert!(head(&mut reader).starts_with("GET /last"));
-            write(&stream, "HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n");
-            body
-        });
-        let uri = |path| format!("http://127.0.0.1:{}/{path}", server.port);
-        let upload = request("POST", uri(""), slow(&["one", "two", "three"]));
-        assert_eq!(block_on(engine.execute(upload)).expect("answered").status(), 200);
-        thread::sleep(Duration::from_millis(400));
-        for (method, path) in [("HEAD", "next"), ("GET", "last")] {
-            let response = block_on(engine.execute(request(method, uri(path), ())));
-            let response = response.expect("answered");
-            assert_eq!(response.headers()["content-length"], "99");
-            assert_eq!(block_on(text(response)).expect("a body"), "");
-        }
-        assert_eq!(server.finish(), ["3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\n"]);
+        assert!((0..5).any(|_| is_seen_through(&*engine)), "{}: it is cut", engine.name());
     }
+}
+
+fn is_seen_through(engine: &dyn Engine) -> bool {
+    let (tells, told) = mpsc::channel();
+    let server = Server::new(1, move |_, stream| {
+        let mut reader = BufReader::new(&stream);
+        head(&mut reader);
+        write(&stream, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        let mut body = String::new();
+        while !body.ends_with("0\r\n\r\n") {
+            if reader.read_line(&mut body).unwrap_or(0) == 0 {
+                return body;
+            }
+        }
+        tells.send(()).expect("the test waits");
+        // The connection is whole: another request follows.
+        assert!(head(&mut reader).starts_with("HEAD /next"));
+        write(&stream, "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n");
+        assert!(head(&mut reader).starts_with("GET /last"));
+        write(&stream, "HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n");
+        body
+    });
+    let uri = |path| format!("http://127.0.0.1:{}/{path}", server.port);
+    let upload = request("POST", uri(""), slow(&["one", "two", "three"]));
+    assert_eq!(block_on(engine.execute(upload)).expect("answered").status(), 200);
+    if told.recv_timeout(PATIENCE).is_err() {
+        server.finish();
+        return false;
+    }
+    for (method, path) in [("HEAD", "next"), ("GET", "last")] {
+        let response = block_on(engine.execute(request(method, uri(path), ())));
+        let response = response.expect("answered");
+        assert_eq!(response.headers()["content-length"], "99");
+        assert_eq!(block_on(text(response)).expect("a body"), "");
+    }
+    assert_eq!(server.finish(), ["3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\n"]);
+    true
 }
 
 /// Answers requests until the peer ends the connection.
@@ -307,13 +323,15 @@ fn an_upload_that_fails_behind_the_answer_ends_it_with_its_error() {
             let mut rest = Vec::new();
             (&stream).read_to_end(&mut rest).expect("an end");
         });
+        let (fail, fails) = futures_channel::oneshot::channel::<()>();
         let failing = stream::once(async {
-            async_io::Timer::after(Duration::from_millis(100)).await;
+            let _ = fails.await;
             Err::<Frame<Bytes>, _>(Error::new(ErrorKind::Convert, "the caller's own"))
         });
         let body = Body::streaming(Box::pin(StreamBody::new(failing)));
         let uri = format!("http://127.0.0.1:{}/", server.port);
         let response = block_on(engine.execute(request("POST", uri, body))).expect("answered");
+        drop(fail);
         let error = block_on(text(response)).expect_err("half of it");
         assert_eq!(error.kind(), ErrorKind::Convert, "{error:?}");
         server.finish();
@@ -358,14 +376,25 @@ fn the_connect_timeout_covers_tls_and_names_itself() {
 #[test]
 fn the_connect_timeout_does_not_limit_the_answer() {
     for engine in engines() {
-        let server = Server::new(1, |_, mut stream| {
-            request_on(&stream);
-            thread::sleep(Duration::from_millis(300));
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("written");
+        // A machine may be too slow to connect within the first limits.
+        let is_answered = FACTORS.into_iter().any(|factor| {
+            let limit = factor * Duration::from_millis(100);
+            let server = Server::new(1, move |_, mut stream| {
+                stream.set_read_timeout(None).expect("set");
+                if stream.peek(&mut [0]).unwrap_or(0) > 0 {
+                    request_on(&stream);
+                    thread::sleep(2 * limit);
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    stream.write_all(answer).ok();
+                }
+            });
+            let mut request = request("GET", format!("http://127.0.0.1:{}/", server.port), ());
+            request.extensions_mut().insert(ConnectTimeout(limit));
+            match block_on(engine.execute(request)) {
+                Err(error) if error.kind() == ErrorKind::Timeout => false,
+                response => response.expect("answered").status() == 200,
+            }
         });
-        let mut request = request("GET", format!("http://127.0.0.1:{}/", server.port), ());
-        request.extensions_mut().insert(ConnectTimeout(Duration::from_millis(100)));
-        assert_eq!(block_on(engine.execute(request)).expect("answered").status(), 200);
-        server.finish();
+        assert!(is_answered, "{}: the limit is for the answer, too", engine.name());
     }
 }

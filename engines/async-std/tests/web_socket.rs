@@ -6,6 +6,7 @@ mod common;
 use std::{
     io::{Read, Write},
     net::TcpListener,
+    sync::Mutex,
     time::Duration,
 };
 
@@ -165,15 +166,17 @@ fn the_connect_timeout_covers_tls() {
 #[test]
 fn a_connect_that_is_dropped_frees_the_socket() {
     for engine in engines() {
-        let server = Server::new(1, |_, stream| {
+        let (tells, told) = futures_channel::oneshot::channel::<()>();
+        let tells = Mutex::new(Some(tells));
+        let server = Server::new(1, move |_, stream| {
             request_on(&stream);
+            drop(tells.lock().expect("no panic").take());
             is_ended(&stream)
         });
         let uri = format!("ws://127.0.0.1:{}/", server.port);
         block_on(async {
             let connecting = engine.connect(handshake(uri));
-            let timer = async_io::Timer::after(Duration::from_millis(200));
-            let first = futures_util::future::select(connecting, timer).await;
+            let first = futures_util::future::select(connecting, told).await;
             assert!(matches!(first, futures_util::future::Either::Right(_)));
         });
         assert_eq!(server.finish(), [true]);

@@ -21,7 +21,7 @@ use peer::{encode, handshake, open, peer, read_frame, run};
 
 async fn receive(transport: &mut dyn Transport) -> Result<Option<RawFrame>> {
     let received = poll_fn(|cx| transport.poll_receive(cx, 16 << 20));
-    tokio::time::timeout(Duration::from_secs(5), received).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(60), received).await.expect("in time")
 }
 
 async fn send(transport: &mut dyn Transport, frame: RawFrame) -> Result<()> {

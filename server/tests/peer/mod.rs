@@ -10,7 +10,7 @@ use tokio::{
 };
 
 /// Long enough for a machine that is busy: what is waited for comes at once on one that is not.
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const BINARY: u8 = 2;
@@ -90,6 +90,17 @@ impl Peer {
         Self { stream, read: Vec::new() }
     }
 
+    /// An open WebSocket; `None` if the server ends the connection instead of answering.
+    pub(crate) async fn try_open(address: std::net::SocketAddr, path: &str) -> Option<Self> {
+        let mut peer = Self::dial(address).await;
+        peer.stream.write_all(handshake(path, &address.to_string(), "").as_bytes()).await.ok()?;
+        while !peer.read.ends_with(b"\r\n\r\n") {
+            peer.more().await.ok().filter(|more| *more)?;
+        }
+        assert_eq!(peer.head().await.status, 101);
+        Some(peer)
+    }
+
     /// An open WebSocket.
     pub(crate) async fn open(address: std::net::SocketAddr, path: &str) -> Self {
         let (peer, head) = Self::ask(address, path, "").await;
@@ -138,6 +149,11 @@ impl Peer {
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.more().await.expect("reads") {}
         std::mem::take(&mut self.read)
+    }
+
+    /// The server ends the connection, with a reset if something came too late.
+    pub(crate) async fn ended_somehow(&mut self) {
+        while self.more().await.unwrap_or(false) {}
     }
 
     /// What is there at least, without taking it.

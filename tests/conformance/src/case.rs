@@ -7,8 +7,8 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 use crate::{context::Context, failure::Verdict};
 
-/// Time after which a case counts as hanging.
-const LIMIT: Duration = Duration::from_secs(60);
+/// Time after which a case counts as hanging. Above the sum of what a case waits for one after the other.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// One behaviour and its check.
 pub(crate) struct Case {

@@ -7,10 +7,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use drivetrain::{HttpClient, Session, WebSockets};
+use drivetrain::{HttpClient, HttpClientBuilder, Session, WebSockets};
 use drivetrain_engine::{Capability, Engine, Resolver, Runtime, TlsVersion};
 use futures_channel::oneshot;
 use futures_util::{
@@ -27,8 +27,69 @@ use crate::{
     watched::{Tasks, Watched},
 };
 
-/// How long a case waits for an expected event, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a case waits for an expected event, on a busy machine: a guard against hanging, and no measure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Factors of a time limit within which something has to happen first: a machine that was too slow for one tries the next.
+pub(crate) const FACTORS: [u32; 3] = [1, 10, 60];
+
+/// How often [`at_pace`] tries.
+const TRIES: usize = 10;
+
+/// How long a peer that has to keep moving has rested, at the most.
+#[derive(Clone, Default)]
+pub(crate) struct Pace(Arc<Mutex<(Option<Instant>, Duration)>>);
+
+impl Pace {
+    /// The peer has moved.
+    pub(crate) fn step(&self) {
+        let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        steps.1 = steps.1.max(steps.0.map_or(Duration::ZERO, |last| now - last));
+        steps.0 = Some(now);
+    }
+
+    /// Its longest rest, which may be the one that is not over.
+    fn longest_rest(&self) -> Duration {
+        self.step();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
+/// The verdict of an attempt whose peer moves all the time. An attempt that fails proves nothing if the machine kept its peer
+/// from moving for longer than `rest`: then it is made again.
+pub(crate) async fn at_pace<F>(rest: Duration, attempt: impl Fn(Pace) -> F) -> Verdict
+where
+    F: Future<Output = Verdict>,
+{
+    for _ in 1..TRIES {
+        let pace = Pace::default();
+        match attempt(pace.clone()).await {
+            Err(_) if pace.longest_rest() > rest => {}
+            verdict => return verdict,
+        }
+    }
+    attempt(Pace::default()).await
+}
+
+/// A client's builder for this engine. The time limits that sessions have by default are raised to [`PATIENCE`]: a case that
+/// is not about them must not meet them on a machine that stands still for seconds.
+pub(crate) fn builder_for(engine: impl Engine) -> HttpClientBuilder {
+    let has_sockets = engine.support(Capability::WebSockets).is_offered();
+    let builder = HttpClient::builder(engine);
+    if has_sockets {
+        builder.install(WebSockets::new().handshake_timeout(PATIENCE).close_timeout(PATIENCE))
+    } else {
+        builder
+    }
+}
+
+/// A client of [`builder_for`] this engine.
+pub(crate) fn client_for(engine: impl Engine) -> HttpClient {
+    let engine: Arc<dyn Engine> = Arc::new(engine);
+    // An engine that is refused says so at each call of the other one.
+    builder_for(Arc::clone(&engine)).build().unwrap_or_else(|_| HttpClient::new(engine))
+}
 
 /// The context of a case. A clone is the same context.
 #[derive(Clone)]
@@ -63,12 +124,12 @@ impl Context {
 
     /// A client with this engine.
     pub(crate) fn client(&self) -> HttpClient {
-        HttpClient::new(self.engine())
+        client_for(self.engine())
     }
 
     /// A client with this engine and these options.
     pub(crate) fn client_with(&self, plugin: WebSockets) -> Verdict<HttpClient> {
-        Ok(HttpClient::builder(self.engine()).install(plugin).build()?)
+        Ok(builder_for(self.engine()).install(plugin).build()?)
     }
 
     /// An engine that trusts this authority; `None` without TLS.

@@ -27,7 +27,7 @@ pub(crate) enum Saw {
 pub(crate) enum PeerBehaviour {
     /// Answers Pings and Closes, and then ends its stream, as a server should.
     Polite,
-    /// Reads and answers nothing.
+    /// Reads and answers nothing. It ends its stream once both Closes are through.
     Silent,
 }
 
@@ -126,6 +126,10 @@ pub(crate) fn read_close(frame: &WireFrame) -> Verdict<(Option<u16>, String)> {
 /// Reads to the end.
 fn attend(conn: &mut Conn, behaviour: PeerBehaviour, seen: &UnboundedSender<Saw>) {
     loop {
+        if conn.is_closed() {
+            // A client that has left is seen below.
+            let _ = conn.shutdown_write();
+        }
         let saw = match conn.receive() {
             Ok(Some(frame)) => {
                 // A client that has left sees no answer; the next read returns its end.

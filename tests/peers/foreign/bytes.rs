@@ -69,7 +69,7 @@ answers! {
 async fn answer(site: &Site, path: &str, taken: Taken) -> Verdict {
     for _ in 0..3 {
         let answer = site.client.get(site.http(path)).send();
-        let answer = site.within(Duration::from_secs(20), answer).await?;
+        let answer = site.within(Duration::from_secs(60), answer).await?;
         match &taken {
             Taken::Text(text) => {
                 let answer = answer?;

@@ -43,7 +43,7 @@ const CLIENTS: &[(Program, &str, usize)] = &[
 ];
 
 /// No client runs longer, and no socket is read longer.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Serves, if that is what the process is for.
 pub(crate) fn serve_if_asked() -> Option<ExitCode> {

@@ -172,7 +172,7 @@ async fn a_session_that_nobody_reads_stops_no_other(site: &Site) -> Verdict {
         }
         Verdict::Ok(())
     };
-    site.within(std::time::Duration::from_secs(20), spoken).await??;
+    site.within(std::time::Duration::from_secs(60), spoken).await??;
     for session in &mut unread {
         next(session).await?;
     }

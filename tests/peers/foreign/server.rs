@@ -15,7 +15,7 @@ use std::{
 use crate::site::Failure;
 
 /// No server outlives this number of seconds, though the tests may be killed.
-const LIFETIME: &str = "900";
+const LIFETIME: &str = "3600";
 
 /// A server that dies more often than this is not started again.
 const MAX_DEATHS: u32 = 3;
@@ -197,7 +197,7 @@ impl Process {
             Err(error) => return Some(error.to_string()),
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[0]));
-        let connected = TcpStream::connect_timeout(&address, Duration::from_secs(5));
+        let connected = TcpStream::connect_timeout(&address, Duration::from_secs(30));
         connected.err().map(|error| format!("it accepts no connection: {error}"))
     }
 

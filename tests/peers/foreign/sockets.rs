@@ -264,7 +264,7 @@ async fn we_close(site: &Site) -> Verdict {
 /// It ends, soon, and in either way.
 async fn the_handler_fails(site: &Site) -> Verdict {
     let mut session = site.open("/fail").await?;
-    match site.within(Duration::from_secs(20), session.receive()).await? {
+    match site.within(Duration::from_secs(60), session.receive()).await? {
         Ok(None) => ensure(session.outcome().received.is_some(), "a clean end without a Close"),
         Ok(Some(frame)) => Err(format!("{frame:?} came from a handler that fails").into()),
         Err(error) => same("the error's kind", error.kind(), ErrorKind::Io),
@@ -274,7 +274,7 @@ async fn the_handler_fails(site: &Site) -> Verdict {
 async fn the_handler_leaves(site: &Site) -> Verdict {
     let mut session = site.open("/leave").await?;
     same("the message", text(&mut session).await?, "bye")?;
-    match site.within(Duration::from_secs(20), session.receive()).await? {
+    match site.within(Duration::from_secs(60), session.receive()).await? {
         Ok(Some(frame)) => Err(format!("{frame:?} came behind the last message").into()),
         Ok(None) => ensure(session.outcome().received.is_some(), "a clean end without a Close"),
         // Some libraries drop the connection without a Close.
@@ -338,13 +338,13 @@ async fn a_peer_that_never_reads_is_left(site: &Site) -> Verdict {
     // Some servers read in the handler's place: then there is no waiting.
     let _ = site.within(Duration::from_millis(700), flood).await;
     let outcome =
-        site.within(Duration::from_secs(20), session.close(CloseReason::normal())).await?;
+        site.within(Duration::from_secs(60), session.close(CloseReason::normal())).await?;
     drop(outcome);
-    let end = site.within(Duration::from_secs(20), async {
+    let end = site.within(Duration::from_secs(60), async {
         while let Ok(Some(_)) = session.receive().await {}
     });
     end.await?;
-    ensure(begin.elapsed() < Duration::from_secs(40), "it took too long")
+    ensure(begin.elapsed() < Duration::from_secs(150), "it took too long")
 }
 
 async fn credentials_are_asked_for(site: &Site) -> Verdict {
@@ -523,10 +523,10 @@ async fn a_server_that_gives_up_writing(site: &Site) -> Verdict {
             }
         }
     };
-    let error = site.within(Duration::from_secs(40), flood).await?;
+    let error = site.within(Duration::from_secs(60), flood).await?;
     same("the error's kind", error.kind(), ErrorKind::Io)?;
     // What came before is read, and then it ends.
-    let end = site.within(Duration::from_secs(40), async {
+    let end = site.within(Duration::from_secs(60), async {
         loop {
             match session.receive().await {
                 Ok(Some(_)) => {}
@@ -598,7 +598,7 @@ async fn a_message_above_the_servers_limit(site: &Site) -> Verdict {
     let mut session = site.open("/limit/1000").await?;
     echo(&mut session, "x".repeat(900)).await?;
     session.send("x".repeat(2000)).await?;
-    let end = site.within(Duration::from_secs(20), session.receive()).await?;
+    let end = site.within(Duration::from_secs(60), session.receive()).await?;
     same("what comes then", end?, None)?;
     let received = session.outcome().received;
     same("the code", received.map(|reason| u16::from(reason.code())), Some(1009))
@@ -606,7 +606,7 @@ async fn a_message_above_the_servers_limit(site: &Site) -> Verdict {
 
 async fn an_idle_session_is_closed_by_the_server(site: &Site) -> Verdict {
     let mut session = site.open("/idle/300").await?;
-    let end = site.within(Duration::from_secs(30), session.receive()).await?;
+    let end = site.within(Duration::from_secs(60), session.receive()).await?;
     same("what comes", end?, None::<Frame>)?;
     ensure(session.outcome().received.is_some(), "no Close came")
 }

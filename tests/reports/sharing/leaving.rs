@@ -54,34 +54,35 @@ fn close() -> Bytes {
 fn dropping_a_session_compresses_no_backlog() {
     let message = message();
     let all = compressing(&message);
+    // It is enough if it is so once: a machine may stand still.
     for streamed in [false, true] {
-        let plugin = WebSockets::new()
-            .outgoing_capacity((MESSAGES + 2) * MIB)
-            .extension(PermessageDeflate::new());
-        let (runtime, session, mut peer) = open_with(plugin, "permessage-deflate");
-        peer.set_writable(false);
-        let mut writer = streamed.then(|| {
-            runtime.block_on(session.send_stream(drivetrain::MessageKind::Binary)).unwrap()
-        });
-        for _ in 0..MESSAGES {
-            match &mut writer {
-                Some(writer) => runtime.block_on(writer.write_chunk(message.clone())).unwrap(),
-                None => runtime.block_on(session.send(message.clone())).unwrap(),
-            }
-        }
-        peer.set_writable(true);
-        let start = Instant::now();
-        drop((writer, session));
-        let dropping = start.elapsed();
-        assert!(peer.is_dropped());
-        assert!(
-            dropping < all / 8,
-            "{streamed}: {dropping:?}, where compressing all of it takes {all:?}"
-        );
-        let last = std::iter::from_fn(|| peer.receive()).last().unwrap();
-        assert_eq!(last.opcode, OpCode::Close, "{streamed}: what can be said is said");
-        assert!(streamed || last.payload == close());
+        assert!((0..5).any(|_| is_quick_to_drop(&message, streamed, all)), "streamed: {streamed}");
     }
+}
+
+fn is_quick_to_drop(message: &Bytes, streamed: bool, all: Duration) -> bool {
+    let plugin = WebSockets::new()
+        .outgoing_capacity((MESSAGES + 2) * MIB)
+        .extension(PermessageDeflate::new());
+    let (runtime, session, mut peer) = open_with(plugin, "permessage-deflate");
+    peer.set_writable(false);
+    let mut writer = streamed
+        .then(|| runtime.block_on(session.send_stream(drivetrain::MessageKind::Binary)).unwrap());
+    for _ in 0..MESSAGES {
+        match &mut writer {
+            Some(writer) => runtime.block_on(writer.write_chunk(message.clone())).unwrap(),
+            None => runtime.block_on(session.send(message.clone())).unwrap(),
+        }
+    }
+    peer.set_writable(true);
+    let start = Instant::now();
+    drop((writer, session));
+    let dropping = start.elapsed();
+    assert!(peer.is_dropped());
+    let last = std::iter::from_fn(|| peer.receive()).last().unwrap();
+    assert_eq!(last.opcode, OpCode::Close, "{streamed}: what can be said is said");
+    assert!(streamed || last.payload == close());
+    dropping < all / 8
 }
 
 /// A peer that reads as fast as this end writes gets a bounded part.

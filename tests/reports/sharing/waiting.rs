@@ -99,7 +99,9 @@ fn many_that_have_waited_cost_no_time_and_those_that_wait_cost_little() {
         start.elapsed().max(Duration::from_micros(100))
     };
     time(100);
-    let (few, many) = (time(1_000), time(30_000));
+    // The shortest of some, as a machine may stand still.
+    let least = |tasks| (0..5).map(|_| time(tasks)).min().unwrap_or_default();
+    let (few, many) = (least(1_000), least(30_000));
     // A scan of the list for each takes 900 times as long.
     assert!(many < few * 250, "{few:?} for 1000, {many:?} for 30 times as many");
 }

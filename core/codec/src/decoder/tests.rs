@@ -243,6 +243,8 @@ fn violations_are_refused_as_soon_as_they_can_be_seen() {
             assert!(refused(&head).expect("not yet").is_none(), "{what}, without {last:?}");
         }
     }
+    let longest = fed(Role::Client, &long(127, i64::MAX as u64, 8)).decode(1000);
+    assert_eq!(longest.expect_err("above the limit").kind(), ErrorKind::TooBig, "no violation");
     for (role, second) in [(Role::Client, 0x80), (Role::Server, 0x00)] {
         let error = fed(role, &[0x82, second]).decode(usize::MAX).expect_err("a mask");
         assert_eq!(error.kind(), ErrorKind::Protocol, "{role:?}");

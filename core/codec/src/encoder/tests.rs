@@ -157,6 +157,46 @@ fn partial_writes_lose_nothing_and_a_backlog_stays_as_small_as_it_is() {
     }
 }
 
+/// Marks the heads that it writes.
+struct Marking;
+
+impl HeadCodec for Marking {
+    fn read(&self, _: &[u8]) -> Result<Option<head::Head>, Error> {
+        Ok(None)
+    }
+
+    fn write(&self, head: &head::Head, to: &mut [u8]) -> Result<(), Error> {
+        assert_eq!(head.size, to.len());
+        to.fill(0xee);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_library_writes_the_heads_that_are_not_short() {
+    for (length, is_marked) in [(0, false), (125, false), (126, true), (127, true)] {
+        for fin in [true, false] {
+            let mut encoder = Encoder::new(Role::Server).with_heads(&Marking);
+            let frame = RawFrame { fin, ..RawFrame::new(OpCode::Text, payload(length)) };
+            encoder.encode(&frame).expect("taken");
+            assert_eq!(encoder.waiting()[0] == 0xee, is_marked, "{length}, {fin}");
+        }
+    }
+}
+
+#[test]
+fn capacity_is_what_is_held_and_a_quiet_encoder_gives_it_back() {
+    let mut encoder = Encoder::new(Role::Server);
+    assert_eq!(encoder.capacity(), 0);
+    encoder.encode(&RawFrame::new(OpCode::Binary, payload(5000))).expect("taken");
+    assert!(encoder.capacity() >= 5004);
+    encoder.written(5004);
+    encoder.quiet();
+    assert!(encoder.capacity() >= 5004, "it was in use");
+    encoder.quiet();
+    assert_eq!((encoder.capacity(), encoder.total()), (0, 5004));
+}
+
 #[test]
 fn debug_shows_lengths_only() {
     let mut encoder = Encoder::new(Role::Client);

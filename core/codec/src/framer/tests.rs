@@ -18,6 +18,8 @@ struct Scripted {
     script: VecDeque<Step>,
     reads: usize,
     written: Vec<u8>,
+    /// Why the next writes fail.
+    fails: VecDeque<io::ErrorKind>,
     accepts: Option<usize>,
     hesitates: bool,
     writes: usize,
@@ -58,6 +60,9 @@ impl AsyncWrite for Scripted {
     ) -> Poll<io::Result<usize>> {
         assert!(!bytes.is_empty(), "a write of nothing");
         self.writes += 1;
+        if let Some(kind) = self.fails.pop_front() {
+            return Poll::Ready(Err(kind.into()));
+        }
         if self.hesitates && self.writes % 2 == 1 {
             return Poll::Pending;
         }
@@ -147,6 +152,33 @@ fn a_read_error_comes_after_the_frames_before_it() {
 }
 
 #[test]
+fn an_end_without_close_notify_is_told_from_one_within_a_frame() {
+    for (kind, before, is_inside) in [
+        (io::ErrorKind::UnexpectedEof, &b"\x82\x03ab"[..], true),
+        (io::ErrorKind::UnexpectedEof, b"", false),
+        (io::ErrorKind::ConnectionReset, b"\x82\x03ab", false),
+    ] {
+        let bytes = (!before.is_empty()).then(|| Step::Bytes(before.to_vec()));
+        let error = receive(&mut client(bytes.into_iter().chain([Step::Fail(kind)])));
+        let error = error.expect_err("the read failed");
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!(error.to_string().contains("in the middle of a frame"), is_inside, "{error}");
+    }
+}
+
+#[test]
+fn progress_is_what_came_and_what_was_written() {
+    let mut framer = client([Step::Bytes(b"\x82\x03abc\x82".to_vec()), Step::Wait]);
+    assert_eq!(framer.progress(), Some(Progress { received: 0, written: 0 }));
+    assert_eq!(frame(&mut framer).payload, "abc");
+    framer.start_send(RawFrame::new(OpCode::Text, "hi")).expect("taken");
+    let received = Progress { received: 6, written: 0 };
+    assert_eq!(framer.progress(), Some(received), "what only waits is no progress");
+    wait(|cx| framer.poll_flush(cx)).expect("written");
+    assert_eq!(framer.progress(), Some(Progress { written: 8, ..received }));
+}
+
+#[test]
 fn what_was_read_ahead_comes_first_and_buffered_frames_need_no_read() {
     let script = [Step::Bytes(b"wo".to_vec()), Step::Wait].into_iter().collect();
     let stream = Scripted { script, ..Scripted::default() };
@@ -214,6 +246,55 @@ fn sending_is_ready_below_the_mark_and_writes_above_it() {
     assert!((400..1000).contains(&written), "{written} bytes bring it below the mark");
     framer.stream.accepts = Some(0);
     assert_eq!(wait(|cx| framer.poll_flush(cx)).expect_err("zero").kind(), ErrorKind::Io);
+}
+
+#[test]
+fn a_write_that_is_interrupted_is_repeated_and_any_other_failure_is_told() {
+    for (kinds, works) in [
+        (vec![io::ErrorKind::Interrupted; 3], true),
+        (vec![io::ErrorKind::Interrupted, io::ErrorKind::BrokenPipe], false),
+    ] {
+        let mut framer = client([]);
+        framer.stream.fails = kinds.into();
+        framer.start_send(RawFrame::new(OpCode::Text, "hi")).expect("taken");
+        let written = wait(|cx| framer.poll_flush(cx));
+        assert_eq!(written.is_ok(), works, "{written:?}");
+        assert_eq!(framer.stream.written.len(), if works { 8 } else { 0 });
+    }
+}
+
+#[test]
+fn a_short_text_that_is_here_is_lent() {
+    let long = [&b"\x81\x7d"[..], &[b'x'; 125]].concat();
+    let mut framer = client([
+        Step::Bytes([&b"\x82\x00\x81\x02hi\x81\x03abc"[..], &long, b"\x81\x01"].concat()),
+        Step::Wait,
+    ]);
+    assert_eq!(frame(&mut framer).payload, "");
+    assert_eq!(framer.try_receive_short_text(2), Some(&b"hi"[..]));
+    assert_eq!(framer.try_receive_short_text(2), None, "above the limit");
+    assert_eq!(framer.try_receive_short_text(3), Some(&b"abc"[..]));
+    assert_eq!(framer.try_receive_short_text(1000), None, "not short enough to be lent");
+    assert_eq!(frame(&mut framer).payload.len(), 125);
+    assert_eq!(framer.try_receive_short_text(1000), None, "not all of it is here");
+}
+
+#[test]
+fn nothing_is_taken_at_the_mark() {
+    let stream = Scripted::default();
+    let buffers = Buffers::default().write_buffer_size(12);
+    let mut framer = Framer::new(stream, b"", Role::Server, &buffers);
+    assert!(!framer.try_send(OpCode::Text, &[0; 126]), "not short");
+    assert!(framer.try_send(OpCode::Text, b"123456789"), "11 bytes wait, below the mark");
+    assert!(framer.poll_ready(&mut cx()).is_ready() && framer.stream.writes == 0);
+    assert!(framer.try_send(OpCode::Binary, b"") && framer.encoder.len() == 13);
+    assert!(!framer.try_send(OpCode::Text, b"x"), "above it");
+    framer.stream.accepts = Some(1);
+    framer.stream.hesitates = true;
+    assert!(framer.poll_ready(&mut cx()).is_pending());
+    assert!(framer.poll_ready(&mut cx()).is_pending() && framer.encoder.len() == 12);
+    assert!(!framer.try_send(OpCode::Text, b"x"), "at it");
+    assert!(wait(|cx| framer.poll_ready(cx)).is_ok() && framer.encoder.len() == 11);
 }
 
 #[test]

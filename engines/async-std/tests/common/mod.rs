@@ -3,7 +3,7 @@
 
 use std::{
     future::Future,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
         Arc,
@@ -21,8 +21,11 @@ use drivetrain_engine::{Body, Engine, RawFrame, Result, Transport};
 use http_body_util::BodyExt;
 use sha1::{Digest, Sha1};
 
-/// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a test waits for what must come: a guard against hanging.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Factors of a time that a machine may be too slow for: then the next one is tried.
+pub(crate) const FACTORS: [u32; 3] = [1, 10, 60];
 
 /// The engine on each runtime of the build.
 pub(crate) fn engines() -> Vec<Box<dyn Engine>> {
@@ -99,7 +102,13 @@ pub(crate) fn write(mut stream: impl Write, bytes: impl AsRef<[u8]>) {
 
 /// Whether the peer has ended its direction, however.
 pub(crate) fn is_ended(mut stream: impl Read) -> bool {
-    matches!(stream.read(&mut [0]), Ok(0))
+    // A process that was stopped has its reads interrupted.
+    loop {
+        match stream.read(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return matches!(read, Ok(0)),
+        }
+    }
 }
 
 /// The 101 that answers this request.

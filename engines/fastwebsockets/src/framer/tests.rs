@@ -61,7 +61,7 @@ fn with(bytes: &[u8], end: bool, test: impl AsyncFnOnce(Framer, TcpStream)) {
 
 async fn receive(framer: &mut Framer, max: usize) -> Result<Option<RawFrame>, Error> {
     let received = poll_fn(|cx| framer.poll_receive(cx, max));
-    tokio::time::timeout(Duration::from_secs(5), received).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(60), received).await.expect("in time")
 }
 
 async fn frame(framer: &mut Framer, max: usize) -> RawFrame {

@@ -23,7 +23,7 @@ pub(crate) fn peer<T: Send + 'static>(
     let thread = std::thread::spawn(move || {
         let (mut socket, _) = listener.accept().expect("a client");
         socket.set_nodelay(true).expect("a socket");
-        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::server::{Result, Server, get, read_head};
+use crate::server::{PATIENCE, Result, Server, get, read_head};
 use drivetrain_engine::{Connector as _, Engine, ErrorKind, Handshake, Instant};
 use drivetrain_reqwest::{Reqwest, ReqwestConnector, Tokio};
 use http_body_util::BodyExt;
@@ -46,7 +46,7 @@ fn timers_and_tasks_are_made_outside_the_runtime_too() -> Result {
         poll_fn(|cx| timer.poll(cx)).await;
         done.send(()).ok();
     }));
-    assert!(dones.recv_timeout(Duration::from_secs(5)).is_ok());
+    assert!(dones.recv_timeout(PATIENCE).is_ok());
     drop(tokio);
     // The runtime is gone: the future is dropped, nothing panics.
     runtime.spawn(Box::pin(async {}));
@@ -94,7 +94,7 @@ fn a_request_begun_inside_may_be_polled_read_and_dropped_outside() -> Result {
     });
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let engine = Reqwest::new().configure(|b| b.read_timeout(Duration::from_secs(5)));
+    let engine = Reqwest::new().configure(|b| b.read_timeout(PATIENCE));
     for _ in 0..2 {
         let url = server.url("http");
         let request = engine.execute(get(&url));

@@ -93,7 +93,7 @@ impl Server {
                 let mut stream = stream.unwrap();
                 let socket = stream.try_clone().unwrap();
                 counter.fetch_add(1, Ordering::SeqCst);
-                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 // A client that goes away early is what some tests are about.
                 let _ = match &tls {
                     None => serve(&mut stream),
@@ -125,6 +125,9 @@ impl Server {
         self.connections.load(Ordering::SeqCst)
     }
 }
+
+/// How long a test waits for what must come: a guard against hanging.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The head of a request, up to and with the empty line.
 pub(crate) fn read_head(stream: &mut dyn Stream) -> io::Result<String> {
@@ -173,7 +176,7 @@ pub(crate) fn is_closed(stream: &mut dyn Stream) -> bool {
 }
 
 pub(crate) fn expect<T>(receiver: &mpsc::Receiver<T>) -> T {
-    receiver.recv_timeout(Duration::from_secs(10)).expect("the server saw it within 10 s")
+    receiver.recv_timeout(PATIENCE).expect("the server sees it")
 }
 
 /// A certificate authority of the test's own.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, builder_for},
     expect::fails,
     failure::{Failure, Verdict},
 };
@@ -129,7 +129,7 @@ async fn an_announced_body_above_the_limit_is_not_read(cx: Context) -> Verdict {
         conn.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n")?;
         conn.drain()
     });
-    let client = HttpClient::builder(cx.engine()).max_response_size(10).build()?;
+    let client = builder_for(cx.engine()).max_response_size(10).build()?;
     for read in READERS {
         let progress = Progress::default();
         let request = client.get(server.http_url("/")).on_download(progress.observer());
@@ -182,7 +182,7 @@ async fn the_request_overrides_the_clients_limit(cx: Context) -> Verdict {
         row.ok_or_else(|| Failure::new("the table has no such row"))
     };
     assert_eq!(value(&cx.client())?, ("off".into(), SetBy::Default));
-    let client = HttpClient::builder(cx.engine()).max_response_size(2).build()?;
+    let client = builder_for(cx.engine()).max_response_size(2).build()?;
     assert_eq!(value(&client)?, ("2 bytes".into(), SetBy::Client));
     let get = || client.get(cx.echo().http_url("/get"));
     fails(get().send().await?.text().await, ErrorKind::TooBig)?;

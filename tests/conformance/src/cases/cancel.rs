@@ -10,13 +10,13 @@ use std::{
     task::Poll,
 };
 
-use drivetrain::{Capability, CloseReason, HttpClient, Incoming, Outgoing, WebSockets};
+use drivetrain::{Capability, CloseReason, Incoming, Outgoing, WebSockets};
 use futures_util::future;
 
 use crate::{
     CountedStream,
     case::{Case, case},
-    context::{Context, yield_now},
+    context::{Context, builder_for, yield_now},
     failure::{Failure, Verdict},
     peer::{Conn, Message, WireFrame},
     random::{Random, seed},
@@ -97,15 +97,14 @@ async fn check(cx: Context, plugin: WebSockets, hesitating: bool, seed: u64) -> 
             all_seen.store(seen == COUNT, Ordering::SeqCst);
             // Otherwise the client has closed, as it has received all.
             let code = if seen == COUNT { 1000 } else { 4000 };
-            conn.send_close(code, &format!("message {seen} is another one"))?;
-            conn.drain()
+            conn.send_close(code, &format!("message {seen} is another one"))
         }
     });
     let client = if hesitating {
         let stream = CountedStream::connect(server.addr())?.hesitating(seed);
         let engine = cx.engine_over(stream);
         let engine = engine.ok_or_else(|| Failure::new("it offers what over lacks"))?;
-        HttpClient::builder(engine).install(plugin).build()?
+        builder_for(engine).install(plugin).build()?
     } else {
         cx.client_with(plugin)?
     };

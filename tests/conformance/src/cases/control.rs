@@ -19,8 +19,9 @@ use crate::{
     },
 };
 
-/// A pong is due within a second; a busy machine gets three.
-const DUE: Duration = Duration::from_secs(3);
+/// A pong is due within a second. The limit is that of a machine that stands still meanwhile, and far below the two minutes
+/// after which a slow application has come to the ping by itself.
+const DUE: Duration = Duration::from_secs(40);
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = [
@@ -43,7 +44,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// At once, one after the other.
 async fn a_ping_is_answered_while_the_application_receives(cx: Context) -> Verdict {
-    let (_server, mut session) = cx.session("/pinger?count=10&ms=10000").await?;
+    let (_server, mut session) = cx.session("/pinger?count=10&ms=60000").await?;
     assert_eq!(text(&mut session).await?, "10");
     Ok(())
 }

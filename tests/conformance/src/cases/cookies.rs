@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     case::{Case, case},
-    context::Context,
+    context::{Context, builder_for},
     expect::{fails, text},
     failure::Verdict,
     peer::{Conn, accept_key},
@@ -197,7 +197,7 @@ pub(super) fn with_jar(engine: Watched) -> Verdict<(CookieJar, HttpClient)> {
     use drivetrain_engine::Engine as _;
     let jar = CookieJar::new();
     let offers_sessions = engine.support(Capability::WebSockets).is_offered();
-    let client = HttpClient::builder(engine).cookie_jar(jar.clone());
+    let client = builder_for(engine).cookie_jar(jar.clone());
     let client = if offers_sessions { client.install(WebSockets::new()) } else { client };
     Ok((jar, client.build()?))
 }

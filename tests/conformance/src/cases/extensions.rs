@@ -3,14 +3,13 @@
 use std::{io, sync::Arc};
 
 use drivetrain::{
-    Bytes, Capability, ErrorKind, Frame, HttpClient, NegotiatedExtension, Result, Rsv, Session,
-    WebSockets,
+    Bytes, Capability, ErrorKind, Frame, NegotiatedExtension, Result, Rsv, Session, WebSockets,
     extension::{Extension, MessagePart, PermessageDeflate, Role, Transform},
 };
 
 use crate::{
     case::{Case, case},
-    context::Context,
+    context::{Context, builder_for},
     expect::{echoes, ends_with, fails, message},
     failure::Verdict,
     peer::{Conn, DeflatePeer, Http2Sockets, Server, WireFrame, join, opcode},
@@ -405,7 +404,7 @@ async fn extensions_that_use_the_same_bit_are_refused(cx: Context) -> Verdict {
         (Letter("not a token", b'A', Rsv::RSV2), Letter("x-b", b'B', Rsv::RSV3), &["not a token"]),
     ] {
         let plugin = WebSockets::new().extension(one).extension(other);
-        let built = HttpClient::builder(cx.engine()).install(plugin).build();
+        let built = builder_for(cx.engine()).install(plugin).build();
         if names.is_empty() {
             built?;
             continue;
@@ -439,7 +438,7 @@ async fn over_http_2_it_is_the_same(cx: Context) -> Verdict {
         return Ok(());
     };
     let plugin = WebSockets::new().extension(deflate().required());
-    let client = HttpClient::builder(engine).install(plugin).build()?;
+    let client = builder_for(engine).install(plugin).build()?;
     let mut session = client.web_socket(server.ws_url("/")).connect().await?;
     assert_eq!(session.protocol(), drivetrain::Protocol::H2);
     assert_eq!(session.extensions()[0].name(), NAME);

@@ -8,7 +8,7 @@ use drivetrain_engine::Engine as _;
 use super::tls;
 use crate::{
     case::{Case, case},
-    context::Context,
+    context::{Context, builder_for, client_for},
     expect::{echoes, ends_with, fails},
     failure::Verdict,
     peer::{
@@ -61,7 +61,7 @@ async fn requests_share_a_tunnel(cx: Context) -> Verdict {
     let script = ProxyScript::new().knowing(TestCa::PRIVATE_NAME, server.addr());
     let proxy = cx.server(http_proxy(&script));
     let engine = tls::trusting(&cx, &ca)?;
-    let client = HttpClient::builder(engine).proxy(format!("http://{}", proxy.addr())).build()?;
+    let client = builder_for(engine).proxy(format!("http://{}", proxy.addr())).build()?;
     for _ in 0..3 {
         let url = format!("https://{}:{}/", TestCa::PRIVATE_NAME, server.addr().port());
         let response = client.get(url).send().await?;
@@ -156,7 +156,7 @@ async fn a_host_of_the_callers_stays_with_its_origin(cx: Context) -> Verdict {
 /// It is the server's choice.
 async fn a_server_without_it_gets_http_1_1(cx: Context) -> Verdict {
     let (ca, server) = tls::echo_tls(&cx);
-    let client = HttpClient::new(tls::trusting(&cx, &ca)?);
+    let client = client_for(tls::trusting(&cx, &ca)?);
     let response = client.get(server.http_url("/get")).send().await?;
     assert_eq!(response.version(), Version::HTTP_11);
     Ok(())
@@ -187,7 +187,7 @@ pub(super) async fn web_sockets_share_a_connection_where_that_is_switched_on(
         return web_sockets_use_http_1_1(&cx).await;
     };
     assert!(engine.support(Capability::WebSocketOverHttp2).is_offered());
-    let client = HttpClient::new(engine);
+    let client = client_for(engine);
     let open = || client.web_socket(server.ws_url("/echo")).connect();
     let (first, second) = futures_util::future::join(open(), open()).await;
     let mut sessions = vec![first?, second?, open().await?];
@@ -265,7 +265,7 @@ async fn a_server_without_web_sockets_over_http_2_gets_http_1_1(cx: Context) -> 
     let Some(engine) = cx.engine_over_http2(&ca) else {
         return web_sockets_use_http_1_1(&cx).await;
     };
-    let client = HttpClient::new(engine);
+    let client = client_for(engine);
     for server in [without, old] {
         for _ in 0..2 {
             let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
@@ -286,7 +286,7 @@ async fn a_web_socket_through_a_proxy_uses_http_1_1(cx: Context) -> Verdict {
         Some(engine) => engine,
         None => tls::trusting(&cx, &ca)?,
     };
-    let builder = HttpClient::builder(engine).install(WebSockets::new());
+    let builder = builder_for(engine).install(WebSockets::new());
     let client = builder.proxy(format!("http://{}", proxy.addr())).build()?;
     let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
     assert_eq!(session.protocol(), Protocol::H1);
@@ -423,7 +423,7 @@ async fn many_sockets_are_dropped_at_once(cx: Context) -> Verdict {
 /// With default options a WebSocket is an upgrade in HTTP/1.1, whatever the server could.
 pub(super) async fn web_sockets_use_http_1_1(cx: &Context) -> Verdict {
     let (ca, server) = serve(cx, Http2Sockets::Echoed);
-    let client = HttpClient::new(tls::trusting(cx, &ca)?);
+    let client = client_for(tls::trusting(cx, &ca)?);
     let mut session = client.web_socket(server.ws_url("/echo")).connect().await?;
     assert_eq!(session.protocol(), Protocol::H1);
     echoes(&mut session, "over HTTP/1.1").await
@@ -432,13 +432,13 @@ pub(super) async fn web_sockets_use_http_1_1(cx: &Context) -> Verdict {
 /// A server that prefers HTTP/2, and a client that trusts it.
 fn start(cx: &Context) -> Verdict<(HttpClient, Arc<Server>)> {
     let (ca, server) = serve(cx, Http2Sockets::Unknown);
-    Ok((HttpClient::new(tls::trusting(cx, &ca)?), server))
+    Ok((client_for(tls::trusting(cx, &ca)?), server))
 }
 
 /// A client with WebSockets over HTTP/2; `None` on an engine without.
 fn start_over_http2(cx: &Context, sockets: Http2Sockets) -> Option<(HttpClient, Arc<Server>)> {
     let (ca, server) = serve(cx, sockets);
-    Some((HttpClient::new(cx.engine_over_http2(&ca)?), server))
+    Some((client_for(cx.engine_over_http2(&ca)?), server))
 }
 
 /// A server that tells where a request was sent to.

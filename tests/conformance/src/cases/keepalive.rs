@@ -2,17 +2,17 @@
 
 use std::{fmt, io, pin::pin, time::Duration};
 
-use drivetrain::{Capability, CloseReason, HttpClient, Session, SetBy, WebSockets};
+use drivetrain::{Capability, CloseReason, HttpClient, Outcome, Session, SetBy, WebSockets};
 use drivetrain_engine::{Capability::EnginePing, ErrorKind};
 use futures_util::future::{self, Either};
 
 use super::control::compute;
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE, yield_now},
+    context::{Context, PATIENCE, Pace, at_pace, builder_for, yield_now},
     expect::{ends_with, fails, reason},
     failure::{Failure, Verdict},
-    peer::opcode,
+    peer::{Conn, opcode},
     script::{
         PeerBehaviour::{Polite, Silent},
         Saw, Script, read_close,
@@ -21,7 +21,7 @@ use crate::{
 
 const INTERVAL: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_millis(150);
-/// For a peer that is alive on a machine that is busy with other things, and far below [`CHATTER`].
+/// For a peer that is alive, and far below [`CHATTER`].
 const PATIENT: Duration = Duration::from_millis(500);
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -130,18 +130,18 @@ async fn pongs_give_the_latency(cx: Context) -> Verdict {
 
 /// A peer that sends data is alive, though it never answers a ping.
 async fn data_is_a_sign_of_life_too(cx: Context) -> Verdict {
-    let mut session = client(&cx, PATIENT)?.web_socket(chatty(&cx).url()).connect().await?;
-    for i in 0..CHATTER {
-        let frame = session.receive().await?.and_then(drivetrain::Frame::into_text);
-        assert_eq!(frame.as_deref(), Some(i.to_string().as_str()));
-    }
-    Ok(())
+    at_pace(PATIENT / 2, |pace| chatter_is_life(&cx, pace, Duration::ZERO)).await
 }
 
 /// Data is a sign of life also if it waits for an application that does not receive.
 async fn data_is_a_sign_of_life_while_nobody_receives(cx: Context) -> Verdict {
-    let mut session = client(&cx, PATIENT)?.web_socket(chatty(&cx).url()).connect().await?;
-    cx.sleep(PAUSE * (CHATTER / 2)).await;
+    at_pace(PATIENT / 2, |pace| chatter_is_life(&cx, pace, PAUSE * (CHATTER / 2))).await
+}
+
+async fn chatter_is_life(cx: &Context, pace: Pace, away: Duration) -> Verdict {
+    let peer = cx.peer(Silent, move |conn| chatter(conn, &pace));
+    let mut session = client(cx, PATIENT)?.web_socket(peer.url()).connect().await?;
+    cx.sleep(away).await;
     for i in 0..CHATTER {
         let frame = session.receive().await?.and_then(drivetrain::Frame::into_text);
         assert_eq!(frame.as_deref(), Some(i.to_string().as_str()));
@@ -152,14 +152,13 @@ async fn data_is_a_sign_of_life_while_nobody_receives(cx: Context) -> Verdict {
 /// A peer that does not read cannot see a ping. If it sends, it is alive, and the blocked `send` continues
 /// when it reads again.
 async fn a_peer_that_sends_and_does_not_read_is_alive(cx: Context) -> Verdict {
-    let mut peer = cx.peer(Polite, |conn| {
-        for i in 0..CHATTER {
-            conn.send_text(&i.to_string())?;
-            conn.pause(PAUSE)?;
-        }
-        Ok(())
-    });
-    let session = client(&cx, PATIENT)?.web_socket(peer.url()).connect().await?;
+    at_pace(PATIENT / 2, |pace| chatter_of_one_that_does_not_read_is_life(&cx, pace)).await
+}
+
+async fn chatter_of_one_that_does_not_read_is_life(cx: &Context, pace: Pace) -> Verdict {
+    let steps = pace.clone();
+    let mut peer = cx.peer(Polite, move |conn| chatter(conn, &steps));
+    let session = client(cx, PATIENT)?.web_socket(peer.url()).connect().await?;
     let sending = async {
         while peer.try_next().is_none() {
             session.send(vec![0; 32 << 10]).await?;
@@ -169,8 +168,7 @@ async fn a_peer_that_sends_and_does_not_read_is_alive(cx: Context) -> Verdict {
     cx.within(PATIENCE, "the peer reads again", sending).await??;
     let closing = async { Verdict::Ok(session.close(CloseReason::normal()).await?) };
     let (outcome, _) = future::try_join(closing, peer.close()).await?;
-    assert!(outcome.clean, "{outcome:?}");
-    Ok(())
+    is_clean(&outcome)
 }
 
 /// A peer that answers nothing is dead: both directions fail with `Timeout`, and a Close 1011 is tried.
@@ -260,15 +258,23 @@ impl fmt::Display for Mode {
 const CHATTER: u32 = 30;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A peer that sends a text now and then, and never a pong.
-fn chatty(cx: &Context) -> Script {
-    cx.peer(Silent, |conn| {
-        for i in 0..CHATTER {
-            conn.send_text(&i.to_string())?;
-            conn.pause(PAUSE)?;
-        }
-        Ok(())
-    })
+/// Sends a text now and then, and reads nothing.
+fn chatter(conn: &mut Conn, pace: &Pace) -> io::Result<()> {
+    for i in 0..CHATTER {
+        pace.step();
+        conn.send_text(&i.to_string())?;
+        pace.step();
+        conn.pause(PAUSE)?;
+    }
+    pace.step();
+    Ok(())
+}
+
+fn is_clean(outcome: &Outcome) -> Verdict {
+    match outcome.clean {
+        true => Ok(()),
+        false => Err(Failure::new(format_args!("a clean end was expected: {outcome:?}"))),
+    }
 }
 
 fn client(cx: &Context, timeout: Duration) -> Verdict<HttpClient> {
@@ -279,7 +285,7 @@ fn client_with_both(cx: &Context, on_engine: Duration, on_plugin: Duration) -> V
     let engine = cx.engine_with_ping_interval(on_engine);
     let engine = engine.ok_or_else(|| Failure::new("it offers what with_ping_interval lacks"))?;
     let plugin = WebSockets::new().ping_interval(on_plugin).ping_timeout(NEVER);
-    Ok(HttpClient::builder(engine).install(plugin).build()?)
+    Ok(builder_for(engine).install(plugin).build()?)
 }
 
 /// The peer sees this many pings.
@@ -322,7 +328,7 @@ async fn sees_the_end(peer: &mut Script, fewest_pings: u32) -> Verdict {
     Ok(())
 }
 
-async fn fails_with_timeout(session: &mut Session) -> Verdict<drivetrain::Outcome> {
+async fn fails_with_timeout(session: &mut Session) -> Verdict<Outcome> {
     let outcome = ends_with(session, ErrorKind::Timeout).await?;
     assert!(session.closed().await?.error.is_some());
     Ok(outcome)

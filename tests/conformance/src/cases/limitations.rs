@@ -23,7 +23,7 @@ use super::{
 use crate::{
     CountedStream,
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, builder_for},
     expect::{echoes, fails},
     failure::{Failure, Verdict},
     line::Line,
@@ -442,7 +442,7 @@ async fn a_connect_timeout_passes(cx: Context) -> Verdict {
     let (addr, _full) = crate::context::blocking(unanswering).await??;
     let timeout = HttpTimeout::new().connect(SHORT);
     if cx.offers(Capability::Http1) {
-        let client = HttpClient::builder(cx.engine()).install(timeout).build()?;
+        let client = builder_for(cx.engine()).install(timeout).build()?;
         let request = client.get(format!("http://{addr}/")).send();
         let answer = cx.within(PATIENCE / 2, "the connect timeout passes", request).await?;
         fails(answer, ErrorKind::Timeout)?;
@@ -450,7 +450,7 @@ async fn a_connect_timeout_passes(cx: Context) -> Verdict {
     if cx.offers(Capability::WebSockets) {
         // The handshake's own limit is far away.
         let plugin = WebSockets::new().handshake_timeout(10 * PATIENCE);
-        let builder = HttpClient::builder(cx.engine()).install(timeout).install(plugin);
+        let builder = builder_for(cx.engine()).install(timeout).install(plugin);
         let connect = builder.build()?.web_socket(format!("ws://{addr}/")).connect();
         let answer = cx.within(PATIENCE / 2, "the connect timeout passes", connect).await?;
         fails(answer, ErrorKind::Timeout)?;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use drivetrain::{Capability, CloseReason, HttpClient, Session, WebSockets};
+use drivetrain::{Capability, CloseReason, Session, WebSockets};
 use drivetrain_engine::Capability::{BatchedWrites, CallerStream};
 use futures_util::future;
 
@@ -17,7 +17,7 @@ use super::messages::pattern;
 use crate::{
     CountedStream, Writes,
     case::{Case, case},
-    context::Context,
+    context::{Context, client_for},
     expect::{echoes, text},
     failure::{Failure, Verdict},
     peer::{Conn, Server, WireFrame},
@@ -161,7 +161,7 @@ pub(super) async fn counted(cx: &Context) -> Verdict<(Arc<Server>, Session, Writ
     let writes = stream.writes();
     let engine = cx.engine_over(stream);
     let engine = engine.ok_or_else(|| Failure::new("it offers what over lacks"))?;
-    let session = HttpClient::new(engine).web_socket(server.ws_url("/echo")).connect().await?;
+    let session = client_for(engine).web_socket(server.ws_url("/echo")).connect().await?;
     assert_eq!(server.connections(), 1, "it has dialled, too");
     Ok((server, session, writes))
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{handshake::described, http::closed_port};
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, builder_for},
     expect::echoes,
     failure::{Failure, Verdict},
     peer::{Asked, EchoServer, ProxyScript, Refusal, Server, TestCa, http_proxy, socks5_proxy},
@@ -278,7 +278,7 @@ async fn exceptions_go_directly(cx: Context, kind: Kind) -> Verdict {
     let server = kind.start(&cx, &script, &ca);
     let proxies = || Ok::<_, crate::failure::Failure>(Proxies::from(kind.proxy(server.addr())?));
     let url = target.http_url("/get");
-    let client = |proxies| HttpClient::builder(engine(&cx, kind, &ca)).proxy(proxies).build();
+    let client = |proxies| builder_for(engine(&cx, kind, &ca)).proxy(proxies).build();
     client(proxies()?.no_proxy("127.0.0.0/8"))?.get(&url).send().await?.text().await?;
     assert_eq!((server.connections(), target.connections()), (0, 1));
     client(proxies()?.no_proxy("example.com, 10.0.0.0/8"))?.get(&url).send().await?.text().await?;
@@ -294,7 +294,7 @@ async fn connections_are_not_shared(cx: Context, kind: Kind) -> Verdict {
     let servers = scripts.each_ref().map(|script| kind.start(&cx, script, &ca));
     let engine = Arc::new(engine(&cx, kind, &ca));
     let url = target.http_url("/get");
-    let builder = || HttpClient::builder(Arc::clone(&engine));
+    let builder = || builder_for(Arc::clone(&engine));
     builder().build()?.get(&url).send().await?.text().await?;
     for server in &servers {
         let client = builder().proxy(kind.proxy(server.addr())?).build()?;
@@ -312,7 +312,7 @@ async fn a_proxy_by_scheme_is_for_that_scheme(cx: Context) -> Verdict {
     let script = secure.script();
     let server = Kind::Http.start(&cx, &script, &secure.ca);
     let proxies = Proxies::new().https(Kind::Http.proxy(server.addr())?);
-    let client = HttpClient::builder(cx.engine()).install(WebSockets::new()).proxy(proxies.clone());
+    let client = builder_for(cx.engine()).install(WebSockets::new()).proxy(proxies.clone());
     let plain = cx.echo();
     let mut session = client.build()?.web_socket(plain.ws_url("/echo")).connect().await?;
     echoes(&mut session, "directly").await?;
@@ -378,7 +378,7 @@ impl Target {
     }
 
     fn builder(&self, proxies: impl Into<Proxies>) -> drivetrain::HttpClientBuilder {
-        let builder = HttpClient::builder(self.engine()).proxy(proxies);
+        let builder = builder_for(self.engine()).proxy(proxies);
         match self.scheme.is_web_socket() {
             true => builder.install(WebSockets::new()),
             false => builder,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     case::{Case, case},
-    context::Context,
+    context::{Context, builder_for, client_for},
     expect::{echoes, fails},
     failure::{Failure, Verdict},
 };
@@ -150,7 +150,7 @@ async fn a_handshake_follows_too_many(cx: Context) -> Verdict {
 async fn a_handshake_follows_to_tls(cx: Context) -> Verdict {
     let plain = cx.echo();
     let (ca, secure) = echo_tls(&cx);
-    let client = HttpClient::new(trusting(&cx, &ca)?);
+    let client = client_for(trusting(&cx, &ca)?);
     for to in [secure.ws_url("/echo"), secure.http_url("/echo")] {
         let url = plain.ws_url(&format!("/redirect?to={to}"));
         let mut session = client.web_socket(url).connect().await?;
@@ -165,7 +165,7 @@ async fn a_handshake_follows_to_tls(cx: Context) -> Verdict {
 async fn tls_is_not_given_up_unasked(cx: Context) -> Verdict {
     let plain = cx.echo();
     let (ca, secure) = echo_tls(&cx);
-    let client = HttpClient::new(trusting(&cx, &ca)?);
+    let client = client_for(trusting(&cx, &ca)?);
     let request = secure.http_url(&format!("/redirect?to={}", plain.http_url("/get")));
     let handshake = secure.ws_url(&format!("/redirect?to={}", plain.ws_url("/echo")));
     let error = fails(client.get(&request).send().await, ErrorKind::Protocol)?;
@@ -173,7 +173,7 @@ async fn tls_is_not_given_up_unasked(cx: Context) -> Verdict {
     fails(client.web_socket(&handshake).connect().await, ErrorKind::Protocol)?;
     assert_eq!(plain.connections(), 0);
 
-    let client = HttpClient::builder(trusting(&cx, &ca)?)
+    let client = builder_for(trusting(&cx, &ca)?)
         .install(drivetrain::WebSockets::new())
         .redirects(Redirects::new().allow_https_downgrade(true))
         .build()?;
@@ -304,7 +304,7 @@ async fn methods_change(
 }
 
 fn limited(cx: &Context, redirects: Redirects) -> Verdict<HttpClient> {
-    let client = HttpClient::builder(cx.engine()).redirects(redirects);
+    let client = builder_for(cx.engine()).redirects(redirects);
     match cx.offers(Capability::WebSockets) {
         true => Ok(client.install(drivetrain::WebSockets::new()).build()?),
         false => Ok(client.build()?),

@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use drivetrain::{Capability, ErrorKind, HttpClient, Resolver, WebSockets};
+use drivetrain::{Capability, ErrorKind, Resolver, WebSockets};
 
 use crate::{
     case::{Case, case},
-    context::Context,
+    context::{Context, builder_for},
     failure::{Failure, Verdict},
     peer::TestCa,
 };
@@ -79,7 +79,7 @@ impl Answers {
     ) -> Verdict<drivetrain::Result<()>> {
         let engine = cx.engine_with_resolver(self.resolver());
         let engine = engine.ok_or_else(|| Failure::new("the subject makes no such engine"))?;
-        let builder = HttpClient::builder(engine);
+        let builder = builder_for(engine);
         let url = format!("{scheme}://{host}/headers");
         Ok(match scheme {
             "ws" => {

@@ -30,7 +30,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// Each option has a row. What the documentation says of its default is compared with it elsewhere.
 async fn defaults_are_listed_as_defaults(cx: Context) -> Verdict {
-    let settings = cx.client().settings();
+    let settings = HttpClient::new(cx.engine()).settings();
     let names = OPTIONS.iter().map(|option| option.name);
     for name in names.chain(["converter", "extensions"]) {
         let set_by = settings.get(name).map(|setting| setting.set_by);
@@ -45,7 +45,7 @@ async fn defaults_are_listed_as_defaults(cx: Context) -> Verdict {
 
 /// And a session has the same.
 async fn the_plugin_wins_over_the_default(cx: Context) -> Verdict {
-    let options = || (1..).zip(offered(&cx));
+    let options = || (100..).zip(offered(&cx));
     let plugin = options().fold(WebSockets::new(), |set, (i, option)| (option.on_plugin)(set, i));
     let client = cx.client_with(plugin)?;
     let session = client.web_socket(cx.echo().ws_url("/echo")).connect().await?;
@@ -59,9 +59,9 @@ async fn the_plugin_wins_over_the_default(cx: Context) -> Verdict {
 
 /// Limits are no exception if the request's is smaller.
 async fn the_request_wins_over_the_plugin(cx: Context) -> Verdict {
-    let set = |plugin, option: &OptionRow| (option.on_plugin)(plugin, 100);
+    let set = |plugin, option: &OptionRow| (option.on_plugin)(plugin, 200);
     let client = cx.client_with(offered(&cx).fold(WebSockets::new(), set))?;
-    let options = || (1..).zip(offered(&cx));
+    let options = || (100..).zip(offered(&cx));
     let request = client.web_socket(cx.echo().ws_url("/echo"));
     let request = options().fold(request, |set, (i, option)| (option.on_request)(set, i));
     let session = request.connect().await?;

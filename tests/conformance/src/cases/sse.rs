@@ -9,7 +9,7 @@ use std::{
 };
 
 use drivetrain::{
-    DefaultRequest, ErrorKind, HttpClient,
+    DefaultRequest, ErrorKind,
     sse::{EventStream, Reconnect, ServerSentEvent},
 };
 use drivetrain_engine::Capability;
@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, builder_for},
     expect::fails,
     failure::{Failure, Verdict},
     peer::{Conn, Request, Server},
@@ -220,7 +220,7 @@ async fn defaults_hold_for_event_streams(cx: Context) -> Verdict {
         serving(&cx, [Answer::Cut("retry: 1\ndata: one\n\n"), Answer::Events("data: two\n\n")]);
     let defaults = DefaultRequest::new().base_url(server.http_url("/api/"));
     let defaults = defaults.header("x-one", "default").header("accept", "*/*");
-    let client = HttpClient::builder(cx.engine()).install(defaults).max_response_size(1).build()?;
+    let client = builder_for(cx.engine()).install(defaults).max_response_size(1).build()?;
     let mut events = client.sse("events").connect().await?;
     for data in ["one", "two"] {
         assert_eq!(next(&cx, &mut events).await?.data, data);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     case::{Case, case},
-    context::{Context, yield_now},
+    context::{Context, PATIENCE, yield_now},
     expect::{ends_cleanly, ends_with, fails, text},
     failure::{Failure, Verdict},
     line::Line,
@@ -142,7 +142,7 @@ async fn the_session_task_reads_on_for_a_slow_reader(cx: Context) -> Verdict {
     let mut session = peer.connect().await?;
     let mut reader = next(&mut session).await?;
     assert_eq!(reader.chunk().await?.as_deref(), Some(&b"slow"[..]));
-    cx.within(5 * SECOND, "the pong comes", peer.frame_of(opcode::PONG)).await??;
+    cx.within(PATIENCE, "the pong comes", peer.frame_of(opcode::PONG)).await??;
     let mut rest = String::new();
     reader.read_to_string(&mut rest).await?;
     assert_eq!(rest, "ly, but");
@@ -188,7 +188,7 @@ async fn dropped_futures_lose_and_duplicate_nothing(cx: Context) -> Verdict {
             }
         }
         conn.send_close(1000, "")?;
-        conn.drain()
+        conn.await_close()
     });
     let client = cx.client_with(WebSockets::new().incoming_capacity(300))?;
     let mut session = client.web_socket(server.ws_url("/")).connect().await?;
@@ -306,7 +306,7 @@ async fn a_message_that_is_not_whole_is_an_error(cx: Context) -> Verdict {
             conn.send(&WireFrame { fin: false, ..WireFrame::binary("half") })?;
             if closes {
                 conn.send_close(1001, "")?;
-                return conn.drain();
+                return conn.await_close();
             }
             Ok(())
         });

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{handshake::described, messages::pattern};
 use crate::{
     case::{Case, case},
-    context::Context,
+    context::{Context, client_for},
     expect::{echoes, fails},
     failure::{Failure, Verdict},
     peer::{EchoServer, Server, TestCa},
@@ -245,7 +245,7 @@ pub(super) fn trusting(cx: &Context, ca: &TestCa) -> Verdict<Watched> {
 }
 
 fn client(engine: Watched) -> HttpClient {
-    HttpClient::new(engine)
+    client_for(engine)
 }
 
 fn mutual(cx: &Context) -> Verdict<(Watched, std::sync::Arc<Server>)> {

@@ -3,14 +3,14 @@
 use std::{io, time::Duration};
 
 use drivetrain::{
-    Capability, CookieJar, DefaultRequest, ErrorKind, HttpClient, HttpTimeout, Proxy, WebSockets,
+    Capability, CookieJar, DefaultRequest, ErrorKind, HttpTimeout, Proxy, WebSockets,
 };
 use serde_json::{Value, json};
 
 use super::{handshake::described, tls::trusting};
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, builder_for},
     expect::fails,
     failure::Verdict,
     peer::{Asked, Conn, EchoServer, ProxyScript, Server, TestCa, http_proxy},
@@ -39,7 +39,7 @@ async fn defaults_are_applied_to_handshakes(cx: Context) -> Verdict {
     for base in [server.http_url("/"), server.ws_url("/")] {
         let defaults = DefaultRequest::new().base_url(base);
         let defaults = defaults.header("x-one", "default").header("x-two", "default");
-        let client = HttpClient::builder(cx.engine()).install(defaults).install(WebSockets::new());
+        let client = builder_for(cx.engine()).install(defaults).install(WebSockets::new());
         let client = client.build()?;
         for path in ["headers", "/headers"] {
             let seen = described(client.web_socket(path).header("x-two", "own")).await?;
@@ -64,7 +64,7 @@ async fn proxy_tls_redirect_and_cookie_work_together(cx: Context) -> Verdict {
     let authority = format!("{NAME}:{}", server.addr().port());
     let defaults = DefaultRequest::new().base_url(format!("https://{authority}/"));
     let jar = CookieJar::new();
-    let client = HttpClient::builder(trusting(&cx, &ca)?)
+    let client = builder_for(trusting(&cx, &ca)?)
         .proxy(proxy)
         .cookie_jar(jar.clone())
         .install(defaults.header("x-app", "one"))
@@ -91,7 +91,7 @@ async fn proxy_tls_redirect_and_cookie_work_together(cx: Context) -> Verdict {
     let refusing = ProxyScript::new().with_credentials("somebody", "else");
     let proxy_server = cx.server(http_proxy(&refusing));
     let before = server.connections();
-    let client = HttpClient::builder(trusting(&cx, &ca)?)
+    let client = builder_for(trusting(&cx, &ca)?)
         .proxy(format!("http://me:secret@{}", proxy_server.addr()))
         .install(WebSockets::new())
         .build()?;
@@ -110,7 +110,7 @@ async fn a_server_that_says_nothing_to_tls_is_given_up(cx: Context) -> Verdict {
     let ca = TestCa::new();
     let engines = [Some(trusting(&cx, &ca)?), cx.engine_over_http2(&ca)];
     for engine in engines.into_iter().flatten() {
-        let builder = HttpClient::builder(engine).install(HttpTimeout::new().connect(SHORT));
+        let builder = builder_for(engine).install(HttpTimeout::new().connect(SHORT));
         let offers = cx.offers(Capability::WebSockets);
         let plugin = WebSockets::new().handshake_timeout(10 * PATIENCE);
         let client = if offers { builder.install(plugin).build()? } else { builder.build()? };

@@ -12,7 +12,7 @@ use drivetrain::{Capability, Error, ErrorKind, HttpClient, WebSockets, http::Hea
 
 use crate::{
     case::{Case, case},
-    context::Context,
+    context::{Context, builder_for},
     expect::{echoes, fails},
     failure::{Failure, Verdict},
     peer::{Conn, EchoServer},
@@ -161,7 +161,7 @@ enum Answer {
 fn client(cx: &Context, answer: Answer) -> Verdict<(Arc<AtomicUsize>, HttpClient)> {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
-    let client = HttpClient::builder(cx.engine()).on_unauthorized(move |unauthorized| {
+    let client = builder_for(cx.engine()).on_unauthorized(move |unauthorized| {
         counted.fetch_add(1, Ordering::Relaxed);
         async move {
             assert_eq!(unauthorized.headers()["www-authenticate"], "Bearer");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     case::{Case, case},
-    context::Context,
+    context::{Context, builder_for},
     expect::fails,
     failure::{Failure, Verdict},
     peer::{EchoServer, Server, TestCa, UnixRelay},
@@ -134,7 +134,7 @@ async fn requests_share_its_connection(cx: Context) -> Verdict {
 
 /// A proxy beside it, and a path that cannot be one.
 async fn what_it_excludes_is_refused(cx: Context) -> Verdict {
-    let builder = |path: &str| HttpClient::builder(cx.engine()).unix_socket(path);
+    let builder = |path: &str| builder_for(cx.engine()).unix_socket(path);
     if cx.offers(Capability::Proxies) {
         let with_proxy = builder("/run/test.sock").proxy("http://127.0.0.1:1").build();
         let error = fails(with_proxy, ErrorKind::InvalidInput)?;
@@ -147,7 +147,7 @@ async fn what_it_excludes_is_refused(cx: Context) -> Verdict {
 }
 
 fn builder(engine: Watched, scheme: &str, path: &Path) -> HttpClientBuilder {
-    let builder = HttpClient::builder(engine).unix_socket(path);
+    let builder = builder_for(engine).unix_socket(path);
     match scheme.starts_with("ws") {
         true => builder.install(WebSockets::new()),
         false => builder,

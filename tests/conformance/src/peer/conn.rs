@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::server::Shared;
 use super::stream::Stream;
 use super::tls::TlsSession;
-use super::wire::WireFrame;
+use super::wire::{WireFrame, opcode};
 
 /// The smallest buffer, so that thousands of idle connections cost little.
 const INITIAL_INPUT: usize = 4 * 1024;
@@ -37,6 +37,8 @@ pub struct Conn {
     pub(super) partial: Option<(u8, Vec<u8>)>,
     /// Data messages and payload bytes not added to the server's counters yet.
     pub(super) uncounted: (u64, u64),
+    /// Whether a Close was sent, and whether one was received as a frame.
+    pub(super) closes: (bool, bool),
     /// Whether the last request was a HEAD, so that its response must not carry a body.
     pub(super) head_only: bool,
     /// Whether the last request asked for the connection's end.
@@ -62,6 +64,7 @@ impl Conn {
             output: Vec::new(),
             partial: None,
             uncounted: (0, 0),
+            closes: (false, false),
             head_only: false,
             last_request: false,
         }
@@ -90,6 +93,7 @@ impl Conn {
 
     /// Encodes `frame` behind earlier fed bytes, without writing.
     pub fn feed(&mut self, frame: &WireFrame) {
+        self.closes.0 |= frame.opcode == opcode::CLOSE;
         frame.encode_into(None, &mut self.output);
     }
 
@@ -161,6 +165,17 @@ impl Conn {
     pub fn reset(&mut self) -> io::Result<()> {
         socket2::SockRef::from(&*self.stream.socket()?.0).set_linger(Some(Duration::ZERO))?;
         self.close();
+        Ok(())
+    }
+
+    /// Whether both Closes are through: then it is the server that ends the connection (RFC 6455 section 7.1.1).
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closes == (true, true)
+    }
+
+    /// Reads up to the client's Close, for a handler that has sent its own. When the handler returns, the stream ends.
+    pub fn await_close(&mut self) -> io::Result<()> {
+        while self.receive()?.is_some_and(|frame| frame.opcode != opcode::CLOSE) {}
         Ok(())
     }
 

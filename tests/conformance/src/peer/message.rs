@@ -54,6 +54,7 @@ impl Conn {
         };
         let mut frame = head.frame();
         self.take_payload(&head, &mut frame.payload)?;
+        self.closes.1 |= frame.opcode == opcode::CLOSE;
         Ok(Some(frame))
     }
 

@@ -20,17 +20,17 @@ const TLS_STACK: usize = 1024 * 1024;
 /// The listener's queue; std's 128 overflows when thousands connect at once.
 const BACKLOG: i32 = 4096;
 /// How long a drop waits for handlers that do not notice their sockets' end.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server on a free port of 127.0.0.1 that runs `handler` for each connection on its own thread.
 ///
 /// When the handler returns, the connection ends gracefully: what was fed is flushed, the writing
-/// side is shut down, and what still arrives is discarded until the client closes, for at most a
-/// second. [`Conn::close`] and [`Conn::reset`] end it otherwise. An error from the handler ends the
+/// side is shut down, and what still arrives is discarded until the client closes, for at most 20
+/// seconds. [`Conn::close`] and [`Conn::reset`] end it otherwise. An error from the handler ends the
 /// connection the same way and is not reported; a panic is printed by the thread and ends it at once.
 ///
 /// Dropping the server stops accepting, shuts all sockets down and waits for the handlers, at most
-/// five seconds.
+/// a minute.
 pub struct Server {
     addr: SocketAddr,
     tls: bool,

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustls::{ServerConnection, StreamOwned};
 
-/// How long the end of a connection waits for the client's.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long the end of a connection waits for the client's. A client that stands still must find what was written last.
+const LINGER: Duration = Duration::from_secs(20);
 
 /// How long a relay waits for one side before it looks at the other.
 const TURN: Duration = Duration::from_millis(2);

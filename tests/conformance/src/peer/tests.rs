@@ -9,9 +9,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use super::server::STOP_TIMEOUT;
 use super::*;
 
-const SOON: Duration = Duration::from_secs(10);
+/// A guard against hanging.
+const SOON: Duration = Duration::from_secs(60);
 const MASK: Option<[u8; 4]> = Some([0x11, 0x22, 0x33, 0x44]);
 
 /// A client that does nothing by itself.
@@ -265,12 +267,16 @@ fn every_endpoint_does_as_its_row_says() {
     client.send(&WireFrame::close(4001, ""));
     assert_eq!(client.receive(), None);
 
-    let mut client = open(&server, "/pinger?count=3&ms=400");
-    let pings: Vec<_> = (0..3).map(|_| client.receive().expect("a Ping")).collect();
-    client.send(&WireFrame::pong(pings[2].payload.clone()));
-    client.send(&WireFrame::pong(pings[0].payload.clone()));
-    client.send(&WireFrame::pong("ping 7"));
-    assert_eq!(client.receive(), Some(WireFrame::text("2")));
+    // A machine may be too slow to answer in time, and once it is not.
+    let is_counted = [400, 4000, 30_000].iter().any(|ms| {
+        let mut client = open(&server, &format!("/pinger?count=3&ms={ms}"));
+        let pings: Vec<_> = (0..3).map(|_| client.receive().expect("a Ping")).collect();
+        client.send(&WireFrame::pong(pings[2].payload.clone()));
+        client.send(&WireFrame::pong(pings[0].payload.clone()));
+        client.send(&WireFrame::pong("ping 7"));
+        client.receive() == Some(WireFrame::text("2"))
+    });
+    assert!(is_counted, "two of three were answered");
 
     let mut client = open(&server, "/headers");
     let json = client.receive().expect("a message").payload;
@@ -364,7 +370,7 @@ fn dropping_the_server_ends_its_connections() {
     let idle = connect(&server);
     let before = Instant::now();
     drop(server);
-    assert!(before.elapsed() < Duration::from_secs(4), "a handler was not woken");
+    assert!(before.elapsed() < STOP_TIMEOUT / 2, "a handler was not woken");
     for client in &mut clients {
         assert_eq!(client.receive(), None);
     }

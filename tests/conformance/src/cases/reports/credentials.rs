@@ -16,7 +16,7 @@ use drivetrain::{
 use crate::{
     case::{Case, case},
     cases::{http::description, redirects::escaped, tls::trusting},
-    context::Context,
+    context::{Context, builder_for},
     expect::{fails, text},
     failure::Verdict,
     peer::{Conn, EchoServer, ProxyScript, Server, TestCa, http_proxy},
@@ -115,7 +115,7 @@ async fn a_hook_is_not_asked_by_the_same_host_over_tls(cx: Context) -> Verdict {
     let plain = cx.echo();
     let ca = TestCa::new();
     let secure = cx.keep(Server::start_tls(guard, &ca));
-    let builder = HttpClient::builder(trusting(&cx, &ca)?);
+    let builder = builder_for(trusting(&cx, &ca)?);
     let (calls, client) = hooked(&cx, builder)?;
     let url = plain.http_url(&format!("/redirect?to={}", secure.http_url("/get")));
     assert_eq!(client.get(url).send().await?.status(), 401);
@@ -138,7 +138,7 @@ async fn a_hook_is_asked_by_another_origin_if_that_is_allowed(cx: Context) -> Ve
     let redirects = Redirects::new().ask_unauthorized_across_origins(true);
     let cross = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&cross);
-    let builder = HttpClient::builder(cx.engine()).redirects(redirects).install(WebSockets::new());
+    let builder = builder_for(cx.engine()).redirects(redirects).install(WebSockets::new());
     let client = builder
         .on_unauthorized(move |unauthorized| {
             seen.fetch_add(usize::from(unauthorized.is_cross_origin()), Ordering::Relaxed);
@@ -182,7 +182,7 @@ async fn subprotocols_do_not_come_back(cx: Context) -> Verdict {
 async fn subprotocols_go_along_if_that_is_allowed(cx: Context) -> Verdict {
     let (first, second) = (cx.echo(), cx.echo());
     let redirects = Redirects::new().offer_subprotocols_across_origins(true);
-    let client = HttpClient::builder(cx.engine()).install(WebSockets::new()).redirects(redirects);
+    let client = builder_for(cx.engine()).install(WebSockets::new()).redirects(redirects);
     let url = first.ws_url(&format!("/redirect?to={}", second.ws_url("/subprotocol")));
     let session = client.build()?.web_socket(url).subprotocol("chat").connect().await?;
     assert_eq!(session.subprotocol(), Some("chat"));
@@ -227,7 +227,7 @@ async fn well_known_keys_stay_with_their_origin(cx: Context) -> Verdict {
 /// Set on a request, on a handshake, or as a default: nothing is sent.
 async fn a_proxy_authorization_is_refused_by_name(cx: Context) -> Verdict {
     let server = cx.echo();
-    let builder = || HttpClient::builder(cx.engine()).install(WebSockets::new());
+    let builder = || builder_for(cx.engine()).install(WebSockets::new());
     refuses_proxy_authorization(&builder().build()?, &server).await?;
     assert_eq!(server.connections(), 0);
     let defaults = DefaultRequest::new().header("proxy-authorization", "Basic secret");
@@ -239,7 +239,7 @@ async fn a_proxy_authorization_is_refused_by_name(cx: Context) -> Verdict {
 async fn a_proxy_authorization_is_refused_beside_a_proxy(cx: Context) -> Verdict {
     let server = cx.echo();
     let proxy = cx.server(http_proxy(&ProxyScript::new()));
-    let builder = HttpClient::builder(cx.engine()).install(WebSockets::new());
+    let builder = builder_for(cx.engine()).install(WebSockets::new());
     let client = builder.proxy(proxy.http_url("/").trim_end_matches('/').to_owned()).build()?;
     refuses_proxy_authorization(&client, &server).await?;
     assert_eq!((proxy.connections(), server.connections()), (0, 0));
@@ -298,7 +298,7 @@ fn has_no_secret(value: &impl std::fmt::Debug) {
 }
 
 fn client(cx: &Context, redirects: Redirects) -> Verdict<(Arc<AtomicUsize>, HttpClient)> {
-    hooked(cx, HttpClient::builder(cx.engine()).redirects(redirects))
+    hooked(cx, builder_for(cx.engine()).redirects(redirects))
 }
 
 /// A hook that returns the token for each request, and counts.

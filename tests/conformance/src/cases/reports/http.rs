@@ -2,13 +2,13 @@
 
 mod streams;
 
-use drivetrain::{ErrorKind, HttpClient};
+use drivetrain::ErrorKind;
 use drivetrain_engine::Capability;
 
 use crate::{
     case::{Case, case},
     cases::{redirects::escaped, tls::trusting},
-    context::Context,
+    context::{Context, client_for},
     expect::fails,
     failure::Verdict,
     peer::{EchoServer, Server, TestCa},
@@ -90,7 +90,7 @@ async fn a_url_with_too_many_slashes_is_refused(cx: Context) -> Verdict {
 async fn a_certificate_of_an_authority_is_refused_with_what_to_do(cx: Context) -> Verdict {
     let ca = TestCa::self_signed(true);
     let server = cx.keep(Server::start_tls(EchoServer::serve, &ca));
-    let client = HttpClient::new(trusting(&cx, &ca)?);
+    let client = client_for(trusting(&cx, &ca)?);
     for error in [
         fails(client.get(server.http_url("/get")).send().await, ErrorKind::Tls)?,
         fails(client.web_socket(server.ws_url("/echo")).connect().await, ErrorKind::Tls)?,
@@ -105,14 +105,14 @@ async fn a_certificate_of_an_authority_is_refused_with_what_to_do(cx: Context) -
 async fn a_self_signed_certificate_of_a_server_may_be_its_own_root(cx: Context) -> Verdict {
     let ca = TestCa::self_signed(false);
     let server = cx.keep(Server::start_tls(EchoServer::serve, &ca));
-    let client = HttpClient::new(trusting(&cx, &ca)?);
+    let client = client_for(trusting(&cx, &ca)?);
     assert_eq!(client.get(server.http_url("/get")).send().await?.text().await?, "get");
     Ok(())
 }
 
 async fn an_unknown_issuer_is_refused_with_what_to_do(cx: Context) -> Verdict {
     let server = cx.keep(Server::start_tls(EchoServer::serve, &TestCa::new()));
-    let client = HttpClient::new(trusting(&cx, &TestCa::self_signed(true))?);
+    let client = client_for(trusting(&cx, &TestCa::self_signed(true))?);
     let error = fails(client.get(server.http_url("/get")).send().await, ErrorKind::Tls)?;
     assert!(error.to_string().contains("root_certificate_pem"), "{error}");
     Ok(())

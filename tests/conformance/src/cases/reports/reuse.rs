@@ -17,7 +17,7 @@ use futures_util::{StreamExt as _, stream};
 use super::super::{http2::web_sockets_use_http_1_1, tls};
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, builder_for, client_for},
     expect::{echoes, fails},
     failure::{Failure, Verdict},
     peer::{Conn, Http2Nack, Http2Windows, Server, TestCa, serve_http2_nacks},
@@ -262,7 +262,7 @@ async fn a_401_with_a_body_keeps_its_connection(cx: Context) -> Verdict {
         }
         Ok(())
     });
-    let builder = HttpClient::builder(cx.engine())
+    let builder = builder_for(cx.engine())
         .on_unauthorized(|_| async { Ok(Some("Bearer me".parse().expect("a header"))) });
     let client = builder.build()?;
     for _ in 0..3 {
@@ -417,7 +417,7 @@ fn nacking(cx: &Context, nack: Http2Nack) -> Verdict<(HttpClient, Arc<Server>)> 
     let ca = TestCa::new();
     let handler = move |conn: &mut Conn| serve_http2_nacks(conn, nack);
     let server = cx.keep(Server::start_with_tls(handler, ca.http2_server_config()));
-    Ok((HttpClient::new(tls::trusting(cx, &ca)?), server))
+    Ok((client_for(tls::trusting(cx, &ca)?), server))
 }
 
 /// RFC 9113 sections 6.8 and 8.7, whatever the method.
@@ -459,6 +459,11 @@ async fn an_upload_over_http_2_is_reset_after_its_answer(cx: Context) -> Verdict
     Ok(())
 }
 
+/// A Close that the peer does not answer is waited for: not for long, as it is the end of these cases.
+fn short() -> WebSockets {
+    WebSockets::new().close_timeout(std::time::Duration::from_secs(2))
+}
+
 /// A server that keeps to the windows of HTTP/2, and a client with WebSockets over it; `None` on an engine without.
 fn windowed(
     cx: &Context,
@@ -470,13 +475,13 @@ fn windowed(
     let serving = windows.clone();
     let handler = move |conn: &mut Conn| serving.serve(conn);
     let server = cx.keep(Server::start_with_tls(handler, ca.http2_server_config()));
-    let client = HttpClient::builder(engine).install(plugin).build()?;
+    let client = builder_for(engine).install(plugin).build()?;
     Ok(Some((client, windows, server)))
 }
 
 /// More than fill a connection's window with what they have not read.
 async fn sessions_over_http_2_that_nobody_reads_stop_no_other(cx: Context) -> Verdict {
-    let Some((client, windows, server)) = windowed(&cx, WebSockets::new())? else {
+    let Some((client, windows, server)) = windowed(&cx, short())? else {
         return web_sockets_use_http_1_1(&cx).await;
     };
     let open = || client.web_socket(server.ws_url("/")).connect();
@@ -499,7 +504,7 @@ async fn sessions_over_http_2_that_nobody_reads_stop_no_other(cx: Context) -> Ve
 
 /// Its peer need not answer the Close.
 async fn a_session_over_http_2_that_is_dropped_is_reset(cx: Context) -> Verdict {
-    let Some((client, windows, server)) = windowed(&cx, WebSockets::new())? else {
+    let Some((client, windows, server)) = windowed(&cx, short())? else {
         return web_sockets_use_http_1_1(&cx).await;
     };
     let open = || client.web_socket(server.ws_url("/")).connect();
@@ -514,7 +519,7 @@ async fn a_session_over_http_2_that_is_dropped_is_reset(cx: Context) -> Verdict 
 
 /// What waits for a window that does not come is given up too.
 async fn a_session_over_http_2_whose_peer_takes_nothing_is_reset(cx: Context) -> Verdict {
-    let Some((client, windows, server)) = windowed(&cx, WebSockets::new())? else {
+    let Some((client, windows, server)) = windowed(&cx, short())? else {
         return web_sockets_use_http_1_1(&cx).await;
     };
     let open = || client.web_socket(server.ws_url("/")).connect();

@@ -132,17 +132,27 @@ async fn a_pending_send_is_no_busy_loop(cx: Context) -> Verdict {
     let server = stalled(&cx);
     let mut line = Line::open(&cx, &server.ws_url("/")).await?;
     let counter = WakeCounter::default();
-    line.fill(&counter).await?;
-    let wakes = idle(&cx, &counter, || match line.poll_ready(&counter) {
-        std::task::Poll::Pending => Ok(()),
-        std::task::Poll::Ready(ready) => Err(Failure::new(format_args!(
-            "a peer reads nothing, and sending is never pending: {ready:?}"
-        ))),
-    })
-    .await?;
-    quiet(wakes, "a send that is pending", "Pending is for when the stream below has said so")?;
-    server.release();
-    line.flush().await
+    // A system that is busy moves bytes late, and then there is room again.
+    for _ in 0..5 {
+        line.fill(&counter).await?;
+        let mut has_room = false;
+        let wakes = idle(&cx, &counter, || match line.poll_ready(&counter) {
+            std::task::Poll::Pending => Ok(()),
+            std::task::Poll::Ready(ready) => {
+                has_room = true;
+                Err(Failure::new(format_args!("sending is ready: {ready:?}")))
+            }
+        })
+        .await;
+        if has_room {
+            continue;
+        }
+        let hint = "Pending is for when the stream below has said so";
+        quiet(wakes?, "a send that is pending", hint)?;
+        server.release();
+        return line.flush().await;
+    }
+    Err(Failure::new("a peer reads nothing, and sending is never pending"))
 }
 
 /// How often the waker is woken while nothing happens; each time it is polled again, as a task does.

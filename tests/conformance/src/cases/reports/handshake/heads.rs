@@ -7,7 +7,7 @@ use drivetrain::{Capability, Error, ErrorKind, HttpClient, http::Version};
 use super::super::super::accept_head;
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, client_for},
     expect::fails,
     failure::{Failure, Verdict},
     peer::{Conn, Server, TestCa},
@@ -232,7 +232,7 @@ async fn a_handshake_over_http2_is_large(
     let server = cx.keep(Server::start_with_tls(serve, ca.http2_server_config()));
     // An engine without that switch has nothing to be checked here.
     let Some(engine) = cx.engine_over_http2(&ca) else { return Ok(()) };
-    let client = HttpClient::new(engine);
+    let client = client_for(engine);
     let mut first = client.web_socket(server.ws_url("/")).connect().await?;
     let connect = client.web_socket(server.ws_url("/")).connect();
     limited(cx.within(PATIENCE, "it is answered", connect).await?, option)?;
@@ -250,7 +250,7 @@ fn http2(
     let ca = TestCa::new();
     let server = cx.keep(Server::start_with_tls(serve, ca.http2_server_config()));
     let engine = cx.engine_with_root(&ca).ok_or_else(|| Failure::new("it has no TLS"))?;
-    Ok((HttpClient::new(engine), server))
+    Ok((client_for(engine), server))
 }
 
 /// The least of HTTP/2 for this: the first request's answer ends after the second's, which has a head of

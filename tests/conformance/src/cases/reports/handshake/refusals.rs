@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use drivetrain::{Capability, ErrorKind, WebSockets};
+use drivetrain::{Capability, Error, ErrorKind, WebSockets};
 
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, FACTORS, PATIENCE},
     expect::fails,
     failure::{Failure, Verdict},
 };
@@ -49,7 +49,7 @@ pub(super) fn cases() -> Vec<Case> {
                 .named("reports::handshake", format_args!("{}_keeps_its_status", row.0)),
         );
     }
-    let limit = Some(Duration::from_millis(700));
+    let limit = Some(Duration::from_millis(500));
     cases.push(
         case(move |cx| its_status_is_told(cx, ROWS[0], limit))
             .named("reports::handshake", "a_refusal_without_an_end_is_told_at_the_deadline"),
@@ -61,7 +61,19 @@ pub(super) fn cases() -> Vec<Case> {
     cases.into_iter().map(|case| case.needs(&[Capability::WebSockets])).collect()
 }
 
+/// At the time limit, if there is one: on a machine that is too slow for the status to come within it, at the next one.
 async fn its_status_is_told(cx: Context, row: Row, limit: Option<Duration>) -> Verdict {
+    let Some(limit) = limit else { return told(&cx, row, PATIENCE).await };
+    for factor in FACTORS {
+        let verdict = told(&cx, row, factor * limit).await;
+        if verdict.is_ok() || factor == FACTORS[FACTORS.len() - 1] {
+            return verdict;
+        }
+    }
+    Ok(())
+}
+
+async fn told(cx: &Context, row: Row, limit: Duration) -> Verdict {
     let (_, status, head, body, kept, then) = row;
     let server = cx.server(move |conn| {
         conn.read_request()?;
@@ -78,10 +90,7 @@ async fn its_status_is_told(cx: Context, row: Row, limit: Option<Duration>) -> V
             }
         }
     });
-    let plugin = match limit {
-        Some(limit) => WebSockets::new().handshake_timeout(limit),
-        None => WebSockets::new(),
-    };
+    let plugin = WebSockets::new().handshake_timeout(limit);
     let connect = cx.client_with(plugin)?.web_socket(server.ws_url("/")).connect();
     let refused = cx.within(PATIENCE, "the refusal is told", connect).await?;
     let error = fails(refused, ErrorKind::Rejected)?;
@@ -103,12 +112,17 @@ async fn a_body_that_drips_is_cut_at_the_deadline(cx: Context) -> Verdict {
             conn.pause(Duration::from_millis(50))?;
         }
     });
-    let plugin = WebSockets::new().handshake_timeout(Duration::from_secs(1));
-    let connect = cx.client_with(plugin)?.web_socket(server.ws_url("/")).connect();
-    let refused = cx.within(PATIENCE, "the refusal is told", connect).await?;
-    let error = fails(refused, ErrorKind::Rejected)?;
-    let response = error.response().ok_or_else(|| Failure::new("it has no response"))?;
-    assert_eq!(response.status(), 403);
-    assert!(!response.body().is_empty());
-    Ok(())
+    for limit in FACTORS.map(|factor| factor * Duration::from_millis(500)) {
+        let plugin = WebSockets::new().handshake_timeout(limit);
+        let connect = cx.client_with(plugin)?.web_socket(server.ws_url("/")).connect();
+        let refused = cx.within(PATIENCE, "the refusal is told", connect).await?;
+        let came = |error: &Error| error.response().is_some_and(|it| !it.body().is_empty());
+        if !refused.as_ref().is_err_and(came) {
+            continue; // too early for the status, or for any of its body
+        }
+        let error = fails(refused, ErrorKind::Rejected)?;
+        assert_eq!(error.response().map(|response| response.status().as_u16()), Some(403));
+        return Ok(());
+    }
+    Err(Failure::new("nothing of the refusal is told"))
 }

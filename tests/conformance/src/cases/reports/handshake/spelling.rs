@@ -6,7 +6,7 @@ use drivetrain::{Capability, HttpClient, Proxy, WebSocketRequest, WebSockets};
 
 use crate::{
     case::{Case, case},
-    context::Context,
+    context::{Context, builder_for, client_for},
     failure::{Failure, Verdict},
     peer::{Conn, ProxyScript, Server, TestCa, http_proxy, socks5_proxy},
     stream::CountedStream,
@@ -124,7 +124,7 @@ async fn names_are_as_usual(cx: Context, way: Way, secure: bool) -> Verdict {
     };
     let scheme = if secure { "wss" } else { "ws" };
     let far = format!("{scheme}://{NAME}:{}/", server.addr().port());
-    let builder = HttpClient::builder(engine).install(WebSockets::new());
+    let builder = builder_for(engine).install(WebSockets::new());
     let (client, url) = match way {
         Way::Direct => (builder.build()?, server.ws_url("/")),
         Way::HttpProxy => {
@@ -144,7 +144,7 @@ async fn names_are_as_usual_over_a_stream(cx: Context) -> Verdict {
     let server = cx.server(strict);
     let stream = CountedStream::connect(server.addr())?;
     let engine = cx.engine_over(stream).ok_or_else(|| Failure::new("it takes no stream"))?;
-    let request = HttpClient::new(engine).web_socket("ws://example.com/").subprotocol("a");
+    let request = client_for(engine).web_socket("ws://example.com/").subprotocol("a");
     request.header("cookie", "a=b").header("x-api-key", "k").connect().await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use drivetrain::{Capability, Error, ErrorKind, HttpClient, Proxy, WebSockets};
 use super::super::super::tls;
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, builder_for, client_for},
     expect::echoes,
     failure::{Failure, Verdict},
     peer::{EchoServer, ProxyScript, Refusal, Server, TestCa, http_proxy, socks5_proxy},
@@ -88,7 +88,7 @@ fn client(cx: &Context, ca: &TestCa, scheme: &str, proxy: Proxy) -> Verdict<Http
         "wss" | "https" => tls::trusting(cx, ca)?,
         _ => cx.engine(),
     };
-    let builder = HttpClient::builder(engine).proxy(proxy);
+    let builder = builder_for(engine).proxy(proxy);
     Ok(match scheme {
         "http" | "https" => builder.build()?,
         _ => builder.install(WebSockets::new()).build()?,
@@ -205,8 +205,8 @@ async fn tls_refuses(cx: Context, scheme: &'static str) -> Verdict {
     });
     let url = |host: &str, server: &Server| format!("{scheme}://{host}:{}/", server.addr().port());
     let mut rows = vec![
-        (HttpClient::new(tls::trusting(&cx, &TestCa::new())?), url("localhost", &server)),
-        (HttpClient::new(tls::trusting(&cx, &ca)?), url("localhost", &alert)),
+        (client_for(tls::trusting(&cx, &TestCa::new())?), url("localhost", &server)),
+        (client_for(tls::trusting(&cx, &ca)?), url("localhost", &alert)),
     ];
     if cx.offers(Capability::Proxies) {
         let script = ProxyScript::new().knowing(STRANGE, server.addr());
@@ -228,7 +228,7 @@ async fn tls_refuses(cx: Context, scheme: &'static str) -> Verdict {
 async fn a_certificate_is_missing(cx: Context, scheme: &'static str) -> Verdict {
     let ca = TestCa::new();
     let server = cx.keep(Server::start_mutual_tls(EchoServer::serve, &ca));
-    let client = HttpClient::new(tls::trusting(&cx, &ca)?);
+    let client = client_for(tls::trusting(&cx, &ca)?);
     let url = format!("{scheme}://localhost:{}/echo", server.addr().port());
     let error = fails_to_connect(&client, &url).await?;
     assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");

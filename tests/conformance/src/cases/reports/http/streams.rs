@@ -142,14 +142,13 @@ fn refusing(cx: &Context, status: u16, body: Refusal) -> Arc<Server> {
                     let _ = conn.respond(status, &headers, "x".repeat(3 * MOST));
                     return Ok(());
                 }
-                Refusal::Stalls => {
-                    conn.begin_chunked(status, &headers)?;
-                    conn.send_chunk(Refusal::TEXT.as_bytes())?;
-                    return conn.drain();
-                }
-                Refusal::Cut => {
-                    conn.begin_chunked(status, &headers)?;
-                    return conn.send_chunk(Refusal::TEXT.as_bytes());
+                Refusal::Stalls | Refusal::Cut => {
+                    // In one write: the client waits for two seconds at most for a body that comes later.
+                    let [kind] = headers;
+                    let headers = [kind, ("transfer-encoding", "chunked")];
+                    let chunk = format!("{:x}\r\n{}\r\n", Refusal::TEXT.len(), Refusal::TEXT);
+                    conn.respond(status, &headers, chunk)?;
+                    return if matches!(body, Refusal::Cut) { Ok(()) } else { conn.drain() };
                 }
             }
         }

@@ -6,7 +6,7 @@ use drivetrain::{
     Capability::{
         MaxFrameSize, MaxMessageSize, RawSessions, SendFragments, SendPing, Tls, WebSockets,
     },
-    CloseReason, Error, ErrorKind, HttpClient, MessageKind, OpCode, RawFrame, Session,
+    CloseReason, Error, ErrorKind, MessageKind, OpCode, RawFrame, Session,
     reconnect::{Backoff, Event},
 };
 use futures_util::{FutureExt as _, SinkExt, StreamExt as _};
@@ -14,7 +14,7 @@ use futures_util::{FutureExt as _, SinkExt, StreamExt as _};
 use super::super::super::tls::trusting;
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, client_for},
     expect::{ends_with, fails, message, reason},
     failure::{Failure, Verdict},
     peer::{Conn, LengthEncoding, Server, TestCa, WireFrame, accept_key, frame_header, opcode},
@@ -78,7 +78,7 @@ async fn the_peers_close_wins_over_tls(cx: Context) -> Verdict {
         leave(conn, Behind::Unread)
     };
     let server = cx.keep(Server::start_tls(handler, &ca));
-    let client = HttpClient::new(trusting(&cx, &ca)?);
+    let client = client_for(trusting(&cx, &ca)?);
     for _ in 0..ROUNDS {
         let session = client.web_socket(server.ws_url("/")).connect().await?;
         gone_while_sending(&cx, session).await?;
@@ -259,7 +259,7 @@ async fn a_peer_that_dies_idle_is_a_lost_connection(cx: Context) -> Verdict {
             Ok(())
         };
         let server = cx.keep(Server::start_tls(handler, &ca));
-        let client = HttpClient::new(trusting(&cx, &ca)?);
+        let client = client_for(trusting(&cx, &ca)?);
         let mut session = client.web_socket(server.ws_url("/")).connect().await?;
         message(&mut session).await?;
         let outcome = ends_with(&mut session, ErrorKind::Io).await?;

@@ -11,7 +11,7 @@ use std::{
 
 use drivetrain::{
     Capability::{Extensions, PluginPing, SendFragments, Tls, WebSockets},
-    CloseReason, ErrorKind, HttpClient, MessageKind, Session,
+    CloseReason, ErrorKind, MessageKind, Session,
 };
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -21,7 +21,7 @@ use super::super::super::{
 };
 use crate::{
     case::{Case, case},
-    context::{Context, PATIENCE},
+    context::{Context, PATIENCE, Pace, at_pace, builder_for},
     expect::{ends_with, message},
     failure::{Failure, Verdict},
     peer::{Conn, DeflatePeer, Server, TestCa, WireFrame, opcode},
@@ -32,6 +32,8 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// A frame takes twice the timeout: this many parts, with this pause after each.
 const PARTS: usize = 40;
 const PAUSE: Duration = Duration::from_millis(50);
+/// A peer that rests for longer than this may be taken for dead.
+const REST: Duration = Duration::from_millis(500);
 /// How many bytes a slow peer reads in a second, and how many there are: more than sockets hold.
 const SPEED: usize = 2_000_000;
 const UPLOAD: usize = 10 << 20;
@@ -85,12 +87,18 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// A peer in the middle of a frame cannot answer a ping (RFC 6455 section 5.4).
 async fn a_frame_that_takes_long(cx: Context, how: In) -> Verdict {
+    at_pace(REST, |pace| a_trickling_frame_is_life(&cx, how, pace)).await
+}
+
+async fn a_trickling_frame_is_life(cx: &Context, how: In, pace: Pace) -> Verdict {
+    let bytes = frame(how).encode(None);
     let peer = move |conn: &mut Conn| {
+        pace.step();
         accept(conn, if how == In::Compressed { NAME } else { "" })?;
-        trickle(conn, &frame(how).encode(None), PARTS)?;
-        attend(conn, usize::MAX, &AtomicUsize::new(0))
+        trickle(conn, &bytes, PARTS, &pace)?;
+        attend(conn, usize::MAX, &AtomicUsize::new(0), &pace)
     };
-    let mut session = connect(&cx, how == In::Tls, how == In::Compressed, peer).await?;
+    let mut session = connect(cx, how == In::Tls, how == In::Compressed, peer).await?;
     match how {
         In::Stream => {
             let reader = session.receive_stream().await?;
@@ -108,20 +116,23 @@ async fn a_frame_that_takes_long(cx: Context, how: In) -> Verdict {
         }
         _ => assert_eq!(message(&mut session).await?.payload().len(), SIZE),
     }
-    let outcome = session.close(CloseReason::normal()).await?;
-    assert!(outcome.clean, "{outcome:?}");
-    Ok(())
+    closes(cx, &session).await
 }
 
 /// It answers each ping that it reaches.
 async fn a_peer_that_reads_slowly(cx: Context, how: Out) -> Verdict {
+    at_pace(REST, |pace| slow_reading_is_life(&cx, how, pace)).await
+}
+
+async fn slow_reading_is_life(cx: &Context, how: Out, pace: Pace) -> Verdict {
     let read = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&read);
     let peer = move |conn: &mut Conn| {
+        pace.step();
         accept(conn, "")?;
-        attend(conn, SPEED, &counter)
+        attend(conn, SPEED, &counter, &pace)
     };
-    let session = connect(&cx, how == Out::Tls, false, peer).await?;
+    let session = connect(cx, how == Out::Tls, false, peer).await?;
     let sending = async {
         if how == Out::Stream {
             let mut writer = session.send_stream(MessageKind::Binary).await?;
@@ -139,11 +150,18 @@ async fn a_peer_that_reads_slowly(cx: Context, how: Out) -> Verdict {
         Verdict::Ok(())
     };
     cx.within(2 * PATIENCE, "the peer takes it all", sending).await??;
-    let closing = session.close(CloseReason::normal());
-    let outcome = cx.within(PATIENCE, "the peer answers the close", closing).await??;
-    assert!(outcome.clean, "{outcome:?}");
+    closes(cx, &session).await?;
     assert_eq!(read.load(Ordering::SeqCst), UPLOAD);
     Ok(())
+}
+
+async fn closes(cx: &Context, session: &Session) -> Verdict {
+    let closing = session.close(CloseReason::normal());
+    let outcome = cx.within(PATIENCE, "the peer answers the close", closing).await??;
+    match outcome.clean {
+        true => Ok(()),
+        false => Err(Failure::new(format_args!("a clean end was expected: {outcome:?}"))),
+    }
 }
 
 /// What came of the frame is life once, not for ever.
@@ -151,7 +169,7 @@ async fn a_peer_that_goes_silent_inside_a_frame_is_dead(cx: Context) -> Verdict 
     let peer = |conn: &mut Conn| {
         accept(conn, "")?;
         let bytes = frame(In::Binary).encode(None);
-        trickle(conn, &bytes[..SIZE / 2], 5)?;
+        trickle(conn, &bytes[..SIZE / 2], 5, &Pace::default())?;
         conn.hold()
     };
     let mut session = connect(&cx, false, false, peer).await?;
@@ -190,17 +208,19 @@ fn frame(how: In) -> WireFrame {
 }
 
 /// Writes in this many parts, with a pause after each.
-fn trickle(conn: &mut Conn, bytes: &[u8], parts: usize) -> io::Result<()> {
+fn trickle(conn: &mut Conn, bytes: &[u8], parts: usize, pace: &Pace) -> io::Result<()> {
     for part in bytes.chunks(bytes.len().div_ceil(parts)) {
         conn.write_all(part)?;
+        pace.step();
         conn.pause(PAUSE)?;
     }
     Ok(())
 }
 
 /// Reads this many bytes per second, and answers as a server should.
-fn attend(conn: &mut Conn, speed: usize, read: &AtomicUsize) -> io::Result<()> {
+fn attend(conn: &mut Conn, speed: usize, read: &AtomicUsize, pace: &Pace) -> io::Result<()> {
     while let Some(frame) = conn.receive()? {
+        pace.step();
         match frame.opcode {
             opcode::PING => conn.send(&WireFrame::pong(frame.payload))?,
             opcode::CLOSE => {
@@ -231,7 +251,7 @@ async fn connect(
     }
     let ca = TestCa::new();
     let server = cx.keep(Server::start_tls(peer, &ca));
-    let client = HttpClient::builder(trusting(cx, &ca)?).install(plugin).build()?;
+    let client = builder_for(trusting(cx, &ca)?).install(plugin).build()?;
     Ok(client.web_socket(server.ws_url("/")).connect().await?)
 }
 

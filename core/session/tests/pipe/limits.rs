@@ -1,11 +1,9 @@
 //! Limits hold exactly: a message of `max_message_size` passes, and one byte more does not.
 
-mod support;
-
 use drivetrain_engine::{ErrorKind, Frame, OpCode, RawFrame, Role};
 use drivetrain_session::SessionConfig;
 
-use support::{close, close_code, config, session_and_peer, text};
+use crate::support::{close, close_code, config, session_and_peer, text};
 
 const LIMIT: usize = 1000;
 

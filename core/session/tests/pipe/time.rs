@@ -1,22 +1,16 @@
 //! Sessions in virtual time, over an in-memory connection: exact, without sockets or sleeping.
-#![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{future::Future as _, pin::pin, time::Duration};
 
-use drivetrain::{
-    CloseCode, CloseReason, Error, ErrorKind, Frame, OpCode, RawFrame, Session, WebSockets,
-    testing::{PipePeer, TestRuntime, pipe},
+use drivetrain_engine::{
+    CloseCode, CloseReason, Error, ErrorKind, Frame, OpCode, RawFrame, Result, Runtime as _,
 };
+use drivetrain_session::WebSockets;
+
+use crate::support::{Peer, open_with as open};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn open(plugin: WebSockets) -> (TestRuntime, Session, PipePeer) {
-    let runtime = TestRuntime::new();
-    let (connection, peer) = pipe();
-    let session = runtime.session(connection, plugin);
-    (runtime, session, peer)
-}
 
 fn pinging() -> WebSockets {
     WebSockets::new().ping_interval(20 * SECOND).ping_timeout(10 * SECOND)
@@ -26,7 +20,7 @@ fn close_frame(code: u16) -> RawFrame {
     RawFrame::new(OpCode::Close, CloseReason::new(code, "").unwrap().to_payload())
 }
 
-fn opcodes(peer: &mut PipePeer) -> Vec<OpCode> {
+fn opcodes(peer: &mut Peer) -> Vec<OpCode> {
     std::iter::from_fn(|| peer.receive()).map(|frame| frame.opcode).collect()
 }
 
@@ -43,7 +37,7 @@ fn a_dead_peer_is_found_after_interval_and_timeout_in_every_mode() {
     for mode in [Mode::Idle, Mode::Receives, Mode::Sends, Mode::BlockedInSend] {
         let (runtime, mut session, mut peer) = open(pinging());
         if matches!(mode, Mode::BlockedInSend) {
-            peer.set_writable(false);
+            peer.set_stalled(true);
         }
         let outgoing = session.outgoing();
         let mut receive = pin!(session.receive());
@@ -52,23 +46,23 @@ fn a_dead_peer_is_found_after_interval_and_timeout_in_every_mode() {
                 outgoing.send(vec![0; 10_000]).await?;
             }
             #[allow(unreachable_code)]
-            drivetrain::Result::Ok(())
+            Result::Ok(())
         });
         let act = |receive: std::pin::Pin<&mut _>, blocked: std::pin::Pin<&mut _>| match mode {
             Mode::Idle => {}
             Mode::Receives => assert!(runtime.poll_now(receive).is_none()),
             Mode::Sends => runtime.block_on(outgoing.send("x")).unwrap(),
             Mode::BlockedInSend => {
-                assert!(runtime.poll_now::<drivetrain::Result<()>>(blocked).is_none())
+                assert!(runtime.poll_now::<Result<()>>(blocked).is_none())
             }
         };
         for _ in 0..29 {
             act(receive.as_mut(), blocked.as_mut());
-            runtime.advance(SECOND);
+            runtime.pass(SECOND);
         }
-        assert!(!peer.is_dropped(), "{mode:?}: not before interval + timeout");
-        runtime.advance(SECOND);
-        assert!(peer.is_dropped(), "{mode:?}: the socket is dropped");
+        assert!(!peer.is_closed(), "{mode:?}: not before interval + timeout");
+        runtime.pass(SECOND);
+        assert!(peer.is_closed(), "{mode:?}: the socket is dropped");
         if !matches!(mode, Mode::BlockedInSend) {
             let sent: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
             assert!(sent.iter().any(|frame| frame.opcode == OpCode::Ping), "{mode:?}");
@@ -87,22 +81,21 @@ fn a_dead_peer_is_found_after_interval_and_timeout_in_every_mode() {
 fn an_answered_ping_keeps_the_session_open_and_gives_the_latency() {
     let (runtime, session, mut peer) = open(pinging());
     for _ in 0..5 {
-        runtime.advance(20 * SECOND);
+        runtime.pass(20 * SECOND);
         let ping = peer.receive().unwrap();
         assert_eq!(ping.opcode, OpCode::Ping);
-        runtime.advance(Duration::from_millis(300));
+        runtime.pass(Duration::from_millis(300));
         peer.send(RawFrame::new(OpCode::Pong, ping.payload));
         runtime.settle();
-        runtime.advance(Duration::from_millis(500));
-        assert!(session.latency().unwrap() >= Duration::from_millis(300));
-        assert!(session.latency().unwrap() <= Duration::from_millis(800));
-        runtime.advance(20 * SECOND - Duration::from_millis(800));
+        runtime.pass(Duration::from_millis(500));
+        assert_eq!(session.latency(), Some(Duration::from_millis(300)), "it is read when it comes");
+        runtime.pass(20 * SECOND - Duration::from_millis(800));
         let next = peer.receive().unwrap();
         peer.send(RawFrame::new(OpCode::Pong, next.payload));
         runtime.settle();
-        runtime.advance(Duration::ZERO);
+        runtime.pass(Duration::ZERO);
     }
-    assert!(!peer.is_dropped());
+    assert!(!peer.is_closed());
 }
 
 /// On some engines each read is a system call, and idle sessions do little else.
@@ -111,7 +104,7 @@ fn a_ping_costs_a_read_that_finds_the_pong_and_one_that_waits_for_more() {
     let (runtime, session, mut peer) = open(pinging());
     let mut answer_one = || {
         let before = peer.reads();
-        runtime.advance(20 * SECOND);
+        runtime.pass(20 * SECOND);
         let ping = peer.receive().unwrap();
         peer.send(RawFrame::new(OpCode::Pong, ping.payload));
         runtime.settle();
@@ -128,31 +121,31 @@ fn a_ping_costs_a_read_that_finds_the_pong_and_one_that_waits_for_more() {
 fn what_lay_there_unread_is_no_answer_to_a_ping() {
     let (runtime, mut session, mut peer) = open(pinging());
     let tenth = SECOND / 10;
-    runtime.advance(20 * SECOND - 3 * tenth);
+    runtime.pass(20 * SECOND - 3 * tenth);
     peer.send(RawFrame::new(OpCode::Text, "received"));
     assert!(runtime.block_on(session.receive()).unwrap().is_some());
-    runtime.advance(2 * tenth);
+    runtime.pass(2 * tenth);
     peer.send(RawFrame::new(OpCode::Text, "not yet, as the application was just there"));
-    runtime.advance(10 * SECOND);
-    assert!(!peer.is_dropped(), "the ping has 10 s for its answer");
-    runtime.advance(SECOND);
-    assert!(peer.is_dropped(), "none came");
+    runtime.pass(10 * SECOND);
+    assert!(!peer.is_closed(), "the ping has 10 s for its answer");
+    runtime.pass(SECOND);
+    assert!(peer.is_closed(), "none came");
 }
 
 #[test]
 fn any_frame_is_a_sign_of_life_and_so_is_a_full_inbox() {
     let (runtime, mut session, mut peer) = open(pinging().incoming_capacity(1000));
     for _ in 0..20 {
-        runtime.advance(9 * SECOND);
+        runtime.pass(9 * SECOND);
         peer.send(RawFrame::new(OpCode::Text, "no pong, but alive"));
-        assert!(!peer.is_dropped());
+        assert!(!peer.is_closed());
         assert!(runtime.block_on(session.receive()).unwrap().is_some());
     }
     for _ in 0..100 {
         peer.send(RawFrame::new(OpCode::Binary, vec![0; 100]));
     }
-    runtime.advance(1000 * SECOND);
-    assert!(!peer.is_dropped(), "the application is the slow one, not the peer");
+    runtime.pass(1000 * SECOND);
+    assert!(!peer.is_closed(), "the application is the slow one, not the peer");
     for _ in 0..100 {
         assert!(runtime.block_on(session.receive()).unwrap().is_some(), "nothing was lost");
     }
@@ -171,18 +164,18 @@ fn a_ping_is_answered_at_once_while_receiving_and_within_a_second_otherwise() {
     }
     // Now nobody receives.
     for wait in [10, 700, 3000] {
-        runtime.advance(Duration::from_millis(wait));
+        runtime.pass(Duration::from_millis(wait));
         peer.send(RawFrame::new(OpCode::Ping, "later"));
-        runtime.advance(SECOND);
+        runtime.pass(SECOND);
         assert_eq!(peer.receive(), Some(RawFrame::new(OpCode::Pong, "later")), "after {wait} ms");
     }
     // The application takes one message and goes away again.
     for _ in 0..3 {
         peer.send(RawFrame::new(OpCode::Text, "work"));
         assert!(runtime.block_on(session.receive()).unwrap().is_some());
-        runtime.advance(Duration::from_millis(10));
+        runtime.pass(Duration::from_millis(10));
         peer.send(RawFrame::new(OpCode::Ping, "busy"));
-        runtime.advance(SECOND);
+        runtime.pass(SECOND);
         assert_eq!(peer.receive(), Some(RawFrame::new(OpCode::Pong, "busy")));
     }
 }
@@ -194,7 +187,7 @@ fn ping_gives_the_round_trip_while_nobody_receives() {
         let mut ping = pin!(session.ping());
         assert!(runtime.poll_now(ping.as_mut()).is_none());
         let frame = peer.receive().unwrap();
-        runtime.advance(2 * SECOND);
+        runtime.pass(2 * SECOND);
         peer.send(RawFrame::new(OpCode::Text, "before the pong"));
         peer.send(RawFrame::new(OpCode::Pong, "not mine"));
         assert!(runtime.poll_now(ping.as_mut()).is_none());
@@ -204,6 +197,28 @@ fn ping_gives_the_round_trip_while_nobody_receives() {
     assert_eq!(session.latency(), Some(2 * SECOND));
     let kept = runtime.block_on(session.receive()).unwrap().unwrap();
     assert_eq!(kept.read_text(), Some("before the pong"));
+}
+
+/// Who waits for no pong any more need not be read for.
+#[test]
+fn a_ping_that_is_dropped_leaves_reading_to_the_application() {
+    for is_dropped in [true, false] {
+        let (runtime, mut session, mut peer) = open(WebSockets::new());
+        let handle = session.handle();
+        let mut ping = Box::pin(session.ping());
+        assert!(runtime.poll_now(ping.as_mut()).is_none());
+        if is_dropped {
+            drop(ping);
+        } else {
+            std::mem::forget(ping);
+        }
+        let pong = RawFrame::new(OpCode::Pong, peer.receive().expect("a Ping").payload);
+        peer.send(pong);
+        assert!(runtime.poll_now(pin!(session.receive())).is_none());
+        peer.send(RawFrame::new(OpCode::Text, "x"));
+        runtime.settle();
+        assert_eq!(handle.stats().expect("it lives").received.messages, u64::from(!is_dropped));
+    }
 }
 
 #[test]
@@ -224,6 +239,20 @@ fn the_first_message_is_written_at_once_and_a_burst_costs_one_write() {
 }
 
 #[test]
+fn the_task_is_not_woken_where_there_is_nothing_to_do() {
+    let (runtime, mut session, mut peer) = open(WebSockets::new());
+    for _ in 0..50 {
+        peer.send(RawFrame::new(OpCode::Text, "x"));
+    }
+    runtime.block_on(session.receive()).unwrap();
+    let before = runtime.polls();
+    for _ in 1..50 {
+        runtime.block_on(session.receive()).unwrap();
+    }
+    assert_eq!(runtime.polls(), before, "nothing is to be flushed");
+}
+
+#[test]
 fn a_fed_message_is_not_forgotten() {
     let (runtime, session, mut peer) = open(WebSockets::new());
     runtime.block_on(session.feed("x")).unwrap();
@@ -234,11 +263,11 @@ fn a_fed_message_is_not_forgotten() {
 #[test]
 fn control_frames_pass_between_the_fragments_of_a_long_message() {
     let (runtime, mut session, mut peer) = open(WebSockets::new());
-    peer.set_writable(false);
+    peer.set_stalled(true);
     runtime.block_on(session.send(vec![7; 1 << 20])).unwrap();
     peer.send(RawFrame::new(OpCode::Ping, "!"));
     assert!(runtime.poll_now(pin!(session.receive())).is_none());
-    peer.set_writable(true);
+    peer.set_stalled(false);
     runtime.settle();
     let frames: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
     let pong = frames.iter().position(|frame| frame.opcode == OpCode::Pong).unwrap();
@@ -251,7 +280,7 @@ fn control_frames_pass_between_the_fragments_of_a_long_message() {
 #[test]
 fn send_waits_for_room_and_a_dropped_send_was_not_sent() {
     let (runtime, session, mut peer) = open(WebSockets::new().outgoing_capacity(50_000));
-    peer.set_writable(false);
+    peer.set_stalled(true);
     let mut accepted = 0;
     loop {
         let message = vec![accepted as u8; 10_000];
@@ -261,7 +290,7 @@ fn send_waits_for_room_and_a_dropped_send_was_not_sent() {
         accepted += 1;
         assert!(accepted < 100, "nothing held it back");
     }
-    peer.set_writable(true);
+    peer.set_stalled(false);
     runtime.settle();
     assert_eq!(opcodes(&mut peer).len(), accepted, "the dropped one is not among them");
 }
@@ -281,7 +310,7 @@ fn close_is_clean_in_both_orders() {
         assert_eq!(outcome.sent.unwrap().text(), "bye");
         assert_eq!(outcome.received.unwrap().code(), CloseCode::try_from(4001).unwrap());
     }
-    assert!(peer.is_dropped() && peer.is_shut_down());
+    assert!(peer.is_closed() && peer.shut_down_at().is_some());
     let crossing = runtime.block_on(session.receive()).unwrap().unwrap();
     assert_eq!(crossing.read_text(), Some("crossing"));
     assert!(runtime.block_on(session.receive()).unwrap().is_none());
@@ -303,12 +332,12 @@ fn a_close_that_is_not_answered_ends_at_the_close_timeout() {
     let outgoing = session.outgoing();
     let mut close = pin!(outgoing.close(CloseReason::normal()));
     assert!(runtime.poll_now(close.as_mut()).is_none());
-    runtime.advance(4 * SECOND);
+    runtime.pass(4 * SECOND);
     assert!(runtime.poll_now(close.as_mut()).is_none());
-    runtime.advance(SECOND);
+    runtime.pass(SECOND);
     let outcome = runtime.poll_now(close).unwrap().unwrap();
     assert!(!outcome.clean && outcome.sent.is_some() && outcome.received.is_none());
-    assert!(peer.is_dropped());
+    assert!(peer.is_closed());
     let error = runtime.block_on(session.receive()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
 }
@@ -326,7 +355,7 @@ fn closing_goes_on_when_its_future_is_dropped() {
 fn a_connection_that_ends_without_a_close_is_an_error_every_time() {
     let (runtime, mut session, mut peer) = open(WebSockets::new());
     peer.send(RawFrame::new(OpCode::Text, "before"));
-    peer.end();
+    peer.shut_down();
     assert!(runtime.block_on(session.receive()).unwrap().is_some());
     for _ in 0..2 {
         let error = runtime.block_on(session.receive()).unwrap_err();
@@ -381,7 +410,7 @@ fn dropping_the_session_writes_what_is_pending_and_goes_away() {
         })
         .unwrap();
     drop(session);
-    assert!(peer.is_dropped());
+    assert!(peer.is_closed());
     let frames: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
     assert_eq!(frames.len(), 3);
     assert_eq!(frames[2].payload[..], 1001_u16.to_be_bytes());
@@ -404,36 +433,36 @@ fn with_the_receiving_half_gone_control_frames_are_served() {
     runtime.settle();
     assert_eq!(opcodes(&mut peer), [OpCode::Text]);
     drop(outgoing);
-    assert!(peer.is_dropped());
+    assert!(peer.is_closed());
 }
 
 #[test]
 fn a_changed_ping_interval_takes_effect() {
     let (runtime, session, mut peer) = open(WebSockets::new());
-    runtime.advance(1000 * SECOND);
+    runtime.pass(1000 * SECOND);
     assert!(peer.receive().is_none());
     session.set_ping_interval(5 * SECOND).unwrap();
     runtime.settle();
-    runtime.advance(5 * SECOND);
+    runtime.pass(5 * SECOND);
     assert_eq!(opcodes(&mut peer), [OpCode::Ping]);
     session.set_ping_interval(None).unwrap();
     runtime.settle();
-    runtime.advance(1000 * SECOND);
-    assert!(opcodes(&mut peer).is_empty() && !peer.is_dropped());
+    runtime.pass(1000 * SECOND);
+    assert!(opcodes(&mut peer).is_empty() && !peer.is_closed());
     assert!(session.set_ping_interval(Duration::ZERO).is_err());
 }
 
 #[test]
 fn a_flood_of_pings_to_a_peer_that_does_not_read_costs_no_memory_and_no_message() {
     let (runtime, mut session, mut peer) = open(WebSockets::new());
-    peer.set_writable(false);
+    peer.set_stalled(true);
     for _ in 0..10_000 {
         peer.send(RawFrame::new(OpCode::Ping, vec![0; 125]));
     }
     peer.send(RawFrame::new(OpCode::Text, "after the flood"));
     let frame = runtime.poll_now(pin!(session.receive())).unwrap().unwrap().unwrap();
     assert_eq!(frame, Frame::from("after the flood"));
-    peer.set_writable(true);
+    peer.set_stalled(false);
     runtime.settle();
     assert!(opcodes(&mut peer).len() < 500);
 }
@@ -448,7 +477,7 @@ fn waiting_senders_do_not_wake_each_other() {
         }
     }
     let (runtime, session, mut peer) = open(WebSockets::new().outgoing_capacity(1000));
-    peer.set_writable(false);
+    peer.set_stalled(true);
     runtime.block_on(session.send(vec![0; 100_000])).unwrap();
     runtime.settle();
     let wakes = std::sync::Arc::new(Counted(std::sync::atomic::AtomicUsize::new(0)));
@@ -465,7 +494,7 @@ fn waiting_senders_do_not_wake_each_other() {
         runtime.settle();
     }
     assert_eq!(count(), 0, "nothing has changed for them");
-    peer.set_writable(true);
+    peer.set_stalled(false);
     runtime.settle();
     assert!(count() > 0, "now there is room");
 }
@@ -473,16 +502,13 @@ fn waiting_senders_do_not_wake_each_other() {
 #[test]
 fn a_sender_that_waits_learns_that_the_peer_has_closed() {
     let (runtime, mut session, mut peer) = open(WebSockets::new().outgoing_capacity(1000));
-    peer.set_writable(false);
+    peer.set_stalled(true);
     let outgoing = session.outgoing();
     runtime.block_on(outgoing.send(vec![0; 100_000])).unwrap();
     let (done, waiting) = std::sync::mpsc::channel();
-    drivetrain::engine::Runtime::spawn(
-        &runtime,
-        Box::pin(async move {
-            let _ = done.send(outgoing.send(vec![1; 100_000]).await);
-        }),
-    );
+    runtime.spawn(Box::pin(async move {
+        let _ = done.send(outgoing.send(vec![1; 100_000]).await);
+    }));
     runtime.settle();
     assert!(waiting.try_recv().is_err(), "it waits");
     peer.send(close_frame(1001));
@@ -497,14 +523,14 @@ fn a_sender_that_waits_learns_that_the_peer_has_closed() {
 #[test]
 fn a_close_that_waits_survives_a_violation() {
     let (runtime, mut session, mut peer) = open(WebSockets::new());
-    peer.set_writable(false);
+    peer.set_stalled(true);
     runtime.block_on(session.send(vec![0; 200_000])).unwrap();
     let outgoing = session.outgoing();
     let mut close = pin!(outgoing.close(CloseReason::new(4001, "enough").unwrap()));
     assert!(runtime.poll_now(close.as_mut()).is_none(), "it waits behind the message");
     peer.send(RawFrame::new(OpCode::Continuation, "orphan"));
     assert!(runtime.poll_now(pin!(session.receive())).is_none());
-    peer.set_writable(true);
+    peer.set_stalled(false);
     runtime.settle();
     let frames: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
     let (last, before) = frames.split_last().expect("the Close");
@@ -521,9 +547,9 @@ fn a_close_that_waits_survives_a_violation() {
 #[test]
 fn a_dropped_session_writes_all_that_the_socket_takes() {
     let (runtime, session, mut peer) = open(WebSockets::new());
-    peer.set_writable(false);
+    peer.set_stalled(true);
     runtime.block_on(session.send(vec![7; 500_000])).unwrap();
-    peer.set_writable(true);
+    peer.set_stalled(false);
     drop(session);
     let frames: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
     let (close, message) = frames.split_last().unwrap();

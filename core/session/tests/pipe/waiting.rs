@@ -1,7 +1,5 @@
 //! Who waits for a session, and who is woken.
 
-mod support;
-
 use std::{
     future::Future,
     pin::{Pin, pin},
@@ -12,10 +10,10 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use drivetrain_engine::{Connection, Protocol, RawFrame, Result, Role, Transport};
+use drivetrain_engine::{Connection, Frame, Protocol, RawFrame, Result, Role, Transport};
 use drivetrain_session::{Session, SessionConfig};
 
-use support::{Peer, PipeTransport, TestRuntime, config, open_on, pipe, session_and_peer};
+use crate::support::{Peer, PipeTransport, TestRuntime, config, open_on, pipe, session_and_peer};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -153,7 +151,7 @@ fn no_waker_is_cloned_while_the_session_is_locked() {
     assert!(poll(receiving.as_mut(), &waker).is_pending());
     assert_eq!(seen.load(Ordering::Relaxed), cloned, "receive");
     let waiting = Arc::strong_count(&waker);
-    peer.send(support::text("one"));
+    peer.send(crate::support::text("one"));
     assert_eq!(waker.count(), 1);
     assert_eq!(Arc::strong_count(&waker), waiting - 1, "the wake-up takes it");
     assert!(poll(receiving.as_mut(), &waker).is_ready());
@@ -171,4 +169,43 @@ fn no_waker_is_cloned_while_the_session_is_locked() {
     assert!(poll(flushing.as_mut(), &waker).is_pending());
     assert_eq!(seen.load(Ordering::Relaxed), before + 3, "flush, while the sender's is kept");
     assert_eq!(Arc::strong_count(&waker), before + 2);
+}
+
+#[test]
+fn control_frames_wait_for_room_in_order_and_none_is_dropped() {
+    let (runtime, session, mut peer) = session_and_peer(Role::Client, config());
+    peer.set_stalled(true);
+    runtime.run(session.send(vec![0; 40_000])).expect("taken");
+    let pong = |number: u8| Frame::Pong(vec![number].into());
+    for number in 0..64 {
+        runtime.run(session.send(pong(number))).expect("there is room");
+    }
+    let wakes: [Arc<Wakes>; 2] = Default::default();
+    let (mut first, mut second) = (pin!(session.send(pong(64))), pin!(session.send(pong(65))));
+    assert!(poll(first.as_mut(), &wakes[0]).is_pending());
+    assert!(poll(second.as_mut(), &wakes[1]).is_pending());
+    peer.set_stalled(false);
+    runtime.settle();
+    assert_eq!(wakes.each_ref().map(|wakes| wakes.count()), [1, 0]);
+    assert!(poll(first.as_mut(), &wakes[0]).is_ready());
+    assert!(poll(second.as_mut(), &wakes[1]).is_ready());
+    runtime.settle();
+    let frames = std::iter::from_fn(|| peer.receive()).filter(|frame| frame.opcode.is_control());
+    assert!(frames.map(|frame| frame.payload[0]).eq(0..=65));
+}
+
+#[test]
+fn a_sender_that_never_waits_yields_when_its_budget_is_spent() {
+    const KIB: usize = 1 << 10;
+    for (size, count) in [(1, 256), (126, 256), (KIB + 1, 256), (8 * KIB, 32), (256 * KIB, 1)] {
+        let (_runtime, session, _peer) = session_and_peer(Role::Client, config());
+        let wakes = Arc::new(Wakes::default());
+        for _ in 0..count {
+            assert!(poll(pin!(session.send(vec![0; size])), &wakes).is_ready(), "{size}");
+        }
+        let mut sending = pin!(session.send(vec![0; size]));
+        assert!(poll(sending.as_mut(), &wakes).is_pending(), "{size}");
+        assert_eq!(wakes.count(), 1, "to come again");
+        assert!(poll(sending.as_mut(), &wakes).is_ready());
+    }
 }

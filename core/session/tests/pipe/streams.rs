@@ -1,5 +1,4 @@
 //! Messages as streams, out and in, in virtual time over an in-memory connection.
-#![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod incoming;
@@ -7,25 +6,20 @@ mod outgoing;
 
 use std::{future::poll_fn, io, pin::Pin, pin::pin, time::Duration};
 
-use drivetrain::{
-    Bytes, CloseCode, CloseReason, ErrorKind, Frame, MessageKind, MessageReader, MessageWriter,
-    OpCode, RawFrame, Session, WebSockets,
-    testing::{PipePeer, TestRuntime, pipe},
+use drivetrain_engine::{
+    Bytes, Capability, CloseCode, CloseReason, Duties, Error, ErrorKind, Frame, OpCode, RawFrame,
+    Result,
 };
+use drivetrain_session::{MessageKind, MessageReader, MessageWriter, Session, WebSockets};
 use futures_util::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
+
+use crate::support::{Peer, TestRuntime, direct_pipe, open_with as open};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FRAGMENT: usize = 64 << 10;
 
-fn open(plugin: WebSockets) -> (TestRuntime, Session, PipePeer) {
-    let runtime = TestRuntime::new();
-    let (connection, peer) = pipe();
-    let session = runtime.session(connection, plugin);
-    (runtime, session, peer)
-}
-
 /// Opcode, size and FIN of what the peer got.
-fn seen(peer: &mut PipePeer) -> Vec<(OpCode, usize, bool)> {
+fn seen(peer: &mut Peer) -> Vec<(OpCode, usize, bool)> {
     std::iter::from_fn(|| peer.receive()).map(|f| (f.opcode, f.payload.len(), f.fin)).collect()
 }
 
@@ -52,7 +46,7 @@ fn write(runtime: &TestRuntime, writer: &mut MessageWriter, bytes: &[u8]) -> io:
 }
 
 /// The next message, in one piece.
-async fn whole(session: &mut Session) -> drivetrain::Result<Option<(MessageKind, Vec<u8>)>> {
+async fn whole(session: &mut Session) -> Result<Option<(MessageKind, Vec<u8>)>> {
     let Some(mut reader) = session.receive_stream().await? else { return Ok(None) };
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).await?;

@@ -1,5 +1,4 @@
 //! Messages that are in memory already are taken many at a time; nobody shall notice but by the clock.
-#![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -10,11 +9,12 @@ use std::{
     time::Duration,
 };
 
-use drivetrain::{
-    CloseReason, Error, ErrorKind, Frame, OpCode, RawFrame, Result, Session, WebSockets,
-    testing::TestRuntime,
+use drivetrain_engine::{
+    CloseReason, Connection, Error, ErrorKind, Frame, OpCode, RawFrame, Result, Transport,
 };
-use drivetrain_engine::{Connection, Transport};
+use drivetrain_session::{Session, WebSockets};
+
+use crate::support::TestRuntime;
 
 /// What each read brings; the frames of one are in memory after it.
 #[derive(Default)]
@@ -102,13 +102,17 @@ impl Transport for OneEnd {
 }
 
 /// Runs a test over a transport that lends its messages and over one that gives them away.
-fn each(test: impl Fn(TestRuntime, Session, Wire)) {
+fn each(test: impl Fn(Arc<TestRuntime>, Session, Wire)) {
+    each_with(WebSockets::new(), test);
+}
+
+fn each_with(plugin: WebSockets, test: impl Fn(Arc<TestRuntime>, Session, Wire)) {
     for lends in [false, true] {
         let wire = Wire::default();
         wire.0.lock().unwrap().lends = lends;
         let runtime = TestRuntime::new();
         let connection = Connection::new(OneEnd(wire.clone(), Vec::new()));
-        let session = runtime.session(connection, WebSockets::new());
+        let session = runtime.session(connection, plugin.clone());
         test(runtime, session, wire);
     }
 }
@@ -140,7 +144,7 @@ fn all_come_in_order_whatever_is_dropped_and_whoever_reads() {
                 next += 1;
             }
             // Away for so long that the session task reads.
-            runtime.advance(Duration::from_secs(round as u64 % 2));
+            runtime.pass(Duration::from_secs(round as u64 % 2));
         }
         let stats = session.stats();
         assert_eq!((stats.received.messages, stats.received.frames), (2000, 2000));
@@ -199,7 +203,7 @@ fn the_session_task_acts_on_it_if_the_application_stays_away() {
         for i in 0..5 {
             assert_eq!(number(runtime.block_on(session.receive()).unwrap()), i);
         }
-        runtime.advance(Duration::from_secs(1));
+        runtime.pass(Duration::from_secs(1));
         assert_eq!(wire.sent(), [OpCode::Pong]);
         for i in 5..20 {
             assert_eq!(number(runtime.block_on(session.receive()).unwrap()), i);
@@ -220,7 +224,7 @@ fn a_ping_does_not_wait_until_a_slow_consumer_has_taken_what_is_before_it() {
             // Messages at all distances from the session task's look.
             for _ in 0..3 {
                 take(&runtime);
-                runtime.advance(Duration::from_millis(300));
+                runtime.pass(Duration::from_millis(300));
             }
             assert_eq!(wire.sent().len(), answered);
             wire.brings((answered * 500..(answered + 1) * 500).map(text).chain([ping()]));
@@ -240,9 +244,9 @@ fn nothing_is_read_ahead_of_an_application_that_keeps_pace() {
         for i in 0..PACE {
             assert_eq!(number(runtime.block_on(session.receive()).unwrap()), i);
         }
-        runtime.advance(Duration::from_millis(500));
+        runtime.pass(Duration::from_millis(500));
         assert_eq!(wire.reads(), 1);
-        runtime.advance(Duration::from_millis(500));
+        runtime.pass(Duration::from_millis(500));
         assert_eq!(wire.sent(), [OpCode::Pong], "nothing was taken since the last look");
     });
 }
@@ -256,11 +260,11 @@ fn a_ping_waits_where_the_inbox_is_full() {
         for _ in 0..12 {
             assert_eq!(wire.sent(), []);
             assert!(runtime.block_on(session.receive()).unwrap().is_some());
-            runtime.advance(Duration::from_millis(300));
+            runtime.pass(Duration::from_millis(300));
         }
         for _ in 12..16 {
             assert!(runtime.block_on(session.receive()).unwrap().is_some());
-            runtime.advance(Duration::from_millis(300));
+            runtime.pass(Duration::from_millis(300));
         }
         assert_eq!(wire.sent(), [OpCode::Pong], "there is room for what is before it");
         for _ in 16..20 {
@@ -285,6 +289,25 @@ fn messages_at_hand_are_counted_as_discarded_with_the_receiving_half() {
         assert!(outcome.clean);
         assert_eq!(outcome.discarded, 23);
         assert_eq!(outgoing.stats().received.messages, 30);
+    });
+}
+
+#[test]
+fn messages_behind_one_that_a_reader_refuses_are_counted_as_discarded() {
+    each_with(WebSockets::new().max_stream_size(4), |runtime, mut session, wire| {
+        let long = RawFrame::new(OpCode::Text, "above the limit");
+        wire.brings((0..10).map(text).chain([long]).chain((10..15).map(text)));
+        for i in 0..10 {
+            assert_eq!(number(runtime.block_on(session.receive()).unwrap()), i);
+        }
+        wire.brings([RawFrame::new(OpCode::Close, CloseReason::normal().to_payload())]);
+        let error = runtime.block_on(async {
+            let mut reader = session.receive_stream().await.unwrap().unwrap();
+            reader.chunk().await.unwrap_err()
+        });
+        assert_eq!(error.kind(), ErrorKind::TooBig);
+        let outcome = runtime.block_on(session.closed()).unwrap();
+        assert_eq!(outcome.discarded, 5);
     });
 }
 
@@ -316,7 +339,7 @@ fn the_end_comes_behind_the_batch() {
             assert_eq!(number(runtime.block_on(session.receive()).unwrap()), i);
         }
         peer.brings([]); // the end
-        runtime.advance(Duration::from_secs(2));
+        runtime.pass(Duration::from_secs(2));
         assert!(session.outcome().error.is_some(), "the session task has read it");
         for i in 3..10 {
             assert_eq!(number(runtime.block_on(session.receive()).unwrap()), i);

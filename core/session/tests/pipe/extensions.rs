@@ -1,5 +1,4 @@
 //! Extensions of sessions over an in-memory connection: frames in, frames out, and what becomes of them.
-#![cfg(all(feature = "testing", feature = "deflate"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -11,21 +10,21 @@ use std::{
     time::Duration,
 };
 
-use drivetrain::{
-    Bytes, CloseCode, ErrorKind, Frame, MessageKind, NegotiatedExtension, OpCode, Outgoing,
-    RawFrame, Result, Rsv, Session, WebSockets,
-    extension::{Extension, MessagePart, PermessageDeflate, Role, Transform},
-    testing::{PipePeer, TestRuntime, pipe},
+use drivetrain_engine::{
+    Bytes, CloseCode, CloseReason, Duties, Error, ErrorKind, Extension, Frame, MessagePart,
+    NegotiatedExtension, OpCode, RawFrame, Result, Role, Rsv, Transform,
 };
-use drivetrain_engine::Duties;
+use drivetrain_session::{MessageKind, Outgoing, PermessageDeflate, Session, WebSockets};
+
+use crate::support::{Peer, TestRuntime, direct_pipe};
 
 fn agreed() -> Vec<NegotiatedExtension> {
     vec![NegotiatedExtension::new("permessage-deflate", [])]
 }
 
-fn open(plugin: WebSockets) -> (TestRuntime, Session, PipePeer) {
+fn open(plugin: WebSockets) -> (Arc<TestRuntime>, Session, Peer) {
     let runtime = TestRuntime::new();
-    let (connection, peer) = pipe();
+    let (connection, peer) = direct_pipe(&runtime);
     let session = runtime.session(connection.with_extensions(agreed()), plugin);
     (runtime, session, peer)
 }
@@ -80,11 +79,11 @@ fn noise(size: usize) -> Vec<u8> {
     (0..size).map(|_| next()).collect()
 }
 
-fn written(peer: &mut PipePeer) -> Vec<RawFrame> {
+fn written(peer: &mut Peer) -> Vec<RawFrame> {
     std::iter::from_fn(|| peer.receive()).collect()
 }
 
-fn close_code(peer: &mut PipePeer) -> Option<u16> {
+fn close_code(peer: &mut Peer) -> Option<u16> {
     let close = written(peer).into_iter().find(|frame| frame.opcode == OpCode::Close)?;
     close.payload.first_chunk().map(|code| u16::from_be_bytes(*code))
 }
@@ -169,7 +168,7 @@ fn a_burst_is_in_order_with_control_frames_and_the_close_behind_it() {
         session.feed(Frame::Ping("ping".into())).await.unwrap();
         session.feed(vec![7; 300_000]).await.unwrap();
     });
-    let mut closed = Box::pin(session.close(drivetrain::CloseReason::normal()));
+    let mut closed = Box::pin(session.close(CloseReason::normal()));
     assert!(runtime.poll_now(closed.as_mut()).is_none());
     let frames = written(&mut peer);
     let (control, data): (Vec<_>, Vec<_>) =
@@ -186,13 +185,13 @@ fn a_burst_is_in_order_with_control_frames_and_the_close_behind_it() {
 fn a_peer_that_takes_nothing_gets_all_of_it_later() {
     let (runtime, session, mut peer) = open(deflating().outgoing_capacity(1 << 20));
     let mut other = Other::new();
-    peer.set_writable(false);
+    peer.set_stalled(true);
     let noise = noise(300_000);
     runtime.block_on(session.send(noise.clone())).unwrap();
     runtime.block_on(session.send("after")).unwrap();
     let mut flushed = Box::pin(session.flush());
     assert!(runtime.poll_now(flushed.as_mut()).is_none(), "nothing can be written");
-    peer.set_writable(true);
+    peer.set_stalled(false);
     runtime.block_on(flushed).unwrap();
     let frames = written(&mut peer);
     let (last, long) = frames.split_last().unwrap();
@@ -282,7 +281,7 @@ fn the_limit_is_one_for_what_a_message_comes_to() {
 #[test]
 fn an_engine_that_applies_extensions_is_left_alone() {
     let runtime = TestRuntime::new();
-    let (connection, mut peer) = pipe();
+    let (connection, mut peer) = direct_pipe(&runtime);
     let duties = Duties::frames().applying_extensions();
     let connection = connection.with_extensions(agreed()).with_duties(duties);
     let mut session = runtime.session(connection, deflating());
@@ -311,7 +310,7 @@ impl Transform for Failing {
     fn incoming(&mut self, part: &mut MessagePart, _room: usize) -> Result<Bytes> {
         self.0.fetch_add(1, Ordering::Relaxed);
         match part.payload.as_ref() {
-            b"fail" => Err(drivetrain::Error::other("as told")),
+            b"fail" => Err(Error::other("as told")),
             _ => Ok(std::mem::take(&mut part.payload)),
         }
     }
@@ -325,7 +324,7 @@ impl Transform for Failing {
 fn a_transform_that_fails_ends_the_session_and_is_asked_no_more() {
     for outgoing in [true, false] {
         let runtime = TestRuntime::new();
-        let (connection, mut peer) = pipe();
+        let (connection, mut peer) = direct_pipe(&runtime);
         let agreed = vec![NegotiatedExtension::new("x-failing", [])];
         let calls = Arc::new(AtomicUsize::new(0));
         let plugin = WebSockets::new().extension(Failing(Arc::clone(&calls)));
@@ -352,12 +351,12 @@ fn a_transform_that_fails_ends_the_session_and_is_asked_no_more() {
 #[test]
 fn a_transform_that_fails_behind_another_failure_is_asked_no_more() {
     let runtime = TestRuntime::new();
-    let (connection, mut peer) = pipe();
+    let (connection, mut peer) = direct_pipe(&runtime);
     let agreed = vec![NegotiatedExtension::new("x-failing", [])];
     let calls = Arc::new(AtomicUsize::new(0));
     let plugin = WebSockets::new().extension(Failing(Arc::clone(&calls)));
     let session = runtime.session(connection.with_extensions(agreed), plugin);
-    peer.set_writable(false);
+    peer.set_stalled(true);
     runtime.block_on(session.send(vec![0; 40_000])).unwrap(); // all that goes out for now
     for text in ["fail", "more"] {
         runtime.block_on(session.send(text)).unwrap();
@@ -368,7 +367,7 @@ fn a_transform_that_fails_behind_another_failure_is_asked_no_more() {
         runtime.poll_now(std::pin::pin!(futures_util::AsyncWriteExt::flush(&mut writer))).is_none()
     );
     drop(writer);
-    peer.set_writable(true);
+    peer.set_stalled(false);
     runtime.settle();
     assert_eq!(calls.load(Ordering::Relaxed), 2, "the one that fails is the last");
     assert_eq!(close_code(&mut peer), Some(1011));
@@ -409,7 +408,7 @@ impl Drop for LastWords {
         let outgoing = outgoing.lock().unwrap().clone();
         let (done, is_done) = mpsc::channel();
         std::thread::spawn(move || done.send(outgoing.map(|outgoing| outgoing.stats())));
-        *was_free.lock().unwrap() = Some(is_done.recv_timeout(Duration::from_secs(10)).is_ok());
+        *was_free.lock().unwrap() = Some(is_done.recv_timeout(Duration::from_secs(60)).is_ok());
     }
 }
 
@@ -417,7 +416,7 @@ impl Drop for LastWords {
 #[test]
 fn a_transform_is_dropped_when_the_lock_is_free() {
     let runtime = TestRuntime::new();
-    let (connection, mut peer) = pipe();
+    let (connection, mut peer) = direct_pipe(&runtime);
     let agreed = vec![NegotiatedExtension::new("x-farewell", [])];
     let farewell = Farewell::default();
     let plugin = WebSockets::new().extension(farewell.clone());

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use drivetrain_engine::{Error, ErrorKind, Progress, RawFrame, Result, Transport};
+use drivetrain_engine::{Bytes, Error, ErrorKind, OpCode, Progress, RawFrame, Result, Transport};
 
 use super::{TestRuntime, lock};
 
@@ -39,6 +39,10 @@ struct End {
     reader: Option<Waker>,
     writer: Option<Waker>,
     progress: Progress,
+    reads: usize,
+    writes: usize,
+    /// Why its writes fail.
+    write_error: Option<Error>,
     /// When it ended its direction, and when its socket was closed.
     shut_down: Option<Duration>,
     closed: Option<Duration>,
@@ -70,6 +74,7 @@ impl Pipe {
     fn receive(&self, side: usize) -> Option<Result<Option<RawFrame>>> {
         self.with(|ends| {
             let end = &mut ends[side];
+            end.reads += 1;
             if let Some(frame) = end.incoming.pop_front() {
                 end.progress.received += 1 + frame.payload.len();
                 return Some(Ok(Some(frame)));
@@ -86,6 +91,9 @@ impl Pipe {
         self.with(|ends| {
             let [first, second] = ends;
             let (end, other) = if side == 0 { (first, second) } else { (second, first) };
+            if let Some(error) = &end.write_error {
+                return Err(error.clone());
+            }
             if end.encoded.is_empty() {
                 return Ok(true);
             }
@@ -97,6 +105,7 @@ impl Pipe {
             }
             let bytes: usize = end.encoded.iter().map(|frame| 1 + frame.payload.len()).sum();
             end.progress.written += bytes;
+            end.writes += 1;
             if other.closed.is_some() {
                 // To a socket that is closed: answered by a reset.
                 end.encoded.clear();
@@ -150,6 +159,13 @@ impl PipeTransport {
         Peer(self)
     }
 
+    fn has_room(&self) -> bool {
+        self.end(|end| {
+            let waits: usize = end.encoded.iter().map(|frame| frame.payload.len()).sum();
+            waits < HIGH_WATER && end.write_error.is_none()
+        })
+    }
+
     fn end<R>(&self, look: impl FnOnce(&mut End) -> R) -> R {
         look(&mut lock(&self.pipe.ends)[self.side])
     }
@@ -183,14 +199,21 @@ impl Transport for PipeTransport {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let waits =
-            self.end(|end| end.encoded.iter().map(|frame| frame.payload.len()).sum::<usize>());
-        if waits < HIGH_WATER { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
+        if self.has_room() { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
     }
 
     fn start_send(&mut self, frame: RawFrame) -> Result<()> {
         self.end(|end| end.encoded.push_back(frame));
         Ok(())
+    }
+
+    fn try_send(&mut self, opcode: OpCode, payload: &[u8]) -> bool {
+        let takes = payload.len() <= 125 && self.has_room();
+        if takes {
+            let frame = RawFrame::new(opcode, Bytes::copy_from_slice(payload));
+            self.end(|end| end.encoded.push_back(frame));
+        }
+        takes
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -255,13 +278,36 @@ impl Peer {
         self.0.pipe.with(|ends| ends[side].stalled = stalled);
     }
 
+    /// Fails the session's writes from now on.
+    pub(crate) fn fail_writes(&mut self, error: Error) {
+        self.of_session(|end| end.write_error = Some(error));
+    }
+
+    /// How many reads and how many writes the session has made; a write has all that is encoded.
+    pub(crate) fn reads(&self) -> usize {
+        self.of_session(|end| end.reads)
+    }
+
+    pub(crate) fn writes(&self) -> usize {
+        self.of_session(|end| end.writes)
+    }
+
+    fn of_session<R>(&self, look: impl FnOnce(&mut End) -> R) -> R {
+        look(&mut lock(&self.0.pipe.ends)[1 - self.0.side])
+    }
+
+    /// Whether the session closed the socket.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed_at().is_some()
+    }
+
     /// When the session ended its direction, if it did.
     pub(crate) fn shut_down_at(&self) -> Option<Duration> {
-        lock(&self.0.pipe.ends)[1 - self.0.side].shut_down
+        self.of_session(|end| end.shut_down)
     }
 
     /// When the session closed the socket, if it did.
     pub(crate) fn closed_at(&self) -> Option<Duration> {
-        lock(&self.0.pipe.ends)[1 - self.0.side].closed
+        self.of_session(|end| end.closed)
     }
 }

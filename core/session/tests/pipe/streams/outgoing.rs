@@ -29,6 +29,18 @@ fn what_is_written_goes_out_in_fragments_and_closing_ends_the_message() {
 }
 
 #[test]
+fn a_full_fragment_goes_out_before_the_message_ends() {
+    let (runtime, session, mut peer) = open(WebSockets::new());
+    let mut first = writer(&runtime, &session, MessageKind::Binary);
+    let taken: Vec<_> =
+        (0..7).map(|_| write(&runtime, &mut first, &[7; 10_000]).unwrap()).collect();
+    assert_eq!((taken[..6].iter().sum(), taken[6]), (60_000, FRAGMENT - 60_000));
+    runtime.settle();
+    assert_eq!(seen(&mut peer), [(OpCode::Binary, FRAGMENT, false)]);
+    runtime.block_on(first.close()).unwrap();
+}
+
+#[test]
 fn a_short_one_is_a_frame_and_chunks_are_sent_as_they_are() {
     let (runtime, session, mut peer) = open(WebSockets::new().max_frame_size(100));
     runtime.block_on(async {
@@ -69,7 +81,7 @@ fn other_messages_wait_and_control_frames_do_not() {
     drop(runtime.poll_now(pin!(session.send_stream(MessageKind::Text))));
     runtime.block_on(session.send(Frame::Ping("app".into()))).unwrap();
     peer.send(RawFrame::new(OpCode::Ping, "peer"));
-    runtime.advance(20 * SECOND);
+    runtime.pass(20 * SECOND);
     let expected = [
         (OpCode::Binary, 10, false),
         (OpCode::Ping, 3, true),
@@ -106,12 +118,12 @@ fn dropped_before_anything_went_out_it_is_as_if_it_had_not_begun() {
 fn dropped_midway_the_session_fails_and_the_message_never_looks_whole() {
     let (runtime, mut session, mut peer) = open(WebSockets::new());
     // What was accepted waits, too.
-    peer.set_writable(false);
+    peer.set_stalled(true);
     runtime.block_on(session.feed("before")).unwrap();
     let mut first = writer(&runtime, &session, MessageKind::Text);
     runtime.block_on(first.write_all(&[b'x'; 2 * FRAGMENT + 1])).unwrap();
     drop(first);
-    peer.set_writable(true);
+    peer.set_stalled(false);
     runtime.settle();
     let frames: Vec<_> = std::iter::from_fn(|| peer.receive()).collect();
     assert_eq!(frames[0], RawFrame::new(OpCode::Text, "before"), "it was accepted");
@@ -135,7 +147,7 @@ fn a_session_that_closes_meanwhile_sends_what_was_accepted_and_its_close() {
         runtime.block_on(first.write_all(&[0; FRAGMENT + 1])).unwrap();
         if they_close {
             peer.send(close_frame(1000));
-            runtime.advance(SECOND);
+            runtime.pass(SECOND);
         } else {
             let mut close = pin!(session.close(CloseReason::normal()));
             assert!(runtime.poll_now(close.as_mut()).is_none());
@@ -147,7 +159,7 @@ fn a_session_that_closes_meanwhile_sends_what_was_accepted_and_its_close() {
         assert!(error.outcome().unwrap().clean);
         let error = write(&runtime, &mut first, b"more").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-        assert_eq!(drivetrain::Error::from(error).kind(), ErrorKind::Closed, "ours again");
+        assert_eq!(Error::from(error).kind(), ErrorKind::Closed, "ours again");
         drop(first);
         assert!(session.outcome().clean);
         let expected = [(OpCode::Binary, FRAGMENT, false), (OpCode::Close, 2, true)];
@@ -161,14 +173,14 @@ fn a_writer_keeps_the_session_alive_and_its_end_frees_it() {
     let mut last = writer(&runtime, &session, MessageKind::Binary);
     drop(session);
     runtime.settle();
-    assert!(!peer.is_dropped());
+    assert!(!peer.is_closed());
     runtime.block_on(async {
         last.write_all(b"the last").await.unwrap();
         last.finish().await.unwrap();
     });
     drop(last);
     runtime.settle();
-    assert!(peer.is_dropped());
+    assert!(peer.is_closed());
     assert_eq!(seen(&mut peer), [(OpCode::Binary, 8, true), (OpCode::Close, 2, true)]);
     assert_eq!(runtime.tasks(), 0);
 }
@@ -177,7 +189,7 @@ fn a_writer_keeps_the_session_alive_and_its_end_frees_it() {
 #[test]
 fn writing_waits_for_a_peer_that_does_not_take_it() {
     let (runtime, session, mut peer) = open(WebSockets::new().outgoing_capacity(100_000));
-    peer.set_writable(false);
+    peer.set_stalled(true);
     let mut first = writer(&runtime, &session, MessageKind::Binary);
     let mut written = 0;
     while let Some(count) =
@@ -190,7 +202,7 @@ fn writing_waits_for_a_peer_that_does_not_take_it() {
     // Dropped while it waits, nothing more was taken.
     drop(runtime.poll_now(pin!(first.write_chunk(vec![9; 100]))));
     drop(runtime.poll_now(pin!(first.finish())));
-    peer.set_writable(true);
+    peer.set_stalled(false);
     runtime.block_on(first.close()).unwrap();
     let payload: usize = seen(&mut peer).iter().map(|(_, size, _)| size).sum();
     assert_eq!(payload, written);
@@ -254,12 +266,12 @@ fn its_own_limit_holds_and_that_of_whole_messages_does_not() {
 #[test]
 fn a_connection_of_whole_messages_refuses_it_by_name() {
     let runtime = TestRuntime::new();
-    let (connection, mut peer) = pipe();
-    let connection = connection.with_duties(drivetrain_engine::Duties::messages());
+    let (connection, mut peer) = direct_pipe(&runtime);
+    let connection = connection.with_duties(Duties::messages());
     let session = runtime.session(connection, WebSockets::new());
     let error = runtime.block_on(session.send_stream(MessageKind::Text)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert_eq!(error.capability(), Some(drivetrain::Capability::SendFragments));
+    assert_eq!(error.capability(), Some(Capability::SendFragments));
     runtime.block_on(session.send("still open")).unwrap();
-    assert_eq!(seen(&mut peer), [(OpCode::Text, 7, true)]);
+    assert_eq!(seen(&mut peer), [(OpCode::Text, 10, true)]);
 }

@@ -8,7 +8,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
@@ -23,6 +23,7 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 pub(crate) struct TestRuntime {
     tasks: Mutex<Vec<(Task, Arc<Woken>)>>,
+    polls: AtomicUsize,
     clock: Arc<Mutex<Clock>>,
 }
 
@@ -72,6 +73,27 @@ impl TestRuntime {
         }
     }
 
+    /// Runs a future and all tasks until the future is ready, and then the tasks until none can go on. Time stands still.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.poll_now(pin!(future))
+            .expect("it waits for what cannot happen while time stands still")
+    }
+
+    /// Polls this future, and all tasks, until it is ready or nothing can go on at this moment.
+    pub(crate) fn poll_now<T>(&self, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let woken = Woken::new();
+        let waker = Waker::from(woken.clone());
+        self.settle();
+        while woken.take() {
+            let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+            self.settle();
+            if let Poll::Ready(value) = polled {
+                return Some(value);
+            }
+        }
+        None
+    }
+
     /// Polls this future once, and then all tasks until none makes progress.
     pub(crate) fn poll_once<T>(&self, future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
         let polled = future.poll(&mut Context::from_waker(Waker::noop()));
@@ -104,6 +126,11 @@ impl TestRuntime {
         lock(&self.tasks).len()
     }
 
+    /// How often a task was polled.
+    pub(crate) fn polls(&self) -> usize {
+        self.polls.load(Ordering::Relaxed)
+    }
+
     /// Drops all tasks, as a runtime does that shuts down.
     pub(crate) fn shut_down(&self) {
         let tasks = mem::take(&mut *lock(&self.tasks));
@@ -119,6 +146,7 @@ impl TestRuntime {
                 return true;
             }
             any = true;
+            self.polls.fetch_add(1, Ordering::Relaxed);
             let waker = Waker::from(woken.clone());
             task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
         });

@@ -1,14 +1,12 @@
 //! A session obeys the role of its connection: who closes TCP first, and how long a violation is drained.
 
-mod support;
-
 use std::{pin::pin, time::Duration};
 
 use drivetrain_engine::{
     CloseCode, CloseReason, Connection, ErrorKind, Frame, OpCode, Protocol, RawFrame, Role,
 };
 
-use support::{
+use crate::support::{
     CLOSE_TIMEOUT, TestRuntime, client_and_server, close, close_code, config, end_of, open,
     open_on, pipe, receives, receiving_session, session_and_peer, text,
 };

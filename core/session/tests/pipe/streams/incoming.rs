@@ -58,7 +58,7 @@ fn it_may_begin_at_any_moment_and_so_may_receive() {
             }
             (before..parts - 1).for_each(&mut send);
             if session_task {
-                runtime.advance(2 * SECOND);
+                runtime.pass(2 * SECOND);
             }
             if before < parts {
                 send(parts - 1);
@@ -88,7 +88,7 @@ fn of_a_reader_that_is_dropped_the_rest_is_thrown_away_and_counted() {
                 peer.send(fragment(opcode, "x", part + 1 == parts));
             }
             if session_task {
-                runtime.advance(2 * SECOND);
+                runtime.pass(2 * SECOND);
             }
             runtime.block_on(async {
                 let mut reader = session.receive_stream().await.unwrap().unwrap();
@@ -150,7 +150,7 @@ fn a_message_that_is_not_whole_never_ends_well() {
         if clean {
             peer.send(close_frame(1001));
         } else {
-            peer.end();
+            peer.shut_down();
         }
         let mut reader = runtime.block_on(session.receive_stream()).unwrap().unwrap();
         assert_eq!(runtime.block_on(reader.chunk()).unwrap().unwrap(), "half");
@@ -160,7 +160,7 @@ fn a_message_that_is_not_whole_never_ends_well() {
             assert_eq!(error.outcome().unwrap().clean, clean);
         }
         let error = runtime.block_on(reader.read(&mut [0; 4])).unwrap_err();
-        assert_eq!(drivetrain::Error::from(error).kind(), kind);
+        assert_eq!(Error::from(error).kind(), kind);
     }
 }
 
@@ -174,7 +174,7 @@ fn a_message_above_the_limit_for_whole_ones_waits_for_its_reader() {
         for i in 1..100 {
             peer.send(fragment(OpCode::Continuation, vec![i; 1000], i == 99));
         }
-        runtime.advance(100 * SECOND);
+        runtime.pass(100 * SECOND);
         assert!(session.outcome().error.is_none(), "{:?}", session.outcome());
         let read = session.stats().received.bytes;
         assert!(read <= capacity as u64 + 1000, "{read} of {capacity}");
@@ -265,7 +265,7 @@ fn nothing_begins_after_the_end_was_told() {
     let (runtime, mut session, mut peer) = open(WebSockets::new());
     peer.send(fragment(OpCode::Text, "cut", false));
     assert!(runtime.poll_now(pin!(session.receive())).is_none());
-    peer.end();
+    peer.shut_down();
     let told = runtime.block_on(session.receive()).unwrap_err();
     assert_eq!(told.kind(), ErrorKind::Io);
     let again = runtime.block_on(session.receive_stream()).map(|_| ()).unwrap_err();

@@ -13,9 +13,9 @@ use std::{
 };
 
 use drivetrain_engine::{
-    CloseReason, Connection, OpCode, Outcome, Protocol, RawFrame, Role, Runtime as _,
+    CloseReason, Connection, OpCode, Outcome, Protocol, RawFrame, Role, Runtime as _, Support,
 };
-use drivetrain_session::{Outgoing, Session, SessionConfig};
+use drivetrain_session::{Outgoing, Session, SessionConfig, SetBy, WebSockets};
 
 pub(crate) use pipe::{Peer, PipeTransport, pipe};
 pub(crate) use runtime::TestRuntime;
@@ -46,6 +46,31 @@ pub(crate) fn open_on(
     config: SessionConfig,
 ) -> Session {
     Session::builder(connection, runtime.clone(), Arc::new(config)).open()
+}
+
+/// A connection that needs no end of TCP behind both Closes, and its peer.
+pub(crate) fn direct_pipe(runtime: &Arc<TestRuntime>) -> (Connection, Peer) {
+    let (ours, theirs) = pipe(runtime);
+    (Connection::new(ours).with_protocol(Protocol::Direct), theirs.by_hand())
+}
+
+/// A client's session with these options on such a connection, and its peer.
+pub(crate) fn open_with(plugin: WebSockets) -> (Arc<TestRuntime>, Session, Peer) {
+    let runtime = TestRuntime::new();
+    let (connection, peer) = direct_pipe(&runtime);
+    let session = runtime.session(connection, plugin);
+    (runtime, session, peer)
+}
+
+impl TestRuntime {
+    /// A client's session with these options.
+    pub(crate) fn session(self: &Arc<Self>, connection: Connection, plugin: WebSockets) -> Session {
+        let scopes = [(SetBy::Plugin, &plugin)];
+        let config = SessionConfig::resolve(Role::Client, "pipe", &|_| Support::Offered, &scopes);
+        let extensions =
+            config.extensions.negotiated(&connection).expect("agreed on what is offered");
+        Session::builder(connection, self.clone(), Arc::new(config)).extensions(extensions).open()
+    }
 }
 
 /// A session of this role and its peer, which the test writes by hand.
