@@ -1,7 +1,8 @@
 //! A server for clients to try themselves on: echo, fragments, closing, a subprotocol, and plain HTTP.
 //!
 //! `cargo run --example echo-server --features full -- 127.0.0.1:8080`; with port 0 the system chooses one. The first line
-//! that is printed names the address. SIGTERM or Ctrl-C ends every session with 1001.
+//! that is printed names the address. SIGTERM or Ctrl-C ends every session with 1001, and the last line says how many ended
+//! in time. A second argument chooses the library that frames: `native`, `tungstenite` or `fastwebsockets`.
 //!
 //! | route | what it does |
 //! |---|---|
@@ -30,19 +31,41 @@ use tower::service_fn;
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
+    let framing = env::args().nth(2).unwrap_or_else(|| "native".into());
+    run(&address, &framing).await
+}
+
+/// Serves until a signal comes.
+pub(crate) async fn run(
+    address: &str,
+    framing: &str,
+) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let sessions = Sessions::new();
     // There is nothing here that a page of another origin could not have from elsewhere.
-    let sockets = Upgrader::new(Native::new())
-        .install(WebSockets::new().extension(PermessageDeflate::new()))
-        .origins(Origins::any())
-        .sessions(&sessions);
+    let sockets = upgrader(framing)?.origins(Origins::any()).sessions(&sessions);
     sockets.check()?;
     let listener = TcpListener::bind(address).await?;
     println!("listening on ws://{}", listener.local_addr()?);
     let app =
         service_fn(move |request| future::ready(Ok::<_, Infallible>(answer(&sockets, request))));
-    serve(listener, app).sessions(&sessions).until(ends()).await?;
+    let ended = serve(listener, app).sessions(&sessions).until(ends()).await?;
+    println!("ended: {} of {} sessions in time", ended.drained, ended.sessions);
     Ok(())
+}
+
+/// What accepts sessions whose frames this library reads and writes; with compression, where it can.
+fn upgrader(framing: &str) -> std::result::Result<Upgrader, String> {
+    let compressing = WebSockets::new().extension(PermessageDeflate::new());
+    match framing {
+        "native" => Ok(Upgrader::new(Native::new()).install(compressing)),
+        #[cfg(feature = "tungstenite")]
+        "tungstenite" => {
+            Ok(Upgrader::new(drivetrain::engine::Tungstenite::new()).install(compressing))
+        }
+        #[cfg(feature = "fastwebsockets")]
+        "fastwebsockets" => Ok(Upgrader::new(drivetrain::engine::FastWebSockets::new())),
+        other => Err(format!("no framing is named {other}")),
+    }
 }
 
 fn answer(sockets: &Upgrader, mut request: Request<Incoming>) -> Response<Full<Bytes>> {

@@ -16,6 +16,7 @@ pub(crate) struct Options {
     /// The client's certificate and its key.
     identity: Option<Vec<u8>>,
     over_http2: bool,
+    prior_knowledge: bool,
 }
 
 impl Options {
@@ -44,6 +45,13 @@ impl Options {
         self.over_http2 = true;
         self
     }
+
+    /// The same, speaking HTTP/2 in clear text on the engines that can, WebSockets included.
+    #[allow(dead_code, reason = "one of the two programs that share this file has no use for it")]
+    pub(crate) fn prior_knowledge(mut self) -> Self {
+        (self.prior_knowledge, self.over_http2) = (true, true);
+        self
+    }
 }
 
 /// The engine of this name; `None` if it is not in the build.
@@ -69,13 +77,22 @@ pub(crate) fn engine(name: &str, options: &Options) -> Option<Arc<dyn Engine>> {
         };
         (tokio, $Engine:ident, $name:literal) => {
             if name == $name {
-                let http = configured!(engine::Reqwest::new());
+                let http = spoken(configured!(engine::Reqwest::new()), options);
                 let http = if options.over_http2 { http.web_socket_over_http2() } else { http };
                 return Some(Arc::new(engine::$Engine::new().http(http)));
             }
         };
-        (http, $Engine:ident, $name:literal) => {};
+        (http, $Engine:ident, $name:literal) => {
+            if name == $name {
+                return Some(Arc::new(spoken(configured!(engine::$Engine::new()), options)));
+            }
+        };
     }
     for_each_engine!(is_it);
     None
+}
+
+#[cfg(feature = "reqwest")]
+fn spoken(http: engine::Reqwest, options: &Options) -> engine::Reqwest {
+    if options.prior_knowledge { http.http2_prior_knowledge() } else { http }
 }

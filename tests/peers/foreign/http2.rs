@@ -1,104 +1,65 @@
 //! Go's net/http with TLS: HTTP/2, WebSockets over it, and a proxy before them.
 
 use drivetrain::{
-    Capability, CloseReason, ErrorKind, HttpClient, HttpClientBuilder, Protocol, Proxies, Session,
-    http::{StatusCode, Version},
+    Capability, CloseReason, ErrorKind, HttpClient, Protocol, Proxies, Session, http::StatusCode,
 };
 use futures_util::future::join_all;
 
-use crate::{
-    engines::Options,
-    site::{Site, Verdict, close, echo, ends_with_code, ensure, fails, next, same, scenarios},
+use crate::site::{
+    Place, Site, Verdict, close, echo, ends_with_code, ensure, fails, next, same, scenarios,
 };
 
-scenarios!(EVERY:
-    an_authority_that_nobody_knows_is_refused,
-    requests_over_http2,
-    uploads_that_are_refused_early,
-    bodies_over_http2,
-    headers_over_http2,
-    connections_that_go_away,
-    gzip_over_http2,
-    web_sockets_with_tls,
+scenarios!(
+    /// With TLS.
+    EVERY:
+    an_authority_that_nobody_knows_is_refused ["/root", "/says"],
+    redirects_repeat_a_body ["/redirect/{code}?to"],
+    headers_of_every_size ["/headers/{n}/{size}"],
+    connections_that_go_away ["/bye", "/says"],
+    web_sockets_with_tls ["ws:/echo"],
 );
 
-scenarios!(OVER_HTTP2:
-    messages_over_http2,
-    closes_over_http2,
-    a_handler_that_fails_over_http2,
-    many_sessions_over_http2,
-    a_session_that_nobody_reads_stops_no_other,
+scenarios!(
+    /// WebSockets over HTTP/2, on the engines that have them.
+    OVER_HTTP2:
+    messages_over_http2 ["ws:/echo"],
+    closes_over_http2 ["ws:/echo?close"],
+    a_handler_that_fails_over_http2 ["ws:/echo?fail"],
+    many_sessions_over_http2 ["ws:/echo"],
+    a_session_that_nobody_reads_stops_no_other ["ws:/echo?flood"],
 );
 
-scenarios!(PROXY: through_a_proxy, through_a_proxy_with_the_wrong_password);
-
-const TLS: usize = 1;
-const PROXY_PORT: usize = 2;
-
-fn url(site: &Site, path: &str) -> String {
-    format!("https://localhost:{}{path}", site.port(TLS))
-}
-
-async fn trusting(site: &Site, over_http2: bool) -> Verdict<HttpClientBuilder> {
-    let options = Options::trusting_pem(site.get("/root").await?.into_bytes());
-    site.configured(&if over_http2 { options.over_http2() } else { options })
-}
-
-async fn client(site: &Site) -> Verdict<HttpClient> {
-    Ok(trusting(site, false).await?.build()?)
-}
+scenarios!(
+    /// Through a forward proxy, which wants to know who asks.
+    PROXY:
+    through_a_proxy ["/says"],
+    web_sockets_through_a_proxy ["ws:/echo"],
+    web_sockets_through_a_proxy_with_the_wrong_password ["ws:/echo"],
+    through_a_proxy_with_the_wrong_password ["/says"],
+);
 
 async fn an_authority_that_nobody_knows_is_refused(site: &Site) -> Verdict {
-    fails(site.client.get(url(site, "/says")).send().await, ErrorKind::Tls)?;
+    let client = site.untrusting()?;
+    let root = client.get(site.http_at(Place::Plain, "/root")).send().await?.text().await?;
+    ensure(root.contains("BEGIN CERTIFICATE"), root)?;
+    fails(client.get(site.http("/says")).send().await, ErrorKind::Tls)?;
     Ok(())
 }
 
-async fn requests_over_http2(site: &Site) -> Verdict {
-    let client = client(site).await?;
-    let expected = match client.support(Capability::Http2).is_offered() {
-        true => Version::HTTP_2,
-        false => Version::HTTP_11,
-    };
-    for _ in 0..3 {
-        let response = client.get(url(site, "/early")).send().await?;
-        same("the version", response.version(), expected)?;
-        ensure(response.text().await?.starts_with("GET HTTP/"), "it is not what was sent")?;
-    }
-    let said = client.post(url(site, "/says")).body("four").send().await?.text().await?;
-    ensure(said.contains("len=4 cl=4"), said)?;
+async fn redirects_repeat_a_body(site: &Site) -> Verdict {
     for status in [307, 308] {
-        let path = format!("/redirect/{status}?to=/says");
-        let said = client.post(url(site, &path)).body("four").send().await?.text().await?;
-        ensure(said.contains("len=4 cl=4"), said)?;
+        let url = site.http(&format!("/redirect/{status}?to=/says"));
+        let body = vec![b'x'; 300_000];
+        let said = site.client.post(url).body(body).send().await?.text().await?;
+        ensure(said.contains("len=300000 cl=300000"), said)?;
     }
     Ok(())
 }
 
-async fn uploads_that_are_refused_early(site: &Site) -> Verdict {
-    let client = client(site).await?;
-    for (path, status) in [("/refuses", 403), ("/413", 413)] {
-        for _ in 0..10 {
-            let request = client.post(url(site, path)).body(vec![0; 4 << 20]);
-            same("the status", request.send().await?.status().as_u16(), status)?;
-        }
-    }
-    Ok(())
-}
-
-async fn bodies_over_http2(site: &Site) -> Verdict {
-    let client = client(site).await?;
-    let get = async |path: &str| client.get(url(site, path)).send().await?.bytes().await;
-    same("the body", get("/trailers").await?, "piece 0;piece 1;piece 2;")?;
-    same("the body", get("/chunks/4?ms=5").await?, "0\n1\n2\n3\n")?;
-    same("the length", get("/bytes/3000000").await?.len(), 3_000_000)?;
-    fails(get("/cut-chunks").await, ErrorKind::Io)?;
-    Ok(())
-}
-
-async fn headers_over_http2(site: &Site) -> Verdict {
-    let client = client(site).await?;
+async fn headers_of_every_size(site: &Site) -> Verdict {
     for (count, size) in [(10, 10), (200, 20), (2, 20_000)] {
-        let response = client.get(url(site, &format!("/headers/{count}/{size}"))).send().await?;
+        let url = site.http(&format!("/headers/{count}/{size}"));
+        let response = site.client.get(url).send().await?;
         let is_one = |name: &&drivetrain::http::HeaderName| name.as_str().starts_with("x-");
         same("how many came", response.headers().keys().filter(is_one).count(), count)?;
     }
@@ -107,10 +68,9 @@ async fn headers_over_http2(site: &Site) -> Verdict {
 
 /// A GOAWAY behind an answer: whatever comes next goes over another connection (RFC 9113 section 6.8).
 async fn connections_that_go_away(site: &Site) -> Verdict {
-    let client = client(site).await?;
     for _ in 0..10 {
-        let post = async || client.post(url(site, "/says")).body("four").send().await;
-        let bye = async || client.get(url(site, "/bye")).send().await;
+        let post = async || site.client.post(site.http("/says")).body("four").send().await;
+        let bye = async || site.client.get(site.http("/bye")).send().await;
         let (posted, gone) = futures_util::future::join(post(), bye()).await;
         same("the status", posted?.status(), StatusCode::OK)?;
         same("the status", gone?.status(), StatusCode::OK)?;
@@ -119,15 +79,8 @@ async fn connections_that_go_away(site: &Site) -> Verdict {
     Ok(())
 }
 
-async fn gzip_over_http2(site: &Site) -> Verdict {
-    let client = client(site).await?;
-    let body = client.get(url(site, "/gzip?members=1")).send().await?.bytes().await?;
-    ensure(!body.is_empty(), "nothing came")
-}
-
 async fn web_sockets_with_tls(site: &Site) -> Verdict {
-    let wss = url(site, "/echo").replacen("https", "wss", 1);
-    let mut session = client(site).await?.web_socket(wss).connect().await?;
+    let mut session = site.open("/echo").await?;
     same("the protocol", session.protocol(), Protocol::H1)?;
     echo(&mut session, "with TLS").await?;
     close(site, &mut session).await?;
@@ -135,8 +88,8 @@ async fn web_sockets_with_tls(site: &Site) -> Verdict {
 }
 
 /// A client that opens WebSockets over HTTP/2, and what it uses, as its engine says.
-async fn over_http2(site: &Site) -> Verdict<(HttpClient, Protocol)> {
-    let client = trusting(site, true).await?.build()?;
+fn over_http2(site: &Site) -> Verdict<(HttpClient, Protocol)> {
+    let client = site.over_http2()?;
     let protocol = match client.support(Capability::WebSocketOverHttp2).is_offered() {
         true => Protocol::H2,
         false => Protocol::H1,
@@ -145,12 +98,11 @@ async fn over_http2(site: &Site) -> Verdict<(HttpClient, Protocol)> {
 }
 
 async fn open(site: &Site, client: &HttpClient, path: &str) -> Verdict<Session> {
-    let wss = url(site, path).replacen("https", "wss", 1);
-    Ok(client.web_socket(wss).connect().await?)
+    Ok(client.web_socket(site.ws(path)).connect().await?)
 }
 
 async fn messages_over_http2(site: &Site) -> Verdict {
-    let (client, protocol) = over_http2(site).await?;
+    let (client, protocol) = over_http2(site)?;
     let mut session = open(site, &client, "/echo").await?;
     same("the protocol", session.protocol(), protocol)?;
     for size in [0, 1, 126, 65_536, 1 << 20] {
@@ -161,12 +113,15 @@ async fn messages_over_http2(site: &Site) -> Verdict {
 }
 
 async fn closes_over_http2(site: &Site) -> Verdict {
-    let (client, _) = over_http2(site).await?;
-    if client.support(Capability::WebSocketOverHttp2).is_offered() {
+    let (client, protocol) = over_http2(site)?;
+    if protocol == Protocol::H2 {
         for code in [1000, 4001] {
             let mut session = open(site, &client, &format!("/echo?close={code}")).await?;
             ends_with_code(&mut session, code).await?;
         }
+    } else {
+        // Over HTTP/1.1 the page has no such query.
+        site.leave_out();
     }
     let mut session = open(site, &client, "/echo").await?;
     let outcome = session.close(CloseReason::new(4002, "bye")?).await?;
@@ -175,16 +130,18 @@ async fn closes_over_http2(site: &Site) -> Verdict {
 }
 
 async fn a_handler_that_fails_over_http2(site: &Site) -> Verdict {
-    let (client, protocol) = over_http2(site).await?;
+    let (client, protocol) = over_http2(site)?;
     if protocol == Protocol::H2 {
         let mut session = open(site, &client, "/echo?fail=1").await?;
         fails(session.receive().await, ErrorKind::Io)?;
+    } else {
+        site.leave_out();
     }
     echo(&mut open(site, &client, "/echo").await?, "another one").await
 }
 
 async fn many_sessions_over_http2(site: &Site) -> Verdict {
-    let (client, _) = over_http2(site).await?;
+    let (client, _) = over_http2(site)?;
     let one = async |number: usize| -> Verdict {
         let mut session = open(site, &client, "/echo").await?;
         echo(&mut session, format!("number {number}")).await?;
@@ -199,8 +156,9 @@ async fn many_sessions_over_http2(site: &Site) -> Verdict {
 
 /// RFC 9113 section 5.2: a connection's window is shared.
 async fn a_session_that_nobody_reads_stops_no_other(site: &Site) -> Verdict {
-    let (client, protocol) = over_http2(site).await?;
+    let (client, protocol) = over_http2(site)?;
     if protocol != Protocol::H2 {
+        site.leave_out();
         return Ok(());
     }
     let mut unread = Vec::new();
@@ -221,27 +179,46 @@ async fn a_session_that_nobody_reads_stops_no_other(site: &Site) -> Verdict {
     Ok(())
 }
 
-fn proxied(site: &Site, password: &str) -> Verdict<Proxies> {
-    let proxy = format!("http://user:{password}@127.0.0.1:{}", site.port(PROXY_PORT));
-    Ok(Proxies::new().all(&*proxy))
+fn proxied(site: &Site, password: &str) -> Verdict<HttpClient> {
+    let proxy = site.proxy(&format!("user:{password}"));
+    Ok(site.builder().proxy(Proxies::new().all(&*proxy)).build()?)
 }
 
 async fn through_a_proxy(site: &Site) -> Verdict {
-    let builder = trusting(site, false).await?;
-    let client = builder.proxy(proxied(site, "pa%3Ass")?).build()?;
-    same("the status", client.get(site.http("/says")).send().await?.status(), StatusCode::OK)?;
-    same("the status", client.get(url(site, "/says")).send().await?.status(), StatusCode::OK)?;
-    for target in [site.ws("/echo"), url(site, "/echo").replacen("https", "wss", 1)] {
-        let mut session = client.web_socket(target).connect().await?;
+    let client = proxied(site, "pa%3Ass")?;
+    for place in [Place::Plain, Place::Tls] {
+        let response = client.get(site.http_at(place, "/says")).send().await?;
+        same("the status", response.status(), StatusCode::OK)?;
+    }
+    Ok(())
+}
+
+async fn web_sockets_through_a_proxy(site: &Site) -> Verdict {
+    let client = proxied(site, "pa%3Ass")?;
+    for place in [Place::Plain, Place::Tls] {
+        let mut session = client.web_socket(site.ws_at(place, "/echo")).connect().await?;
         echo(&mut session, "through a proxy").await?;
         close(site, &mut session).await?;
     }
     Ok(())
 }
 
+async fn web_sockets_through_a_proxy_with_the_wrong_password(site: &Site) -> Verdict {
+    let client = proxied(site, "wrong")?;
+    for place in [Place::Plain, Place::Tls] {
+        let refused = client.web_socket(site.ws_at(place, "/echo")).connect().await;
+        let error = refused.err().ok_or("the proxy let it through")?;
+        ensure(!error.is_transient(), format!("trying again does not help: {error}"))?;
+    }
+    Ok(())
+}
+
+/// A plain request gets the proxy's 407, one in a tunnel an error.
 async fn through_a_proxy_with_the_wrong_password(site: &Site) -> Verdict {
-    let client = site.builder().proxy(proxied(site, "wrong")?).build()?;
-    let refused = client.web_socket(site.ws("/echo")).connect().await;
+    let client = proxied(site, "wrong")?;
+    let plain = client.get(site.http_at(Place::Plain, "/says")).send().await?;
+    same("the status", plain.status(), StatusCode::PROXY_AUTHENTICATION_REQUIRED)?;
+    let refused = client.get(site.http("/says")).send().await;
     let error = refused.err().ok_or("the proxy let it through")?;
     ensure(!error.is_transient(), format!("trying again does not help: {error}"))
 }

@@ -1,22 +1,44 @@
 //! The routes for HTTP that the servers of WebSockets have.
 
-use drivetrain::{ErrorKind, http::StatusCode};
+use drivetrain::{CookieJar, ErrorKind, http::StatusCode};
 
 use crate::site::{Site, Verdict, ensure, fails, same, scenarios, text};
 
-scenarios!(EVERY: hello, an_empty_post_has_a_length, a_cookie_comes_back, five_events);
+scenarios!(EVERY:
+    hello ["/hello"],
+    an_empty_post_has_a_length ["/empty"],
+    a_cookie_is_kept ["/cookie"],
+    a_cookie_comes_back ["/cookie", "ws:/cookie-echo"],
+    five_events ["/events"],
+);
+
+scenarios!(
+    /// Those that open no WebSocket.
+    PAGES:
+    hello ["/hello"],
+    an_empty_post_has_a_length ["/empty"],
+    a_cookie_is_kept ["/cookie"],
+    five_events ["/events"],
+);
+
+scenarios!(
+    /// Where there are no pages.
+    COOKIE_ECHO:
+    a_cookie_of_the_callers_is_sent ["ws:/cookie-echo"],
+);
 
 scenarios!(JAVA:
-    bodies_are_counted,
-    an_early_refusal_is_read,
-    any_status_is_a_response,
-    long_texts,
-    many_headers,
-    a_body_in_pieces,
-    trailers_are_no_body,
-    a_redirect_with_a_body,
-    an_end_within_a_body,
-    a_late_answer,
+    bodies_are_counted ["/count"],
+    an_early_refusal_is_read ["/reject/{status}"],
+    any_status_is_a_response ["/status/{code}"],
+    long_texts ["/text/{n}"],
+    many_headers ["/headers/{n}"],
+    a_body_in_pieces ["/chunks/{n}/{ms}"],
+    trailers_are_no_body ["/trailers"],
+    a_redirect_with_a_body ["/goto/{status}/{route}"],
+    an_end_within_a_body ["/half", "/broken"],
+    a_handler_that_throws ["/throws", "/hello"],
+    a_late_answer ["/slow/{ms}"],
 );
 
 async fn hello(site: &Site) -> Verdict {
@@ -41,10 +63,29 @@ async fn an_empty_post_has_a_length(site: &Site) -> Verdict {
     same("without a body", length(None).await?, "length=0")
 }
 
+async fn a_cookie_is_kept(site: &Site) -> Verdict {
+    let jar = CookieJar::new();
+    let client = site.builder().cookie_jar(jar.clone()).build()?;
+    let url = site.http("/cookie");
+    let response = client.get(&url).send().await?.error_for_status().await?;
+    let cookie = response.headers().get("set-cookie").ok_or("no cookie is set")?.to_str()?;
+    ensure(cookie.starts_with("session=s1"), cookie)?;
+    same("what the jar has", jar.cookies(&url)?.as_deref(), Some("session=s1"))
+}
+
 async fn a_cookie_comes_back(site: &Site) -> Verdict {
     let client = site.with_cookies()?;
     client.get(site.http("/cookie")).send().await?.error_for_status().await?.bytes().await?;
     let mut session = client.web_socket(site.ws("/cookie-echo")).connect().await?;
+    same("the cookie", text(&mut session).await?, "cookie=s1")
+}
+
+async fn a_cookie_of_the_callers_is_sent(site: &Site) -> Verdict {
+    let jar = CookieJar::new();
+    let url = site.ws("/cookie-echo");
+    jar.set(&url, "session=s1")?;
+    let client = site.builder().cookie_jar(jar).build()?;
+    let mut session = client.web_socket(url).connect().await?;
     same("the cookie", text(&mut session).await?, "cookie=s1")
 }
 
@@ -123,6 +164,17 @@ async fn an_end_within_a_body(site: &Site) -> Verdict {
     for path in ["/half", "/broken"] {
         let response = site.client.get(site.http(path)).send().await?;
         fails(response.bytes().await, ErrorKind::Io)?;
+    }
+    Ok(())
+}
+
+async fn a_handler_that_throws(site: &Site) -> Verdict {
+    for _ in 0..3 {
+        let response = site.client.get(site.http("/throws")).send().await?;
+        same("the status", response.status(), StatusCode::INTERNAL_SERVER_ERROR)?;
+        let error = fails(response.error_for_status().await, ErrorKind::Status)?;
+        ensure(error.response().is_some(), "the error has no response")?;
+        same("the next answer", site.get("/hello").await?, "hello")?;
     }
     Ok(())
 }

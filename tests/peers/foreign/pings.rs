@@ -6,7 +6,10 @@ use drivetrain::WebSockets;
 
 use crate::site::{Site, Verdict, close, echo, ensure, scenarios};
 
-scenarios!(EVERY: pings_of_the_server_are_answered, pings_of_both_sides_are_answered);
+scenarios!(EVERY:
+    pings_of_the_server_are_answered ["ws:/echo"],
+    pings_of_both_sides_are_answered ["ws:/echo"],
+);
 
 async fn pings_of_the_server_are_answered(site: &Site) -> Verdict {
     survive(site, WebSockets::new()).await
@@ -29,7 +32,7 @@ async fn survive(site: &Site, plugin: WebSockets) -> Verdict {
 
 /// Longer than the server's patience, with and without somebody who receives.
 async fn survives(site: &Site, plugin: WebSockets) -> Verdict {
-    let url = format!("ws://127.0.0.1:{}/echo", site.server().pinging_port()?);
+    let url = site.pinging("/echo")?;
     let mut session = site.with(plugin)?.web_socket(url).connect().await?;
     site.sleep(Duration::from_millis(2500)).await;
     echo(&mut session, "still here").await?;

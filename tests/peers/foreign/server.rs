@@ -33,7 +33,7 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    fn file(self) -> &'static str {
+    pub(crate) fn file(self) -> &'static str {
         match self {
             Self::Ktor => "ktor/ktor-peer.jar",
             Self::Go | Self::GoHttp => "go/go-peer",
@@ -47,7 +47,6 @@ pub(crate) struct Server {
     program: Program,
     library: &'static str,
     name: String,
-    path: PathBuf,
     /// Why there is none.
     missing: Option<String>,
     state: Mutex<State>,
@@ -77,25 +76,20 @@ struct Process {
 
 impl Server {
     pub(crate) fn new(program: Program, library: &'static str) -> Self {
-        let folder = env::var_os("DRIVETRAIN_PEERS").map(PathBuf::from);
-        let path = folder.clone().unwrap_or_default().join(program.file());
         let name = match program {
             Program::Ktor => format!("ktor-{library}"),
             Program::Go | Program::GoHttp => format!("go-{library}"),
             Program::Java => library.to_owned(),
         };
-        let missing = if folder.is_none() {
-            Some("DRIVETRAIN_PEERS names no folder".to_owned())
-        } else if path.exists() {
-            starts(program, &path).err()
-        } else {
-            Some(format!("{} is not there", program.file()))
-        };
-        Self { program, library, name, path, missing, state: Mutex::default() }
+        Self { program, library, name, missing: missing(program), state: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn program(&self) -> Program {
+        self.program
     }
 
     pub(crate) fn missing(&self) -> Option<String> {
@@ -157,16 +151,7 @@ impl Server {
         let mut command = Command::new("timeout");
         // A process that ignores SIGTERM is killed.
         command.args(["--kill-after=5", LIFETIME]);
-        match self.program {
-            Program::Go | Program::GoHttp => command.arg(&self.path),
-            Program::Ktor | Program::Java => {
-                // Of two cores each takes its share. Without memory the whole process ends: one that has merely
-                // lost some of its threads would answer some trials and hang in others.
-                command.args(["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m"]);
-                command.arg("-XX:+ExitOnOutOfMemoryError");
-                command.arg("-jar").arg(&self.path)
-            }
-        };
+        start(&mut command, self.program);
         match self.program {
             // As it would set it for itself, starting itself again.
             Program::GoHttp => command.arg("http").env("GODEBUG", "http2xconnect=1"),
@@ -230,6 +215,34 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
+}
+
+/// The arguments that run a program.
+pub(crate) fn start(command: &mut Command, program: Program) {
+    if matches!(program, Program::Ktor | Program::Java) {
+        // Of two cores each takes its share. Without memory the whole process ends: one that has merely lost some of its
+        // threads would answer some trials and hang in others.
+        command.args(["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m"]);
+        command.args(["-XX:+ExitOnOutOfMemoryError", "-jar"]);
+    }
+    command.arg(path(program));
+}
+
+/// Why there is no such program; `None` if there is.
+pub(crate) fn missing(program: Program) -> Option<String> {
+    let path = path(program);
+    if env::var_os("DRIVETRAIN_PEERS").is_none() {
+        Some("DRIVETRAIN_PEERS names no folder".to_owned())
+    } else if path.exists() {
+        starts(program, &path).err()
+    } else {
+        Some(format!("{} is not there", program.file()))
+    }
+}
+
+fn path(program: Program) -> PathBuf {
+    let folder = env::var_os("DRIVETRAIN_PEERS").map(PathBuf::from);
+    folder.unwrap_or_default().join(program.file())
 }
 
 /// Whether this machine runs such a program.

@@ -15,13 +15,15 @@ use std::{
 };
 
 use drivetrain::{
-    CloseReason, CookieJar, Error, ErrorKind, Frame, HttpClient, HttpClientBuilder, Json, Outcome,
-    Session, WebSockets,
-    engine::{self, Engine, Runtime},
+    Capability, CloseReason, CookieJar, Error, ErrorKind, Frame, HttpClient, HttpClientBuilder,
+    Json, Outcome, Session, WebSockets,
+    engine::{Engine, Runtime},
+    http::Version,
 };
 
 use crate::{
     engines::{self, Options},
+    routes::Asked,
     server::{Running, Server},
 };
 
@@ -29,19 +31,63 @@ use crate::{
 pub(crate) type Failure = Box<dyn StdError + Send + Sync>;
 pub(crate) type Verdict<T = ()> = Result<T, Failure>;
 
-/// A behaviour: its name, and how it is checked.
-pub(crate) type Scenario = (&'static str, for<'a> fn(&'a Site) -> Checking<'a>);
+/// A behaviour, and how it is checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// The routes that it asks for: a scenario that asks for another, or not for each, fails.
+    pub(crate) routes: &'static [&'static str],
+    pub(crate) check: for<'a> fn(&'a Site) -> Checking<'a>,
+}
 pub(crate) type Checking<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 
-/// A row of a list of scenarios.
+impl Scenario {
+    /// Whether it opens a WebSocket.
+    pub(crate) fn needs_web_sockets(&self) -> bool {
+        self.routes.iter().any(|route| route.starts_with(SOCKET))
+    }
+}
+
+/// What stands before the route of a WebSocket.
+pub(crate) const SOCKET: &str = "ws:";
+
+/// A list of scenarios: the name of each, which is that of its function, and its routes.
 macro_rules! scenarios {
-    ($(#[$meta:meta])* $list:ident: $($name:ident),+ $(,)?) => {
+    ($(#[$meta:meta])* $list:ident: $($name:ident [$($route:literal),+ $(,)?]),+ $(,)?) => {
         $(#[$meta])*
-        pub(crate) const $list: &[crate::site::Scenario] =
-            &[$((stringify!($name), |site| Box::pin($name(site)))),+];
+        pub(crate) const $list: &[crate::site::Scenario] = &[$(crate::site::Scenario {
+            name: stringify!($name),
+            routes: &[$($route),+],
+            check: |site| Box::pin($name(site)),
+        }),+];
     };
 }
 pub(crate) use scenarios;
+
+/// Where a server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `http` and `ws`, in HTTP/1.1.
+    Plain,
+    /// The same port in HTTP/2 with prior knowledge; WebSockets by RFC 8441.
+    ClearHttp2,
+    /// net/http with TLS, in HTTP/2 where the engine has it.
+    Tls,
+    /// net/http's reverse proxy before its plain port.
+    Reverse,
+}
+
+impl Place {
+    /// What stands before the name of a scenario.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::ClearHttp2 => "h2c::",
+            Self::Tls => "tls::",
+            Self::Reverse => "reverse::",
+        }
+    }
+}
 
 /// No scenario takes longer, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -52,47 +98,84 @@ pub(crate) struct Site {
     runtime: Arc<dyn Runtime>,
     server: Arc<Server>,
     ports: Vec<u16>,
+    place: Place,
+    options: Options,
+    asked: Asked,
+}
+
+/// How a scenario ended.
+pub(crate) struct Ending {
+    pub(crate) verdict: Verdict,
+    /// The engine, as it says, cannot do all of it.
+    pub(crate) is_lacking: bool,
 }
 
 /// Runs one scenario; once more, on the next process, if it fails while its server dies. A server that dies too often is
 /// not started again, so this ends.
-pub(crate) fn run(server: &Arc<Server>, engine: &str, scenario: Scenario) -> Verdict {
+pub(crate) fn run(server: &Arc<Server>, engine: &str, place: Place, scenario: Scenario) -> Ending {
+    let failed = |error| Ending { verdict: Err(error), is_lacking: false };
     loop {
-        let Running { ports, deaths } = server.running()?;
-        let Err(error) = run_once(server, ports, engine, scenario) else { return Ok(()) };
+        let Running { ports, deaths } = match server.running() {
+            Ok(running) => running,
+            Err(error) => return failed(error),
+        };
+        let ending = run_once(server, ports, engine, place, scenario).unwrap_or_else(failed);
+        let Err(error) = &ending.verdict else { return ending };
         if server.deaths() == deaths {
-            return Err(error);
+            return ending;
         }
-        println!("again: {server}::{engine}::{}: failed with its server: {error}", scenario.0);
+        println!("again: {server}::{engine}::{}: failed with its server: {error}", scenario.name);
     }
 }
 
-fn run_once(server: &Arc<Server>, ports: Vec<u16>, engine: &str, scenario: Scenario) -> Verdict {
+fn run_once(
+    server: &Arc<Server>,
+    ports: Vec<u16>,
+    engine: &str,
+    place: Place,
+    scenario: Scenario,
+) -> Verdict<Ending> {
     let checking = async {
-        let site = Site::new(server, ports, engine)?;
-        site.within(LIMIT, (scenario.1)(&site)).await?
+        let site = Site::new(server, ports, engine, place).await?;
+        let verdict = site.within(LIMIT, (scenario.check)(&site)).await.and_then(|verdict| verdict);
+        let is_lacking = site.asked.is_excused();
+        let verdict = verdict
+            .and_then(|()| site.asked.compare(scenario.routes))
+            .map_err(|error| chain(&*error).into());
+        Ok(Ending { verdict, is_lacking })
     };
-    let result = match ["async-std", "smol"].iter().any(|runtime| engine.ends_with(runtime)) {
+    match ["async-std", "smol"].iter().any(|runtime| engine.ends_with(runtime)) {
         // These need no tokio, so they get none.
         true => block_on(checking),
         false => TOKIO.block_on(checking),
-    };
-    result.map_err(|error| chain(&*error).into())
+    }
 }
 
 static TOKIO: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
 
 impl Site {
-    fn new(server: &Arc<Server>, ports: Vec<u16>, name: &str) -> Verdict<Self> {
-        let engine = engine::all().into_iter().find(|engine| engine.name() == name);
-        let engine = engine.ok_or("it is not in this build")?;
+    async fn new(server: &Arc<Server>, ports: Vec<u16>, name: &str, place: Place) -> Verdict<Self> {
+        let options = match place {
+            Place::Plain | Place::Reverse => Options::default(),
+            Place::ClearHttp2 => Options::default().prior_knowledge(),
+            Place::Tls => {
+                let client = HttpClient::new(configured(name, &Options::default())?);
+                let url = format!("http://127.0.0.1:{}/root", ports[0]);
+                let root = client.get(url).send().await?.error_for_status().await?.bytes().await?;
+                Options::trusting_pem(root.into())
+            }
+        };
+        let engine = configured(name, &options)?;
         Ok(Self {
             client: builder(Arc::clone(&engine)).build()?,
             runtime: engine.runtime()?,
             engine,
             server: Arc::clone(server),
             ports,
+            place,
+            options,
+            asked: Asked::default(),
         })
     }
 
@@ -101,15 +184,29 @@ impl Site {
         builder(Arc::clone(&self.engine))
     }
 
-    pub(crate) fn engine_name(&self) -> &str {
-        self.engine.name()
+    /// A client of an engine that trusts the system's authorities alone.
+    pub(crate) fn untrusting(&self) -> Verdict<HttpClient> {
+        Ok(builder(configured(self.engine.name(), &Options::default())?).build()?)
     }
 
-    /// A client whose engine is told these options.
-    pub(crate) fn configured(&self, options: &Options) -> Verdict<HttpClientBuilder> {
-        let engine =
-            engines::engine(self.engine_name(), options).ok_or("it is not in this build")?;
-        Ok(builder(engine))
+    /// A client that opens WebSockets over HTTP/2 where its engine can.
+    pub(crate) fn over_http2(&self) -> Verdict<HttpClient> {
+        let options = self.options.clone().over_http2();
+        Ok(builder(configured(self.engine.name(), &options)?).build()?)
+    }
+
+    /// Whether the engine lacks this, as it says; a fault that the server shows with it is not seen then.
+    pub(crate) fn lacks(&self, capability: Capability) -> bool {
+        let lacks = !self.client.support(capability).is_offered();
+        if lacks {
+            self.leave_out();
+        }
+        lacks
+    }
+
+    /// Some routes of the scenario are not asked for, since the engine has no use for them.
+    pub(crate) fn leave_out(&self) {
+        self.asked.excuse();
     }
 
     /// The client, with the plugin's options given.
@@ -126,16 +223,55 @@ impl Site {
         &self.server
     }
 
-    pub(crate) fn port(&self, number: usize) -> u16 {
-        self.ports[number]
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The version of HTTP that is spoken here.
+    pub(crate) fn version(&self) -> Version {
+        let is_http2 = match self.place {
+            Place::Plain | Place::Reverse => false,
+            Place::ClearHttp2 => true,
+            Place::Tls => self.client.support(Capability::Http2).is_offered(),
+        };
+        if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 }
     }
 
     pub(crate) fn ws(&self, path: &str) -> String {
-        format!("ws://127.0.0.1:{}{path}", self.ports[0])
+        self.ws_at(self.place, path)
     }
 
     pub(crate) fn http(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.ports[0])
+        self.http_at(self.place, path)
+    }
+
+    pub(crate) fn ws_at(&self, place: Place, path: &str) -> String {
+        self.asked.note(true, path);
+        self.url(place, path).replacen("http", "ws", 1)
+    }
+
+    pub(crate) fn http_at(&self, place: Place, path: &str) -> String {
+        self.asked.note(false, path);
+        self.url(place, path)
+    }
+
+    /// A WebSocket of the process that pings.
+    pub(crate) fn pinging(&self, path: &str) -> Verdict<String> {
+        self.asked.note(true, path);
+        Ok(format!("ws://127.0.0.1:{}{path}", self.server.pinging_port()?))
+    }
+
+    fn url(&self, place: Place, path: &str) -> String {
+        match place {
+            Place::Plain | Place::ClearHttp2 => format!("http://127.0.0.1:{}{path}", self.ports[0]),
+            Place::Tls => format!("https://localhost:{}{path}", self.ports[1]),
+            Place::Reverse => format!("http://127.0.0.1:{}{path}", self.ports[2]),
+        }
+    }
+
+    /// The proxy, with these credentials.
+    pub(crate) fn proxy(&self, credentials: &str) -> String {
+        format!("http://{credentials}@127.0.0.1:{}", self.ports[2])
     }
 
     pub(crate) async fn open(&self, path: &str) -> Verdict<Session> {
@@ -169,10 +305,22 @@ impl Site {
     }
 }
 
+/// The engine of this name.
+fn configured(name: &str, options: &Options) -> Verdict<Arc<dyn Engine>> {
+    Ok(engines::engine(name, options).ok_or("it is not in this build")?)
+}
+
 fn builder(engine: Arc<dyn Engine>) -> HttpClientBuilder {
-    // A busy machine does not meet the default time limits.
-    let plugin = WebSockets::new().handshake_timeout(LIMIT / 5).close_timeout(LIMIT / 5);
-    HttpClient::builder(engine).install(plugin.converter(Json))
+    let has_web_sockets = engine.support(Capability::WebSockets).is_offered();
+    let builder = HttpClient::builder(engine);
+    match has_web_sockets {
+        true => {
+            // A busy machine does not meet the default time limits.
+            let plugin = WebSockets::new().handshake_timeout(LIMIT / 5).close_timeout(LIMIT / 5);
+            builder.install(plugin.converter(Json))
+        }
+        false => builder,
+    }
 }
 
 /// A text that no other trial of this run has.
