@@ -8,7 +8,7 @@ use http_body::Body;
 use tower::Service;
 
 use super::Clock;
-use crate::HttpClient;
+use crate::client::HttpClient;
 
 /// A client whose engine is this service: client and server are tested in one process, without a socket and without waiting.
 ///
