@@ -34,7 +34,12 @@ impl Broker {
         // It cannot be told a port of the system's choice that it has again when it is started again.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let arguments = ["-a", "127.0.0.1", "-p", &port.to_string()].map(String::from);
-        Self::new("nats-server", arguments.into(), format!("nats://127.0.0.1:{port}"), tempfile::tempdir()?)
+        Self::new(
+            "nats-server",
+            arguments.into(),
+            format!("nats://127.0.0.1:{port}"),
+            tempfile::tempdir()?,
+        )
     }
 
     fn redis() -> Outcome<Option<Self>> {
@@ -94,11 +99,16 @@ impl Server {
         let start = async {
             loop {
                 let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cluster"));
-                command.args(["127.0.0.1:0", &broker.url]).stdout(Stdio::piped()).stderr(Stdio::null());
+                command
+                    .args(["127.0.0.1:0", &broker.url])
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::null());
                 let mut process = command.kill_on_drop(true).spawn()?;
                 let output = process.stdout.take().ok_or("no output")?;
                 let line = BufReader::new(output).lines().next_line().await?;
-                if let Some(url) = line.as_deref().and_then(|line| line.strip_prefix("listening on ")) {
+                if let Some(url) =
+                    line.as_deref().and_then(|line| line.strip_prefix("listening on "))
+                {
                     return Outcome::Ok(Self { url: url.into(), _process: process });
                 }
             }
@@ -113,7 +123,10 @@ impl Server {
     }
 
     async fn open(&self, path: &str) -> Outcome<Session> {
-        Ok(HttpClient::new(Native::new()).web_socket(format!("{}{path}", self.url)).connect().await?)
+        Ok(HttpClient::new(Native::new())
+            .web_socket(format!("{}{path}", self.url))
+            .connect()
+            .await?)
     }
 
     async fn stats(&self) -> Outcome<String> {
@@ -133,7 +146,11 @@ async fn next(session: &mut Session) -> Outcome<String> {
 }
 
 async fn survives(mut broker: Broker) -> Outcome {
-    let servers = [Server::start(&broker).await?, Server::start(&broker).await?, Server::start(&broker).await?];
+    let servers = [
+        Server::start(&broker).await?,
+        Server::start(&broker).await?,
+        Server::start(&broker).await?,
+    ];
     let mut members = Vec::new();
     for server in &servers {
         members.push(server.member().await?);
@@ -155,8 +172,16 @@ async fn survives(mut broker: Broker) -> Outcome {
     }
     for server in &servers {
         let stats = server.stats().await?;
-        assert_eq!((server.stat("duplicates").await?, server.stat("missed").await?), (0, 0), "{stats}");
-        assert_eq!((server.stat("sent").await?, server.stat("received").await?), (100, 200), "{stats}");
+        assert_eq!(
+            (server.stat("duplicates").await?, server.stat("missed").await?),
+            (0, 0),
+            "{stats}"
+        );
+        assert_eq!(
+            (server.stat("sent").await?, server.stat("received").await?),
+            (100, 200),
+            "{stats}"
+        );
     }
 
     broker.kill()?;

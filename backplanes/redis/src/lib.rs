@@ -13,7 +13,8 @@ use bytes::Bytes;
 use drivetrain_server::{Backplane, BackplaneError, Messages, async_trait};
 use futures_core::Stream;
 use redis::{
-    Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, Value,
+    Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult,
+    Value,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -105,7 +106,9 @@ impl Backplane for Redis {
             changes: self.changes.clone(),
         };
         let (done, confirmed) = oneshot::channel();
-        self.changes.send(Change::Subscribe(channel, done)).map_err(|_| "the connection's task is gone")?;
+        self.changes
+            .send(Change::Subscribe(channel, done))
+            .map_err(|_| "the connection's task is gone")?;
         confirmed.await??;
         Ok(Box::pin(subscription))
     }
@@ -158,7 +161,8 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let is_last = {
             let mut channels = lock(&self.channels);
-            let is_mine = channels.get(&self.channel).is_some_and(|route| route.same_channel(&self.route));
+            let is_mine =
+                channels.get(&self.channel).is_some_and(|route| route.same_channel(&self.route));
             is_mine && channels.remove(&self.channel).is_some()
         };
         if is_last {

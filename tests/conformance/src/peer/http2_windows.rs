@@ -93,8 +93,8 @@ impl State {
                 send(conn, HEADERS, END_HEADERS, stream, &OK)?;
             }
             DATA => self.data(conn, frame)?,
-            RST_STREAM => {
-                self.sockets.remove(&stream);
+            // A stream is reset again for DATA that was on its way then.
+            RST_STREAM if self.sockets.remove(&stream).is_some() => {
                 self.seen.0.resets.fetch_add(1, Ordering::SeqCst);
             }
             _ => {}
