@@ -3,7 +3,7 @@
 //! | to | read |
 //! |---|---|
 //! | learn | [Your first session](first_session) |
-//! | reach one goal | [Coming from Ktor](coming_from_ktor) ([options](ktor_options), [the message loop](ktor_loop), [the callbacks](ktor_callbacks), [more about sessions](ktor_sessions), [HTTP, events, reconnecting](ktor_http), [the server](ktor_server), [more about it](ktor_server_sessions)), [reach a server](reach_a_server), [test a program](test_a_program), [observe a program](observe_a_program), [serve WebSockets](server), [broadcast](broadcast), [write an engine](writing_an_engine) ([a framing](write_a_framing), [a connector](write_a_connector)) |
+//! | reach one goal | [Coming from Ktor](coming_from_ktor) ([options](ktor_options), [the message loop](ktor_loop), [the callbacks](ktor_callbacks), [more about sessions](ktor_sessions), [HTTP, events, reconnecting](ktor_http), [the server](ktor_server), [more about it](ktor_server_sessions)), [reach a server](reach_a_server), [test a program](test_a_program), [observe a program](observe_a_program), [serve WebSockets](server), [broadcast], [write an engine](writing_an_engine) ([a framing](write_a_framing), [a connector](write_a_connector)) |
 //! | look up | [the engine contract](engine_contract), [limitations], [options of a session](session_options), [Ktor's names](ktor_names), [observability], [hostile peers](hostile_peers), [tests](testing), [benchmarks], [crates] |
 //! | understand | [architecture], [the life of a request](request), [the session](session), [options], [differences from Ktor](differences_from_ktor) |
 

@@ -52,9 +52,9 @@ impl EngineService {
         if !is_handshake {
             say_length(&mut request)?;
             let fragment = request.extensions().get::<UrlFragment>().cloned();
-            let decodes = transfer_coding::are_asked_for(&request);
+            let is_checked = transfer_coding::must_be_understood(&request);
             let mut response = exchange::execute(&*self.engine, request).await?;
-            if !decodes {
+            if is_checked {
                 response = transfer_coding::understood(response);
             }
             if let Some(fragment) = fragment {

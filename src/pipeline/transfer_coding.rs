@@ -7,18 +7,20 @@ use std::{
 
 use bytes::Bytes;
 use drivetrain_engine::{Body, Error, ErrorKind, Result};
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::{Body as _, Frame};
 
-/// Whether the caller asks for transfer codings, and so decodes them.
-pub(super) fn are_asked_for<B>(request: &Request<B>) -> bool {
-    request.headers().contains_key(header::TE)
+/// Whether the response has a body that the caller does not decode: a `TE` asks for transfer codings.
+pub(super) fn must_be_understood<B>(request: &Request<B>) -> bool {
+    request.method() != Method::HEAD && !request.headers().contains_key(header::TE)
 }
 
 /// The response, whose body is an error if it is in a transfer coding that was not asked for: the engine has not decoded
 /// it, and nothing above expects a coding that belongs to the connection. The head stays.
 pub(super) fn understood(response: Response<Body>) -> Response<Body> {
-    if response.body().is_end_stream() || are_understood(response.headers()) {
+    let has_none = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.body().is_end_stream();
+    if has_none || are_understood(response.headers()) {
         return response;
     }
     let (parts, body) = response.into_parts();
