@@ -170,7 +170,7 @@ mod tests {
         assert!(replaced(&page.text, "summary", "").is_ok());
         for plot in crate::plots::IN_DOCS {
             let file = format!("benchmarks/{plot}.svg");
-            assert!(page.text.contains(&format!("]({file})")), "{file}");
+            assert!(page.text.contains(&format!("[{plot}.svg]: {file}")), "{file}");
             assert!(docs_page().with_file_name(&file).exists(), "{file}");
         }
     }

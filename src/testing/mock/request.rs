@@ -3,7 +3,9 @@
 use std::fmt;
 
 use bytes::Bytes;
-use drivetrain_engine::{Error, ErrorKind, Handshake, Result, redacted, redacted_uri};
+#[cfg(feature = "json")]
+use drivetrain_engine::{Error, ErrorKind, Result};
+use drivetrain_engine::{Handshake, redacted, redacted_uri};
 use http::{HeaderMap, Method, Uri, request::Parts};
 
 /// A request or handshake that a [`MockEngine`](super::MockEngine) has received, as an engine would send it: after
