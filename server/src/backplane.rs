@@ -100,11 +100,6 @@ impl Envelope {
         Some(bytes.freeze())
     }
 
-    /// How long the payload is in encoded bytes.
-    pub(crate) fn payload_len(encoded: &Bytes) -> usize {
-        encoded.len().saturating_sub(HEAD)
-    }
-
     /// The message of these bytes; `None` if they are none.
     pub(crate) fn decode(mut bytes: Bytes) -> Option<Self> {
         if bytes.len() < HEAD || bytes.get_u8() != VERSION {

@@ -78,7 +78,7 @@ struct Shared {
 struct Outgoing {
     sequence: u64,
     indices: HashMap<Arc<str>, u64>,
-    queue: VecDeque<(Arc<str>, Bytes)>,
+    queue: VecDeque<(Arc<str>, Envelope)>,
     bytes: usize,
 }
 
@@ -107,7 +107,7 @@ struct Counters {
 pub struct Published {
     /// At the subscribers of this server.
     pub local: Delivered,
-    /// Whether it waits for the broker or was sent there: not if 4 MiB wait already, and no control frame.
+    /// Whether it waits for the broker or was sent there: not if more than 4 MiB would wait with it, and no control frame.
     pub forwarded: bool,
 }
 
@@ -260,10 +260,9 @@ impl Shared {
         if matches!(message, Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_)) {
             return false;
         }
-        let forwarded = {
-            let mut outgoing = lock(&self.outgoing);
-            outgoing.push(self.id, topic, message)
-        };
+        // One that is refused is dropped without the lock: its payload may run user code then.
+        let refused = lock(&self.outgoing).push(self.id, topic, message).err();
+        let forwarded = refused.is_none();
         match forwarded {
             true => self.queued.notify_one(),
             false => self.unsent(topic, "too much waits for the broker"),
@@ -314,8 +313,8 @@ impl Shared {
 }
 
 impl Outgoing {
-    /// Whether there was room. The number is taken in any case, so that the others see what they miss.
-    fn push(&mut self, node: u64, topic: &str, message: Frame) -> bool {
+    /// Gives the message back if there is no room. The number is taken in any case, so that the others see what they miss.
+    fn push(&mut self, node: u64, topic: &str, message: Frame) -> std::result::Result<(), Frame> {
         self.sequence += 1;
         let (topic, index) = match self.indices.get_key_value(topic) {
             Some((topic, index)) => (Arc::clone(topic), index + 1),
@@ -326,21 +325,25 @@ impl Outgoing {
         }
         self.indices.insert(Arc::clone(&topic), index);
         let envelope = Envelope { node, sequence: self.sequence, index, message };
-        let cost = OVERHEAD + envelope.message.payload().len();
-        if self.bytes.saturating_add(cost) > QUEUE {
-            return false;
+        let bytes = self.bytes.saturating_add(cost(&envelope));
+        if bytes > QUEUE {
+            return Err(envelope.message);
         }
-        let Some(bytes) = envelope.encode() else { return false };
-        self.bytes += cost;
-        self.queue.push_back((topic, bytes));
-        true
+        self.bytes = bytes;
+        self.queue.push_back((topic, envelope));
+        Ok(())
     }
 
-    fn pop(&mut self) -> Option<(Arc<str>, Bytes)> {
-        let (topic, bytes) = self.queue.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(OVERHEAD + Envelope::payload_len(&bytes));
-        Some((topic, bytes))
+    fn pop(&mut self) -> Option<(Arc<str>, Envelope)> {
+        let (topic, envelope) = self.queue.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(cost(&envelope));
+        Some((topic, envelope))
     }
+}
+
+/// What a message takes in the queue.
+fn cost(envelope: &Envelope) -> usize {
+    OVERHEAD + envelope.message.payload().len()
 }
 
 /// The last message of a server in a topic.
@@ -353,10 +356,12 @@ struct Seen {
 async fn send(shared: Arc<Shared>) {
     loop {
         let next = lock(&shared.outgoing).pop();
-        let Some((topic, bytes)) = next else {
+        let Some((topic, envelope)) = next else {
             shared.queued.notified().await;
             continue;
         };
+        // Copied here, where no publisher waits for it.
+        let Some(bytes) = envelope.encode() else { continue };
         match shared.backplane.publish(&topic, bytes).await {
             Ok(()) => drop(shared.counters.sent.fetch_add(1, Ordering::Relaxed)),
             Err(error) => shared.unsent(&topic, error),

@@ -255,3 +255,29 @@ async fn a_broker_that_takes_nothing_costs_so_much_and_nobody_waits() {
     drop(cluster);
     eventually("its tasks are gone", || Arc::strong_count(&alive) == 1).await;
 }
+
+/// A payload whose drop publishes.
+struct Publishes(Cluster);
+
+impl AsRef<[u8]> for Publishes {
+    fn as_ref(&self) -> &[u8] {
+        &[0; 5 << 20]
+    }
+}
+
+impl Drop for Publishes {
+    fn drop(&mut self) {
+        self.0.publish("a", "");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_may_publish_when_it_is_dropped() {
+    let cluster = Cluster::new(Stuck { _alive: Arc::default() }).expect("a runtime");
+    let (tells, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let message = Bytes::from_owner(Publishes(cluster.clone()));
+        tells.send(cluster.publish("a", message).forwarded).ok();
+    });
+    assert_eq!(told.recv_timeout(peer::LONG), Ok(false), "5 MiB never fit");
+}
