@@ -506,21 +506,15 @@ async fn sessions_over_http_2_that_nobody_reads_stop_no_other(cx: Context) -> Ve
 
 /// Its peer need not answer the Close.
 async fn a_session_over_http_2_that_is_dropped_is_reset(cx: Context) -> Verdict {
-    let Some((client, windows, server)) = windowed(&cx, short())? else {
-        return web_sockets_use_http_1_1(&cx).await;
-    };
-    let open = || client.web_socket(server.ws_url("/")).connect();
-    let mut other = open().await?;
-    let session = open().await?;
-    session.send("hold").await?;
-    cx.until("it holds", || windows.held() == 1).await?;
-    drop(session);
-    cx.until("it is reset", || windows.resets() == 1).await?;
-    echoes(&mut other, "still there").await
+    a_dropped_session_over_http_2_is_reset(cx, None).await
 }
 
 /// What waits for a window that does not come is given up too.
 async fn a_session_over_http_2_whose_peer_takes_nothing_is_reset(cx: Context) -> Verdict {
+    a_dropped_session_over_http_2_is_reset(cx, Some(vec![7; 200_000])).await
+}
+
+async fn a_dropped_session_over_http_2_is_reset(cx: Context, waits: Option<Vec<u8>>) -> Verdict {
     let Some((client, windows, server)) = windowed(&cx, short())? else {
         return web_sockets_use_http_1_1(&cx).await;
     };
@@ -529,7 +523,9 @@ async fn a_session_over_http_2_whose_peer_takes_nothing_is_reset(cx: Context) ->
     let session = open().await?;
     session.send("hold").await?;
     cx.until("it holds", || windows.held() == 1).await?;
-    session.send(vec![7; 200_000]).await?;
+    if let Some(message) = waits {
+        session.send(message).await?;
+    }
     drop(session);
     cx.until("it is reset", || windows.resets() == 1).await?;
     echoes(&mut other, "still there").await
